@@ -1,0 +1,287 @@
+"""Settings of a study and of a site: one strict pydantic model a section, all problems in one message.
+
+In:  a TOML file (kebab-case keys) and `key=value` overrides.
+Out: frozen `StudySettings` or `SiteSettings`. Called by every command line and by the client for received settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedecg.errors import SettingsError
+
+__all__ = [
+    "AlignSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "FederationSettings",
+    "ModelSettings",
+    "PartitionSettings",
+    "PrivacySettings",
+    "SignalSettings",
+    "SiteSettings",
+    "StudySettings",
+    "SurvivalSettings",
+    "load_site",
+    "load_study",
+    "parse_settings",
+    "settings_sha256",
+]
+
+Stage = Literal["align", "survival"]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A settings section: strict types, no unknown keys, kebab-case in files."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+        allow_inf_nan=False,
+    )
+
+
+class DataSettings(Section):
+    """Where the ECGs come from (simulations only)."""
+
+    source: Literal["synthetic", "ptbxl"] = "synthetic"
+    path: str = ""  # folder of the data set as published; `--data` overrides it
+    store: str = "runs/store"  # preprocessed signals are kept and reused here
+    sites: dict[str, Count] = Field(default_factory=dict)  # synthetic: site name -> patients for train + validation
+    test_patients: Annotated[int, Field(ge=0)] = 6000  # synthetic: patients of the separate test part
+    records_hz: Literal[100, 500] = 100  # ptbxl: which of the two published folders to read
+    event_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.30  # ptbxl: share of simulated events
+
+
+class PartitionSettings(Section):
+    """How records become virtual sites (simulations only)."""
+
+    by: Literal["column", "dirichlet", "quantity", "iid"] = "column"
+    column: Literal["site", "device"] = "site"
+    sites: Count = 4  # number of virtual sites, unless `by = "column"`
+    label: Literal["superclass", "event"] = "superclass"  # what a Dirichlet split skews
+    alpha: Positive = 0.5  # Dirichlet concentration or, for `quantity`, evenness; small = uneven
+
+
+class SignalSettings(Section):
+    """From a recording to the network's input; stored inside every model file."""
+
+    rate_hz: Annotated[int, Field(ge=50, le=1000)] = 100
+    samples: Annotated[int, Field(ge=64, le=16384, multiple_of=32)] = 1024
+    highpass_hz: Positive = 0.5
+    lowpass_hz: Positive = 40.0
+    powerline: Literal["50", "60", "none"] = "none"  # a site's own value wins
+
+    @model_validator(mode="after")
+    def _band_fits_rate(self) -> SignalSettings:
+        if not self.highpass_hz < self.lowpass_hz < self.rate_hz / 2:
+            raise ValueError("expected highpass-hz < lowpass-hz < rate-hz / 2")
+        return self
+
+
+class ModelSettings(Section):
+    """The dual-attention network."""
+
+    preset: Literal["fedecg", "paper"] = "fedecg"
+    size: Literal["base", "small"] = "base"  # `small`: for tests and research grids; `paper` has one size
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class StageSettings(Section):
+    """What both training stages have in common."""
+
+    rounds: Annotated[int, Field(ge=0)] = 10
+    local_steps: Count = 20  # optimiser steps a site makes in a round, the same at every site
+    batch_size: Count = 64
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-2
+    reconstruction: Fraction = 0.0  # weight of the reconstruction loss; the rest goes to the main loss
+
+
+class AlignSettings(StageSettings):
+    """Stage 1: pull the ECG embedding to the embedding of what the report says."""
+
+    loss: Literal["bank", "paper"] = "bank"
+    bank: str = "minilm-demo"  # a bank in the package, or a path to a .safetensors bank
+    likelihood_zero: Literal["stated", "paper"] = "stated"  # PTB-XL: 0 means "not stated how likely"
+    temperature: Annotated[float, Field(ge=0.01, le=1.0)] = 0.1  # start value; learned within [0.01, 1]
+    reconstruction: Fraction = 0.1
+    masked_leads: Annotated[int, Field(ge=0, le=11)] = 3  # leads hidden from the encoder in a step, one draw for the batch
+
+
+class SurvivalSettings(StageSettings):
+    """Stage 2: Cox fine-tuning."""
+
+    loss: Literal["cox-batch", "cox-site", "cox-pooled"] = "cox-pooled"
+    ties: Literal["efron", "breslow"] = "efron"  # cox-batch and cox-site; cox-pooled is Breslow on binned times
+    baseline: Literal["shared", "site"] = "shared"  # cox-pooled: one baseline hazard for all, or one a site
+    bins: Annotated[int, Field(ge=2, le=4096)] = 64  # time bins of the pooled baseline hazard
+    grid_days: Positive = 30.0  # public grid on which sites report events once
+    horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
+    exp_bound: Positive = 10.0  # exp(log hazard) is continued linearly beyond this log hazard
+    clip_norm: Positive = 5.0  # bound on the norm of a local gradient
+    freeze_encoder_rounds: Annotated[int, Field(ge=0)] = 0  # train the head alone for this many rounds first
+
+
+class FederationSettings(Section):
+    """Rounds: who must answer, for how long to wait, how updates are added up."""
+
+    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
+    proximal_mu: NonNegative = 0.0  # fedprox: weight of the pull to the round's first weights
+    weight: Literal["auto", "patients", "events"] = "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
+    quorum: Count = 1  # fewest sites whose replies make a round
+    deadline_s: Positive = 3600.0
+    backend: Literal["in-process", "ray"] = "in-process"  # simulations only
+    threads: Annotated[int, Field(ge=1, le=256)] = 2  # torch threads; part of what makes runs bit-equal
+
+    @model_validator(mode="after")
+    def _mu_belongs_to_fedprox(self) -> FederationSettings:
+        if self.proximal_mu > 0 and self.algorithm != "fedprox":
+            raise ValueError('expected proximal-mu = 0 unless algorithm = "fedprox"')
+        return self
+
+
+class PrivacySettings(Section):
+    """How sums leave a site."""
+
+    sums: Literal["plain"] = "plain"
+
+
+class EvaluationSettings(Section):
+    """Federated and pooled evaluation."""
+
+    time_bins: Annotated[int, Field(ge=1, le=4096)] = 24
+    risk_bins: Annotated[int, Field(ge=2, le=4096)] = 50
+    bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
+    comparison: bool = True  # also train the pooled and local-only columns
+
+
+class StudySettings(Section):
+    """One study: what the coordinator decides, plus, in a simulation, the data and how they are split."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")] = "study"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataSettings = DataSettings()
+    partition: PartitionSettings = PartitionSettings()
+    signals: SignalSettings = SignalSettings()
+    model: ModelSettings = ModelSettings()
+    align: AlignSettings = AlignSettings()
+    survival: SurvivalSettings = SurvivalSettings()
+    federation: FederationSettings = FederationSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+class SiteSettings(Section):
+    """What a site decides for itself: `site.toml` in the site's folder."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    store: str  # folder of the signal store, absolute or relative to this file
+    cohort: str  # cohort table (csv), absolute or relative to this file
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySettings:
+    """Read a study (or simulation) file and apply `section.key=value` overrides.
+
+    Raises:
+        SettingsError: FECG-101..104; FECG-103 lists every problem of the file at once.
+    """
+    tree = _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_settings(StudySettings, tree)
+
+
+def load_site(path: str | Path) -> SiteSettings:
+    """Read a site's `site.toml`; its relative paths come back absolute.
+
+    Raises:
+        SettingsError: FECG-101..103.
+    """
+    site = parse_settings(SiteSettings, _read_toml(Path(path)))
+    base = Path(path).resolve().parent
+    return site.model_copy(update={"store": str(base / site.store), "cohort": str(base / site.cohort)})
+
+
+def parse_settings(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
+    """Validate a tree of kebab-case keys (from TOML or from a message).
+
+    Raises:
+        SettingsError: FECG-103, one line a problem, each with the key's path.
+    """
+    try:
+        return kind.model_validate(dict(tree))
+    except ValidationError as error:
+        lines = [_describe(problem) for problem in error.errors()]
+    raise SettingsError(
+        "FECG-103",
+        "settings",
+        found=f"{len(lines)} problem(s)\n  " + "\n  ".join(lines) + "\n",
+        expected="keys and ranges as in configs/*.toml",
+    )
+
+
+def settings_sha256(settings: Section) -> str:
+    """Hash of all settings, independent of the order in which a file states them."""
+    text = json.dumps(settings.model_dump(by_alias=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            "FECG-101", path.name, found=type(error).__name__, expected="a readable TOML file", fix="Check the path."
+        ) from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("FECG-102", path.name, found=str(error), expected="TOML 1.0") from None
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not last or not all(sections):
+        raise SettingsError(
+            "FECG-104", "--set", found="a word that is not key=value", expected="--set section.key=value",
+            fix="Example: --set survival.loss=cox-batch",
+        )
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise SettingsError("FECG-104", f"--set {key}", found="a key below a value", expected="section.key=value")
+    tree[last] = _override_value(text.strip())
+
+
+def _override_value(text: str) -> object:
+    """Read the value as TOML; a bare word that is not TOML is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _describe(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    found = "" if problem["type"] in ("missing", "extra_forbidden") else f" (found {problem['input']!r:.60})"
+    message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(problem["type"], problem["msg"])
+    return f"{path}: {message}{found}"

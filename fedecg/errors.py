@@ -1,0 +1,112 @@
+"""Every way fedecg refuses to go on.
+
+Each error carries a code (`FECG-nnn`), so that a site can ask for help without sending a value, a path or a date.
+The text says what, what was found (a count or a kind), what was expected, and how to mend it.
+
+    FedecgError
+    ├── SettingsError        FECG-1xx  a settings file or an override          exit 3
+    ├── ClinicalInputError   FECG-2xx  ECG files, cohort tables, codes         exit 3
+    │   ├── SignalError      FECG-20x, 21x  a recording or the signal store
+    │   ├── CohortError      FECG-22x, 23x  patients, events, follow-up, splits
+    │   └── TextError        FECG-24x, 25x  codes, statements, banks
+    ├── ModelError           FECG-3xx  weights, shapes, training               exit 3
+    ├── PolicyError          FECG-4xx  privacy and site policy                 exit 4
+    ├── FederationError      FECG-5xx  messages, rounds, quorum                exit 1
+    └── RunError             FECG-6xx  files and processes of a run            exit 1
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "CODES",
+    "ClinicalInputError",
+    "CohortError",
+    "FedecgError",
+    "FederationError",
+    "ModelError",
+    "PolicyError",
+    "RunError",
+    "SettingsError",
+    "SignalError",
+    "TextError",
+]
+
+# One row a code: what it stands for. A test checks that every code raised anywhere stands here, and is raised.
+CODES: dict[str, str] = {
+    "FECG-101": "settings file missing or not readable",
+    "FECG-102": "settings file is not TOML",
+    "FECG-103": "settings are wrong (all problems are listed)",
+    "FECG-104": "an override (--set) is not key=value",
+}
+
+
+class FedecgError(Exception):
+    """Base of all errors that fedecg raises on purpose.
+
+    Args:
+        code: `FECG-nnn`, a key of `CODES`.
+        what: the thing that is wrong (a setting, a lead, a column); never a patient's id, value, date or path.
+        found: a count or a kind.
+        expected: range and unit, or the kind that was expected.
+        fix: what the reader can do about it.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, code: str, what: str, *, found: str, expected: str, fix: str = "") -> None:
+        self.code, self.what, self.found, self.expected, self.fix = code, what, found, expected, fix
+        text = f"{code} {what}: found {found}; expected {expected}."
+        super().__init__(f"{text} {fix}" if fix else text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.code, self.what, self.found, self.expected, self.fix)
+
+
+def _rebuild(kind: type[FedecgError], code: str, what: str, found: str, expected: str, fix: str) -> FedecgError:
+    return kind(code, what, found=found, expected=expected, fix=fix)
+
+
+class SettingsError(FedecgError):
+    """A settings file or an override cannot be used."""
+
+    exit_status = 3
+
+
+class ClinicalInputError(FedecgError):
+    """Clinical data (signals, tables, codes) cannot be used as they are."""
+
+    exit_status = 3
+
+
+class SignalError(ClinicalInputError):
+    """A recording or a signal store cannot be used."""
+
+
+class CohortError(ClinicalInputError):
+    """Patients, events, follow-up or splits cannot be used."""
+
+
+class TextError(ClinicalInputError):
+    """Codes, statements or a code bank cannot be used."""
+
+
+class ModelError(FedecgError):
+    """Weights, shapes or a training step cannot be used."""
+
+    exit_status = 3
+
+
+class PolicyError(FedecgError):
+    """Refused by the site's or the study's policy."""
+
+    exit_status = 4
+
+
+class FederationError(FedecgError):
+    """A message or a round cannot be used."""
+
+
+class RunError(FedecgError):
+    """A run's files or processes are not as they must be."""
