@@ -61,7 +61,9 @@ class DataSettings(Section):
     source: Literal["synthetic", "ptbxl"] = "synthetic"
     path: str = ""  # folder of the data set as published; `--data` overrides it
     store: str = "runs/store"  # preprocessed signals are kept and reused here
-    sites: dict[str, Count] = Field(default_factory=dict)  # synthetic: site name -> patients for train + validation
+    sites: dict[str, Count] = Field(
+        default_factory=dict
+    )  # synthetic: site name -> patients for train + validation
     test_patients: Annotated[int, Field(ge=0)] = 6000  # synthetic: patients of the separate test part
     records_hz: Literal[100, 500] = 100  # ptbxl: which of the two published folders to read
     event_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.30  # ptbxl: share of simulated events
@@ -109,6 +111,8 @@ class StageSettings(Section):
     batch_size: Count = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 1e-2
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # starts anew every round; sgd: plain, without momentum
+    clip_norm: Positive = 5.0  # bound on the norm of a local gradient
     reconstruction: Fraction = 0.0  # weight of the reconstruction loss; the rest goes to the main loss
 
 
@@ -120,21 +124,23 @@ class AlignSettings(StageSettings):
     likelihood_zero: Literal["stated", "paper"] = "stated"  # PTB-XL: 0 means "not stated how likely"
     temperature: Annotated[float, Field(ge=0.01, le=1.0)] = 0.1  # start value; learned within [0.01, 1]
     reconstruction: Fraction = 0.1
-    masked_leads: Annotated[int, Field(ge=0, le=11)] = 3  # leads hidden from the encoder in a step, one draw for the batch
+    masked_leads: Annotated[int, Field(ge=0, le=11)] = (
+        3  # leads hidden from the encoder in a step, one draw for the batch
+    )
 
 
 class SurvivalSettings(StageSettings):
     """Stage 2: Cox fine-tuning."""
 
     loss: Literal["cox-batch", "cox-site", "cox-pooled"] = "cox-pooled"
-    ties: Literal["efron", "breslow"] = "efron"  # cox-batch and cox-site; cox-pooled is Breslow on binned times
+    ties: Literal["efron", "breslow"] = (
+        "efron"  # cox-batch and cox-site; cox-pooled is Breslow on binned times
+    )
     baseline: Literal["shared", "site"] = "shared"  # cox-pooled: one baseline hazard for all, or one a site
     bins: Annotated[int, Field(ge=2, le=4096)] = 64  # time bins of the pooled baseline hazard
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
     exp_bound: Positive = 10.0  # exp(log hazard) is continued linearly beyond this log hazard
-    clip_norm: Positive = 5.0  # bound on the norm of a local gradient
-    freeze_encoder_rounds: Annotated[int, Field(ge=0)] = 0  # train the head alone for this many rounds first
 
 
 class FederationSettings(Section):
@@ -142,7 +148,9 @@ class FederationSettings(Section):
 
     algorithm: Literal["fedavg", "fedprox"] = "fedavg"
     proximal_mu: NonNegative = 0.0  # fedprox: weight of the pull to the round's first weights
-    weight: Literal["auto", "patients", "events"] = "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
+    weight: Literal["auto", "patients", "events"] = (
+        "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
+    )
     quorum: Count = 1  # fewest sites whose replies make a round
     deadline_s: Positive = 3600.0
     backend: Literal["in-process", "ray"] = "in-process"  # simulations only
@@ -249,7 +257,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
-            "FECG-101", path.name, found=type(error).__name__, expected="a readable TOML file", fix="Check the path."
+            "FECG-101",
+            path.name,
+            found=type(error).__name__,
+            expected="a readable TOML file",
+            fix="Check the path.",
         ) from None
     try:
         return tomllib.loads(text)
@@ -262,13 +274,18 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     *sections, last = key.strip().split(".")
     if not equals or not last or not all(sections):
         raise SettingsError(
-            "FECG-104", "--set", found="a word that is not key=value", expected="--set section.key=value",
+            "FECG-104",
+            "--set",
+            found="a word that is not key=value",
+            expected="--set section.key=value",
             fix="Example: --set survival.loss=cox-batch",
         )
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise SettingsError("FECG-104", f"--set {key}", found="a key below a value", expected="section.key=value")
+            raise SettingsError(
+                "FECG-104", f"--set {key}", found="a key below a value", expected="section.key=value"
+            )
     tree[last] = _override_value(text.strip())
 
 
@@ -283,5 +300,7 @@ def _override_value(text: str) -> object:
 def _describe(problem: Any) -> str:
     path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     found = "" if problem["type"] in ("missing", "extra_forbidden") else f" (found {problem['input']!r:.60})"
-    message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(problem["type"], problem["msg"])
+    message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(
+        problem["type"], problem["msg"]
+    )
     return f"{path}: {message}{found}"

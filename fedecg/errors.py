@@ -64,7 +64,9 @@ class FedecgError(Exception):
         return _rebuild, (type(self), self.code, self.what, self.found, self.expected, self.fix)
 
 
-def _rebuild(kind: type[FedecgError], code: str, what: str, found: str, expected: str, fix: str) -> FedecgError:
+def _rebuild(
+    kind: type[FedecgError], code: str, what: str, found: str, expected: str, fix: str
+) -> FedecgError:
     return kind(code, what, found=found, expected=expected, fix=fix)
 
 
