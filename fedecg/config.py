@@ -1,7 +1,8 @@
 """Settings of a study and of a site: one strict pydantic model a section, all problems in one message.
 
 In:  a TOML file (kebab-case keys) and `key=value` overrides.
-Out: frozen `StudySettings` or `SiteSettings`. Called by every command line and by the client for received settings.
+Out: frozen `StudySettings` or `SiteSettings`. Called by every command line, and by the client for settings
+that it receives.
 """
 
 from __future__ import annotations

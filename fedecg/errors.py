@@ -1,7 +1,7 @@
 """Every way fedecg refuses to go on.
 
-Each error carries a code (`FECG-nnn`), so that a site can ask for help without sending a value, a path or a date.
-The text says what, what was found (a count or a kind), what was expected, and how to mend it.
+Each error carries a code (`FECG-nnn`), so that a site can ask for help without sending a value, a path or a
+date. The text says what, what was found (a count or a kind), what was expected, and how to mend it.
 
     FedecgError
     ├── SettingsError        FECG-1xx  a settings file or an override          exit 3
@@ -33,7 +33,7 @@ __all__ = [
     "TextError",
 ]
 
-# One row a code: what it stands for. A test checks that every code raised anywhere stands here, and is raised.
+# One row a code: what it stands for. A test checks that the codes raised anywhere are these.
 CODES: dict[str, str] = {
     "FECG-101": "settings file missing or not readable",
     "FECG-102": "settings file is not TOML",
@@ -47,7 +47,7 @@ class FedecgError(Exception):
 
     Args:
         code: `FECG-nnn`, a key of `CODES`.
-        what: the thing that is wrong (a setting, a lead, a column); never a patient's id, value, date or path.
+        what: what is wrong (a setting, a lead, a column); never a patient's id, value, date or path.
         found: a count or a kind.
         expected: range and unit, or the kind that was expected.
         fix: what the reader can do about it.
