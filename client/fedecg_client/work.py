@@ -1,0 +1,201 @@
+"""What a site does with each task: score, count, train; only sums, counts and the update come back.
+
+In:  the site's folder, a task, the weights it carries. Out: the reply and, after training, the new weights.
+Called by the ClientApp. Data and network are opened once a process and reused from round to round.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedecg.cohort import read_cohort
+from fedecg.config import Stage, StudySettings, load_site, parse_settings
+from fedecg.errors import FederationError
+from fedecg.evaluation import RiskTimeGrid, site_counts
+from fedecg.federation.messages import (
+    CountsDocument,
+    EvaluateReply,
+    EvaluateTask,
+    GridDocument,
+    HazardDocument,
+    JoinReply,
+    JoinTask,
+    Part,
+    PartCounts,
+    RiskMoments,
+    SurveyReply,
+    SurveyTask,
+    Task,
+    TrainReply,
+    TrainTask,
+)
+from fedecg.fingerprint import code_fingerprint
+from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
+from fedecg.objectives import Baseline, exit_bin, hazard_sums, public_grid
+from fedecg.text import Bank, load_bank
+from fedecg.training import SiteData, load_site_data, log_hazards, train_align, train_survival
+
+__all__ = ["evaluate", "join", "survey", "train"]
+
+Weights = NDArray[np.float32] | None
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
+def join(folder: Path, task: JoinTask, weights: Weights) -> tuple[JoinReply, None]:
+    """Say who this site is: name, patients and events by part, code."""
+    del task, weights
+    settings = load_site(folder / "site.toml")
+    cohort = read_cohort(settings.cohort)
+    parts: dict[Part, PartCounts] = {
+        part: PartCounts(patients=int(inside.sum()), events=int(cohort.event[inside].sum()))
+        for part in PARTS
+        if (inside := cohort.part == part).any()
+    }
+    return JoinReply(site=settings.name, parts=parts, code_fingerprint=code_fingerprint()), None
+
+
+def survey(folder: Path, task: SurveyTask, weights: Weights) -> tuple[SurveyReply, None]:
+    """Events, exits and hazard sums of the training part on the public grid; nothing is trained."""
+    site, network, settings = _open(folder, task, weights)
+    edges = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
+    train, validation = site.rows("train"), site.rows("validation")
+    exits = exit_bin(site.cohort.follow_up_days[train], edges)
+    reply = SurveyReply(
+        site=site.name,
+        train_events=np.bincount(exits[site.cohort.event[train]], minlength=len(edges)).tolist(),
+        train_exp_sums=_exp_sums(network, site, train, edges, settings),
+        risk=RiskMoments.of(log_hazards(network, site, validation)),
+    )
+    return reply, None
+
+
+def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
+    """One local round. Sums and counts speak of the weights that came, the vector of those that go."""
+    site, network, settings = _open(folder, task, weights)
+    if task.stage == "align":
+        sums: dict[str, object] = {}
+        trained = train_align(network, site, settings, task.round, _bank(settings).vectors)
+    else:
+        baseline = _baseline(task.hazard)
+        sums = _survival_sums(network, site, settings, baseline, _grid(task.grid))
+        trained = train_survival(network, site, settings, task.round, baseline)
+    reply = TrainReply(
+        site=site.name,
+        round=task.round,
+        patients=trained.patients,
+        events=trained.events,
+        steps=trained.steps,
+        loss=trained.loss,
+        code_fingerprint=code_fingerprint(),
+        **sums,
+    )
+    return reply, to_vector(network, _shipped(network, settings, task.stage))
+
+
+def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
+    """Concordance counts of the parts asked for, and the sums of the baseline hazard on validation patients."""
+    site, network, settings = _open(folder, task, weights)
+    grid, baseline = _grid(task.grid), _baseline(task.hazard)
+    validation = site.rows("validation")
+    exits = exit_bin(site.cohort.follow_up_days[validation], baseline.edges_days)
+    events = np.bincount(exits[site.cohort.event[validation]], minlength=len(baseline.edges_days))
+    reply = EvaluateReply(
+        site=site.name,
+        counts={
+            part: _counts(log_hazards(network, site, site.rows(part)), site, part, grid)
+            for part in task.parts
+        },
+        validation_events=events.tolist(),
+        validation_exp_sums=_exp_sums(network, site, validation, baseline.edges_days, settings),
+        risk=RiskMoments.of(log_hazards(network, site, validation)),
+    )
+    return reply, None
+
+
+def _survival_sums(
+    network: Network, site: SiteData, settings: StudySettings, baseline: Baseline, grid: RiskTimeGrid
+) -> dict[str, object]:
+    scores = log_hazards(network, site, site.rows("validation"))
+    return {
+        "train_exp_sums": _exp_sums(network, site, site.rows("train"), baseline.edges_days, settings),
+        "validation": _counts(scores, site, "validation", grid),
+        "risk": RiskMoments.of(scores),
+    }
+
+
+def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
+    """The site's data and a network that holds the weights that came."""
+    settings = parse_settings(StudySettings, task.settings)
+    torch.set_num_threads(settings.federation.threads)
+    site = _site_data(folder, settings)
+    network = _network(settings)
+    if weights is None:
+        raise FederationError(
+            "FECG-504", f"{task.stage} task", found="no weights", expected="one float32 vector"
+        )
+    load_vector(network, _shipped(network, settings, task.stage), weights)
+    return site, network, settings
+
+
+@lru_cache(maxsize=64)
+def _site_data(folder: Path, settings: StudySettings) -> SiteData:
+    return load_site_data(folder, settings, _bank(settings))
+
+
+@lru_cache(maxsize=2)
+def _network(settings: StudySettings) -> Network:
+    dim = _bank(settings).vectors.shape[1]
+    return build_network(settings.model, settings.signals.samples, dim, settings.seed)
+
+
+@lru_cache(maxsize=2)
+def _bank_of(name: str) -> Bank:
+    return load_bank(name)
+
+
+def _bank(settings: StudySettings) -> Bank:
+    return _bank_of(settings.align.bank)
+
+
+def _shipped(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
+    reconstruction = getattr(settings, stage).reconstruction > 0
+    return stage_tensors(network, stage, reconstruction)
+
+
+def _exp_sums(
+    network: Network, site: SiteData, rows: Rows, edges_days: Floats, settings: StudySettings
+) -> list[float]:
+    exits = exit_bin(site.cohort.follow_up_days[rows], edges_days)
+    scores = log_hazards(network, site, rows)
+    return hazard_sums(scores, exits, len(edges_days), settings.survival.exp_bound).tolist()
+
+
+def _counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:
+    cohort, rows = site.cohort, site.rows(part)
+    return CountsDocument.of(site_counts(cohort.follow_up_days[rows], cohort.event[rows], scores, grid))
+
+
+def _baseline(document: HazardDocument | None) -> Baseline:
+    if document is None:
+        raise FederationError(
+            "FECG-503", "survival task", found="no baseline hazard", expected="edges and hazard"
+        )
+    return Baseline(edges_days=np.array(document.edges_days), cumulative_hazard=np.array(document.cumulative))
+
+
+def _grid(document: GridDocument | None) -> RiskTimeGrid:
+    if document is None:
+        raise FederationError(
+            "FECG-503", "survival task", found="no evaluation grid", expected="time and risk cuts"
+        )
+    return RiskTimeGrid(
+        time_cuts_days=np.array(document.time_cuts_days), risk_cuts=np.array(document.risk_cuts)
+    )

@@ -1,0 +1,84 @@
+"""How replies become the next weights: pure functions on vectors, in the order of site names.
+
+In:  one flat float32 vector a site and its aggregation weight. Out: the next global vector (float32).
+Called by the server's strategy; knows neither Flower nor files, so that it can be proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import StudySettings
+from fedecg.errors import FederationError
+
+__all__ = ["aggregation_weight", "average", "check_update"]
+
+Vector = NDArray[np.float32]
+
+
+def check_update(update: Vector | None, size: int) -> Vector:
+    """Accept a site's vector only if it has the right length and is finite.
+
+    Raises:
+        FederationError: FECG-504 wrong length or missing; FECG-505 non-finite values (their count).
+    """
+    if update is None or update.shape != (size,):
+        found = "none" if update is None else f"{update.size} numbers"
+        raise FederationError("FECG-504", "update of a site", found=found, expected=f"{size} numbers")
+    bad = int(update.size - np.count_nonzero(np.isfinite(update)))
+    if bad:
+        raise FederationError(
+            "FECG-505",
+            "update of a site",
+            found=f"{bad} of {size} numbers that are not finite",
+            expected="finite numbers",
+            fix="Lower the learning rate or check that site's signals.",
+        )
+    return update
+
+
+def aggregation_weight(settings: StudySettings, stage: str, patients: int, events: int) -> float:
+    """A site's weight in the average.
+
+    Losses that are sums over patients are weighted by patients, so that the fixed point is the pooled one;
+    partial likelihoods of a batch or a site by events, since that is what they are sums over.
+    """
+    choice = settings.federation.weight
+    if stage == "survival" and choice == "auto":
+        choice = "patients" if settings.survival.loss == "cox-pooled" else "events"
+    by_events = stage == "survival" and choice == "events"
+    return float(events if by_events else patients)
+
+
+def average(updates: Mapping[str, Vector], weights: Mapping[str, float]) -> Vector:
+    """Weighted mean of the sites' vectors: float64 sums in the order of site names, so bit-reproducible.
+
+    Args:
+        updates: site name -> (P,) checked vector.
+        weights: site name -> weight >= 0; at least one must be positive.
+
+    Returns:
+        (P,) float32.
+
+    Raises:
+        FederationError: FECG-506 if no site has a positive weight.
+
+    Source: McMahan et al. 2017, FederatedAveraging.
+    """
+    names = sorted(updates)
+    total = sum(weights[name] for name in names)
+    if total <= 0:
+        raise FederationError(
+            "FECG-506",
+            "aggregation weights",
+            found=f"{len(names)} site(s), none with a positive weight",
+            expected="at least one patient (or event, where weights are events)",
+            fix='Use [federation] weight = "patients", or a loss that is a sum over patients.',
+        )
+    mean = np.zeros(len(next(iter(updates.values()))), dtype=np.float64)
+    for name in names:
+        mean += updates[name].astype(np.float64) * (weights[name] / total)
+    return mean.astype(np.float32)

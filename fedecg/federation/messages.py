@@ -1,0 +1,306 @@
+"""What travels between coordinator and sites: one JSON document and, where there are weights, one flat vector.
+
+In:  a document (strict pydantic model) and a float32 vector. Out: a Flower `RecordDict`, and back.
+This is the only file that knows record keys. Both sides call it; nothing else is ever sent, and nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from fedecg.config import Section, Stage
+from fedecg.errors import FederationError
+from fedecg.evaluation import Concordance, RiskTimeGrid, SiteCounts
+
+__all__ = [
+    "CountsDocument",
+    "EvaluateReply",
+    "EvaluateTask",
+    "Failure",
+    "GridDocument",
+    "HazardDocument",
+    "JoinReply",
+    "JoinTask",
+    "PartCounts",
+    "RiskMoments",
+    "SurveyReply",
+    "SurveyTask",
+    "TrainReply",
+    "TrainTask",
+    "from_record",
+    "pack",
+    "read_reply",
+    "size_bytes",
+    "to_record",
+    "unpack",
+]
+
+WEIGHTS = "weights"
+VECTOR = "flat"
+DOCUMENT = "document"
+JSON = "json"
+
+Count = Annotated[int, Field(ge=0)]
+Sum = Annotated[float, Field(ge=0)]
+Part = Literal["train", "validation", "test"]
+
+
+class HazardDocument(Section):
+    """Baseline cumulative hazard: left edges of the time bins, `edges_days` (B,), and `cumulative` (B,)."""
+
+    edges_days: list[float]
+    cumulative: list[Sum]
+
+
+class GridDocument(Section):
+    """Cuts of the joint (time, risk, event) histogram: inner cuts only, both ends open."""
+
+    time_cuts_days: list[float]
+    risk_cuts: list[float]
+
+
+class CountsDocument(Section):
+    """What one site knows of its concordance: cells (T, R, 2) flattened, and its exact pair counts."""
+
+    cells: list[Count]
+    concordant: Count
+    discordant: Count
+    tied_risk: Count
+
+    @staticmethod
+    def of(counts: SiteCounts) -> CountsDocument:
+        """From the evaluation room's type."""
+        pairs = counts.pairs
+        return CountsDocument(
+            cells=[int(cell) for cell in counts.cells.ravel()],
+            concordant=pairs.concordant,
+            discordant=pairs.discordant,
+            tied_risk=pairs.tied_risk,
+        )
+
+    def counts(self, grid: RiskTimeGrid) -> SiteCounts:
+        """Back to the evaluation room's type.
+
+        Raises:
+            FederationError: FECG-503 if the number of cells is not that of the grid.
+        """
+        expected = math.prod(grid.shape)
+        if len(self.cells) != expected:
+            raise FederationError(
+                "FECG-503",
+                "cells of a reply",
+                found=f"{len(self.cells)} numbers",
+                expected=f"{expected} numbers",
+            )
+        pairs = Concordance.from_counts(self.concordant, self.discordant, self.tied_risk)
+        return SiteCounts(cells=np.array(self.cells, dtype=np.int64).reshape(grid.shape), pairs=pairs)
+
+
+class JoinTask(Section):
+    """Who is there? Sent once, without weights."""
+
+    study: str
+
+
+class PartCounts(Section):
+    """Patients and events of one part of a site's cohort."""
+
+    patients: Count
+    events: Count
+
+
+class JoinReply(Section):
+    """A site's name, its counts by part, and the code it runs."""
+
+    site: str
+    parts: dict[Part, PartCounts]
+    code_fingerprint: str
+
+
+class RiskMoments(Section):
+    """Sums of the log hazard over validation patients: the evaluation grid is centred on their mean."""
+
+    patients: Count
+    sum: float
+    square_sum: Sum
+
+    @staticmethod
+    def of(log_hazard: NDArray[np.float64]) -> RiskMoments:
+        """From (n,) log hazards."""
+        total, squares = float(log_hazard.sum()), float(np.square(log_hazard).sum())
+        return RiskMoments(patients=len(log_hazard), sum=total, square_sum=squares)
+
+
+class Task(Section):
+    """Common to all tasks that carry weights."""
+
+    stage: Stage
+    round: Count
+    settings: dict[str, Any]  # study settings without data and partition; the site validates them itself
+
+
+class SurveyTask(Task):
+    """Before survival training: events and hazard sums on the public grid, moments of the log hazard."""
+
+
+class SurveyReply(Section):
+    """Sums over the public grid (`grid-days` wide bins): nothing is trained."""
+
+    site: str
+    train_events: list[Count]
+    train_exp_sums: list[Sum]
+    risk: RiskMoments
+
+
+class TrainTask(Task):
+    """One local round; survival rounds bring the baseline hazard and the evaluation grid."""
+
+    hazard: HazardDocument | None = None
+    grid: GridDocument | None = None
+
+
+class TrainReply(Section):
+    """Beside the update (the vector): counts, and sums under the weights that the site received."""
+
+    site: str
+    round: Count
+    patients: Count
+    events: Count
+    steps: Count
+    loss: float
+    code_fingerprint: str
+    train_exp_sums: list[Sum] | None = None
+    validation: CountsDocument | None = None
+    risk: RiskMoments | None = None
+
+
+class EvaluateTask(Task):
+    """Score given weights on parts of each site's cohort; nothing is trained."""
+
+    grid: GridDocument
+    hazard: HazardDocument
+    parts: list[Part]
+
+
+class EvaluateReply(Section):
+    """Concordance counts by part, and the sums from which the shipped baseline hazard is made (validation)."""
+
+    site: str
+    counts: dict[Part, CountsDocument]
+    validation_events: list[Count]
+    validation_exp_sums: list[Sum]
+    risk: RiskMoments
+
+
+class Failure(Section):
+    """A site could not do its task: the code alone, never the text of an exception."""
+
+    site: str
+    failed: Annotated[str, Field(pattern=r"^FECG-[0-9]{3}$")]
+
+
+Document = TypeVar("Document", bound=Section)
+
+
+def pack(document: Section, weights: NDArray[np.float32] | None = None) -> RecordDict:
+    """Put a document and a flat float32 vector into a Flower record."""
+    content = RecordDict()
+    content[DOCUMENT] = ConfigRecord({JSON: document.model_dump_json(by_alias=True)})
+    if weights is not None:
+        content[WEIGHTS] = to_record(weights)
+    return content
+
+
+def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArray[np.float32] | None]:
+    """Read a site's reply.
+
+    Raises:
+        FederationError: FECG-508 if Flower reports that none could be had; else as `unpack`.
+    """
+    if message.has_error():
+        raise FederationError(
+            "FECG-508",
+            "reply of a site",
+            found=f"Flower error {message.error.code}",
+            expected="a reply",
+            fix="Its process ended or its connection broke; see that site's log.",
+        )
+    return unpack(message.content, kind)
+
+
+def to_record(weights: NDArray[np.float32]) -> ArrayRecord:
+    """A flat vector as Flower carries it."""
+    return ArrayRecord({VECTOR: Array(np.ascontiguousarray(weights, dtype="<f4"))})
+
+
+def from_record(record: ArrayRecord) -> NDArray[np.float32]:
+    """The flat vector of a record.
+
+    Raises:
+        FederationError: FECG-501 for anything but one float32 vector.
+    """
+    array = record.get(VECTOR)
+    if array is None or array.stype != "numpy.ndarray" or array.dtype != "float32" or len(array.shape) != 1:
+        raise FederationError(
+            "FECG-501", "weights of a message", found="another array", expected="one float32 vector"
+        )
+    return array.numpy()
+
+
+def size_bytes(content: RecordDict) -> int:
+    """Payload of a message: the vector and the document, without Flower's own framing."""
+    arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    return arrays + len(_json_of(content).encode())
+
+
+def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray[np.float32] | None]:
+    """Read a record that came over the wire.
+
+    Raises:
+        FederationError: FECG-501 for anything but the expected document; the other side's own code if it reports
+            a failure.
+    """
+    text = _json_of(content)
+    try:
+        document = kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _not_the_document(text, kind, error) from None
+    return document, _vector_of(content)
+
+
+def _json_of(content: RecordDict) -> str:
+    record = content.config_records.get(DOCUMENT)
+    text = record.get(JSON) if record is not None else None
+    if not isinstance(text, str):
+        raise FederationError("FECG-501", "message", found="no JSON document", expected="a fedecg document")
+    return text
+
+
+def _vector_of(content: RecordDict) -> NDArray[np.float32] | None:
+    record = content.array_records.get(WEIGHTS)
+    return None if record is None else from_record(record)
+
+
+def _not_the_document(text: str, kind: type[Section], error: ValidationError) -> FederationError:
+    try:
+        failure = Failure.model_validate_json(text)
+    except ValidationError:
+        where = ", ".join(
+            sorted({".".join(map(str, problem["loc"])) or "document" for problem in error.errors()})
+        )
+        return FederationError(
+            "FECG-501", f"{kind.__name__} message", found=f"problems in: {where}", expected="its schema"
+        )
+    return FederationError(
+        failure.failed,
+        "task of a site",
+        found="a failure with this code",
+        expected="a reply",
+        fix="See that site's log.",
+    )

@@ -1,0 +1,142 @@
+"""What the coordinator knows of time and risk: the pooled baseline hazard and the evaluation grid.
+
+In:  the survey's sums, then each round's sums. Out: the documents that the next task carries, and the federated
+C-index of the weights that were sent. Used by the survival strategy and by the last evaluation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import StudySettings
+from fedecg.errors import FederationError
+from fedecg.evaluation import (
+    GlobalConcordance,
+    RiskTimeGrid,
+    global_concordance,
+    risk_grid,
+    time_grid,
+    validate_site_counts,
+)
+from fedecg.federation.messages import (
+    CountsDocument,
+    GridDocument,
+    HazardDocument,
+    RiskMoments,
+    SurveyReply,
+    TrainReply,
+)
+from fedecg.federation.rounds import RoundRecord, validation_entry
+from fedecg.objectives import Baseline, breslow, merge_bins, pooled_ratio, public_grid
+
+__all__ = ["HazardState", "federated_concordance"]
+
+Integers = NDArray[np.int64]
+
+RATIO_BOUNDS = (1 / 3, 3.0)
+
+
+class HazardState:
+    """Baseline hazard and evaluation grid, both made of sums alone.
+
+    Args:
+        settings: the study.
+        survey: site name -> its sums on the public grid, under the weights that start the stage.
+
+    Raises:
+        FederationError: FECG-512 no events at any site; FECG-503 sums of another length than the grid.
+    """
+
+    def __init__(self, settings: StudySettings, survey: Mapping[str, SurveyReply]) -> None:
+        self.settings = settings
+        public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
+        sums = {site: _events(site, reply, len(public)) for site, reply in sorted(survey.items())}
+        events = sum(sums.values())
+        if not np.any(events):
+            raise FederationError(
+                "FECG-512",
+                "training events",
+                found=f"0 at {len(survey)} site(s)",
+                expected="at least 1 event",
+                fix="Check the event column of the cohort tables, or lengthen follow-up.",
+            )
+        starts = merge_bins(events, settings.survival.bins)
+        self.edges_days = public[starts]
+        self.events = {site: np.add.reduceat(column, starts) for site, column in sums.items()}
+        exp_sums = sum(np.add.reduceat(np.array(survey[site].train_exp_sums), starts) for site in sums)
+        self.cumulative = breslow(sum(self.events.values()), exp_sums)
+        self.time_cuts_days = time_grid(public[1:], events[:-1], settings.evaluation.time_bins)
+        self.grid = self.grid_for([reply.risk for reply in survey.values()])
+
+    @property
+    def document(self) -> HazardDocument:
+        """The baseline that the next task carries."""
+        return HazardDocument(edges_days=self.edges_days.tolist(), cumulative=self.cumulative.tolist())
+
+    @property
+    def baseline(self) -> Baseline:
+        """The same, as the objectives know it."""
+        return Baseline(edges_days=self.edges_days, cumulative_hazard=self.cumulative)
+
+    @property
+    def grid_document(self) -> GridDocument:
+        """The evaluation grid that the next task carries."""
+        return GridDocument(
+            time_cuts_days=self.grid.time_cuts_days.tolist(), risk_cuts=self.grid.risk_cuts.tolist()
+        )
+
+    def grid_for(self, moments: Sequence[RiskMoments]) -> RiskTimeGrid:
+        """Time cuts of the study, risk cuts centred on the mean log hazard of the sites' validation patients."""
+        patients = max(sum(part.patients for part in moments), 1)
+        mean = sum(part.sum for part in moments) / patients
+        variance = sum(part.square_sum for part in moments) / patients - mean**2
+        return risk_grid(
+            self.time_cuts_days, mean, math.sqrt(max(variance, 0.0)), self.settings.evaluation.risk_bins
+        )
+
+    def digest(self, record: RoundRecord, replies: Mapping[str, TrainReply]) -> bool:
+        """Evaluate the weights that were sent, refresh the baseline; False if it had drifted too far to be used."""
+        sites = sorted(replies)
+        counts = {site: reply.validation for site, reply in replies.items() if reply.validation}
+        record.weights_evaluated = record.round - 1
+        record.validation = validation_entry(federated_concordance(counts, self.grid))
+        exp_sums = sum(self._exp_sums(site, replies[site].train_exp_sums) for site in sites)
+        events = sum(self.events[site] for site in sites)
+        record.hazard_ratio = pooled_ratio(self.cumulative, exp_sums, events)
+        self.cumulative = breslow(events, exp_sums)
+        self.grid = self.grid_for([reply.risk for reply in replies.values() if reply.risk])
+        drifted = not RATIO_BOUNDS[0] <= record.hazard_ratio <= RATIO_BOUNDS[1]
+        return not (drifted and self.settings.survival.loss == "cox-pooled")
+
+    def _exp_sums(self, site: str, sums: list[float] | None) -> NDArray[np.float64]:
+        if sums is None or len(sums) != len(self.cumulative):
+            found = "none" if sums is None else str(len(sums))
+            raise FederationError(
+                "FECG-503", f"hazard sums of {site}", found=found, expected=f"{len(self.cumulative)} numbers"
+            )
+        return np.array(sums, dtype=np.float64)
+
+
+def federated_concordance(counts: Mapping[str, CountsDocument], grid: RiskTimeGrid) -> GlobalConcordance:
+    """Stratified and global C of the sites' counts, added up in the order of site names.
+
+    Raises:
+        FederationError: FECG-503, or a code of the evaluation room where a site's counts contradict themselves.
+    """
+    sites = []
+    for site in sorted(counts):
+        sites.append(counts[site].counts(grid))
+        validate_site_counts(sites[-1], grid, site)
+    return global_concordance(sites)
+
+
+def _events(site: str, reply: SurveyReply, bins: int) -> Integers:
+    if len(reply.train_events) != bins or len(reply.train_exp_sums) != bins:
+        raise FederationError(
+            "FECG-503", f"survey of {site}", found="sums of another length", expected=f"{bins} bins"
+        )
+    return np.array(reply.train_events, dtype=np.int64)

@@ -1,0 +1,77 @@
+"""The folder of a run: what was decided, what happened, what came out. Every file appears whole or not at all.
+
+In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `result.json`.
+`result.json` is removed when a run starts and written last: where it stands, the run is finished.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedecg.config import StudySettings
+from fedecg.errors import RunError
+from fedecg.federation.rounds import RoundRecord
+from fedecg.files import write_whole
+
+__all__ = ["RunFolder", "read_json", "write_json"]
+
+ROUNDS, RESULT, STUDY, MODEL = "rounds.json", "result.json", "study.toml", "model"
+
+
+class RunFolder:
+    """One run's files.
+
+    Args:
+        path: created if absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / MODEL
+        self._rounds: list[RoundRecord] = []
+
+    def begin(self, settings: StudySettings) -> None:
+        """Make room for a new run: an earlier result must not be taken for this one's.
+
+        Raises:
+            RunError: FECG-601 if the folder cannot be written.
+        """
+        (self.path / RESULT).unlink(missing_ok=True)
+        write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
+        self._rounds = []
+
+    def keep(self, record: RoundRecord) -> None:
+        """Append a round to rounds.json."""
+        self._rounds.append(record)
+        write_json(self.path / ROUNDS, [entry.entry() for entry in self._rounds])
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result; from now on the run counts as finished."""
+        write_json(self.path / RESULT, result)
+
+
+def write_json(path: Path, tree: object) -> None:
+    """Write JSON that appears whole or not at all."""
+    write_whole(path, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a file of a finished run.
+
+    Raises:
+        RunError: FECG-602 if it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            "FECG-602",
+            path.name,
+            found=type(error).__name__,
+            expected="a file of a finished run",
+            fix="Run it again.",
+        ) from None

@@ -1,0 +1,120 @@
+"""`fedecg-simulate`: studies on public or synthetic data, split over virtual sites.
+
+In:  a settings file and overrides. Out: a run folder, a table on stdout, an exit status.
+Exit status: 0 finished, 2 wrong use, 3 bad input, 4 refused by policy, 5 finished without some sites, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from fedecg.config import StudySettings, load_study
+from fedecg.errors import FedecgError
+from fedecg.report import partition_table as sites_table
+from fedecg.report import print_summary
+from fedecg.report.progress import Progress
+
+__all__ = ["main"]
+
+DESCRIPTION = "Simulate a federated ECG survival study on one machine, with the apps that real sites run."
+EXAMPLES = """examples:
+  fedecg-simulate run configs/demo.toml
+  fedecg-simulate run configs/ptbxl.toml --data /data/ptb-xl --out runs/ptbxl
+  fedecg-simulate run configs/demo.toml --set seed=3 survival.loss=cox-batch federation.algorithm=fedprox
+  fedecg-simulate partition configs/ptbxl.toml --data /data/ptb-xl --set partition.by=dirichlet partition.alpha=0.1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = _settings(options)
+        return int(options.command(settings, options))
+    except FedecgError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(
+            "FECG-604 interrupted: nothing half-written is taken for finished; run it again.", file=sys.stderr
+        )
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "fedecg-simulate", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw
+    )
+    parser.add_argument("--version", action="version", version=f"fedecg {version('fedecg')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run", help="train and compare: federated, pooled, local, controls", formatter_class=raw
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/ + the file's name)")
+    run.set_defaults(command=_run)
+    split = commands.add_parser(
+        "partition", help="show how records fall to virtual sites", formatter_class=raw
+    )
+    split.set_defaults(command=_partition)
+    for command in (run, split):
+        command.add_argument("config", type=Path, metavar="CONFIG", help="settings (TOML); see configs/")
+        command.add_argument("--data", metavar="PATH", help="folder of the data set as published (data.path)")
+        command.add_argument(
+            "--set",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="overrides",
+            help="override settings, e.g. survival.loss=cox-batch",
+        )
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> StudySettings:
+    settings = load_study(options.config, options.overrides)
+    if options.data is None:
+        return settings
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": options.data})})
+
+
+def _run(settings: StudySettings, options: argparse.Namespace) -> int:
+    from fedecg_simulations.runner import run_simulation  # torch is not needed to say --help
+
+    out = options.out or Path("runs") / options.config.stem
+    progress = Progress()
+    summary = run_simulation(settings, out, progress)
+    if options.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary, Console())
+    progress.say(
+        f"written: {out / 'summary.json'}, {out / 'report.html'}, {out / 'figures'}, {out / 'model'}"
+    )
+    return 0 if summary["status"] == "completed" else 5
+
+
+def _partition(settings: StudySettings, options: argparse.Namespace) -> int:
+    from fedecg_simulations.partitions import partition, partition_table
+    from fedecg_simulations.sources import load_dataset
+
+    dataset = load_dataset(settings)
+    rows = partition_table(dataset, partition(dataset, settings.partition, settings.seed))
+    if options.json:
+        print(json.dumps({"outcomes": dataset.outcomes, "sites": rows}, indent=2))
+    else:
+        Console().print(sites_table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

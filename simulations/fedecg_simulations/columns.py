@@ -1,0 +1,147 @@
+"""The columns of the comparison: who trains on what, and the log hazards that each gives the test patients.
+
+In:  a prepared simulation. Out: column name -> (models, n) log hazards. Called by the runner.
+The pooled and the local columns are the same ServerApp and ClientApp as the federated one, with one site.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import StudySettings
+from fedecg.errors import FedecgError
+from fedecg.model import load_model
+from fedecg.report.progress import Progress
+from fedecg.text import load_bank
+from fedecg.training import load_site_data, log_hazards
+from fedecg_server.run_folder import RunFolder, read_json
+from fedecg_simulations.comparison import TestPart, age_sex_risk, site_only_risk
+from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.engine import run_federation
+from fedecg_simulations.sites import POOLED, write_sites
+
+__all__ = ["Bench", "all_columns", "run_column"]
+
+Floats = NDArray[np.float64]
+Risks = dict[str, Floats | None]
+
+
+class Bench:
+    """A prepared simulation, with all its patients in one pooled site: what no real consortium has.
+
+    Args:
+        settings: the study.
+        dataset: cohort and, where outcomes are simulated, the true hazard.
+        parts: site name -> rows of the cohort.
+        store: folder of the signal store.
+        out: the run's folder; columns are trained under `columns/`.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        dataset: Dataset,
+        parts: dict[str, NDArray[np.int64]],
+        store: Path,
+        out: Path,
+    ) -> None:
+        self.settings, self.dataset, self.parts, self.store, self.out = settings, dataset, parts, store, out
+        names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
+        rows = np.concatenate(list(parts.values()))
+        order = np.argsort(rows)
+        self.rows, self.site = rows[order], names[order]
+        folder = self.write_site(POOLED, self.rows)
+        self.pooled = load_site_data(folder / POOLED, settings, load_bank(settings.align.bank))
+        self.test = self.outcomes("test")
+
+    def write_site(self, name: str, rows: NDArray[np.int64]) -> Path:
+        """A consortium of one site; returns the parent of its site folder."""
+        folder = self.out / "columns" / name / "sites"
+        write_sites(self.dataset.cohort, self.store, {name: rows}, folder)
+        return folder
+
+    def outcomes(self, part: str) -> TestPart:
+        """Outcomes and site of all patients of a part."""
+        rows = self.pooled.rows(part)
+        cohort = self.pooled.cohort
+        return TestPart(cohort.follow_up_days[rows], cohort.event[rows], self.site[rows])
+
+    def score(self, run_folder: Path, part: str = "test") -> Floats:
+        """Log hazards (n,) that a run's model gives all patients of a part."""
+        network = load_model(run_folder / "model").network
+        return log_hazards(network, self.pooled, self.pooled.rows(part))
+
+
+def run_column(settings: StudySettings, sites: Path, run_folder: Path, label: str) -> dict[str, Any]:
+    """Run the two apps over the sites of a folder; returns the result that the ServerApp wrote."""
+    RunFolder(run_folder).begin(settings)
+    run_federation(settings, sites, run_folder / "study.toml", run_folder, label)
+    result: dict[str, Any] = read_json(run_folder / "result.json")
+    return result
+
+
+def all_columns(bench: Bench, progress: Progress) -> tuple[Risks, dict[str, float]]:
+    """Column name -> (models, n) log hazards of the test patients, or None; and the seconds that training took."""
+    risks: Risks = {
+        "pooled": None,
+        "federated": bench.score(bench.out)[None],
+        "local-mean": None,
+        "local-best": None,
+    }
+    seconds: dict[str, float] = {}
+    if bench.settings.evaluation.comparison:
+        start = time.monotonic()
+        risks["pooled"] = _pooled(bench)[None]
+        middle = time.monotonic()
+        risks["local-mean"], risks["local-best"] = _local(bench, progress)
+        seconds = {"pooled": round(middle - start, 3), "local": round(time.monotonic() - middle, 3)}
+    return risks | _controls(bench), seconds
+
+
+def _pooled(bench: Bench) -> Floats:
+    """All patients as one site, with as many optimiser steps a round as all sites make together."""
+    number, settings = len(bench.parts), bench.settings
+    align, survival = (
+        stage.model_copy(update={"local_steps": stage.local_steps * number})
+        for stage in (settings.align, settings.survival)
+    )
+    folder = bench.out / "columns" / POOLED
+    run_column(
+        settings.model_copy(update={"align": align, "survival": survival}), folder / "sites", folder, "pooled"
+    )
+    return bench.score(folder)
+
+
+def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | None]:
+    """Each site alone: all models' log hazards, and those of the model that validates best on all sites."""
+    validation = bench.outcomes("validation")
+    risks, scores = [], []
+    for number, (name, rows) in enumerate(sorted(bench.parts.items()), start=1):
+        sites = bench.write_site(name, rows)
+        try:
+            run_column(bench.settings, sites, sites.parent, f"local {number}/{len(bench.parts)} ({name})")
+        except FedecgError as error:
+            progress.warn(f"{name} alone cannot train a model, and is not among the local ones: {error.code}")
+            continue
+        risks.append(bench.score(sites.parent))
+        scores.append(validation.stratified_c(bench.score(sites.parent, "validation")))
+    if not risks:
+        return None, None
+    return np.stack(risks), risks[int(np.argmax(np.nan_to_num(scores)))][None]
+
+
+def _controls(bench: Bench) -> Risks:
+    """What needs no network: age + sex, the site alone, and the hazard that made the outcomes."""
+    cohort, train, test = bench.pooled.cohort, bench.pooled.rows("train"), bench.pooled.rows("test")
+    age_sex = age_sex_risk(cohort.select(train), cohort.select(test))
+    hazard = bench.dataset.true_log_hazard
+    return {
+        "age-sex": None if age_sex is None else age_sex[None],
+        "site-only": site_only_risk(bench.site[train], cohort.select(train), bench.site[test])[None],
+        "true-hazard": None if hazard is None else hazard[bench.rows][test][None],
+    }

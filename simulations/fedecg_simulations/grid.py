@@ -1,0 +1,104 @@
+"""A Flower grid in one process: the real ServerApp and ClientApp, no network, no Ray, the same numbers every time.
+
+In:  a ClientApp and the settings of its virtual nodes. Out: replies, one node after the other in the order of ids.
+Called by the runner. Flower's Ray backend runs the same apps (`federation.backend = "ray"`) for larger machines.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from itertools import count
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = ["InProcessGrid"]
+
+RUN_ID = 1
+
+
+class InProcessGrid(Grid):
+    """Runs each message's ClientApp at once, in this thread.
+
+    Args:
+        client_app: the ClientApp that every virtual node runs.
+        nodes: node id -> node config, as a SuperNode's `--node-config` would give it.
+    """
+
+    def __init__(self, client_app: ClientApp, nodes: Mapping[int, Mapping[str, str]]) -> None:
+        self._app = client_app
+        self._run = Run.create_empty(run_id=RUN_ID)
+        self._contexts = {node: _context(node, config) for node, config in nodes.items()}
+        self._replies: dict[str, Message] = {}
+        self._numbers = count(1)
+        # Flower stamps messages with the identity of the running task, which a SuperLink would have assigned.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SUPERLINK_NODE_ID
+
+    def set_run(self, run: Run) -> None:
+        """Take another run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run of this grid."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message of this run."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All virtual nodes; they are always there."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver each message and run its node; the replies wait for `pull_messages`."""
+        return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies to these messages, each once."""
+        return [self._replies.pop(identity) for identity in list(message_ids) if identity in self._replies]
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push, then pull; nothing is ever waited for."""
+        del timeout
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> str:
+        identity = self._stamp(message)
+        self._replies[identity] = self._answer(message)
+        return identity
+
+    def _answer(self, message: Message) -> Message:
+        """Both sides get copies of their own: apps change what they are given, and strategies share it."""
+        context = self._contexts[message.metadata.dst_node_id]
+        try:
+            reply = copy.deepcopy(self._app(copy.deepcopy(message), context))
+        except Exception as error:  # what a SuperNode answers when its app fails
+            reason = type(error).__name__
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+        self._stamp(reply)
+        return reply
+
+    def _stamp(self, message: Message) -> str:
+        identity = f"{next(self._numbers)}"
+        message.metadata.__dict__["_message_id"] = identity
+        return identity
+
+
+def _context(node: int, config: Mapping[str, str]) -> Context:
+    return Context(run_id=RUN_ID, node_id=node, node_config=dict(config), state=RecordDict(), run_config={})

@@ -1,0 +1,122 @@
+"""One simulated study from data to report: store, virtual sites, every column, summary.
+
+In:  settings and an output folder. Out: `summary.json`, `report.html`, `figures/`, `model/` and the run's own files.
+Called by `fedecg-simulate run`. `summary.json` is removed first and written last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import StudySettings, settings_sha256
+from fedecg.fingerprint import code_fingerprint
+from fedecg.report import save_figures, write_report
+from fedecg.report.progress import Progress
+from fedecg.signals import SignalStore, build_store, store_key
+from fedecg_server.run_folder import read_json, write_json
+from fedecg_simulations.columns import Bench, all_columns, run_column
+from fedecg_simulations.comparison import column_entry, difference_entry
+from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.partitions import partition, partition_table
+from fedecg_simulations.sites import write_sites
+from fedecg_simulations.sources import load_dataset
+
+__all__ = ["run_simulation"]
+
+Parts = dict[str, NDArray[np.int64]]
+
+
+def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
+    """Run a simulation and write its folder; returns the summary.
+
+    Raises:
+        FedecgError: whatever makes the study impossible; then no summary.json is left in `out`.
+    """
+    (out / "summary.json").unlink(missing_ok=True)
+    started = time.monotonic()
+    dataset = load_dataset(settings)
+    parts = partition(dataset, settings.partition, settings.seed)
+    store = ingest(dataset, settings, progress)
+    parts = without_refused(dataset, store, parts, progress)
+    write_sites(dataset.cohort, store.folder, parts, out / "sites")
+    prepared = time.monotonic() - started
+    federated = run_column(settings, out / "sites", out, "federated")
+    bench = Bench(settings, dataset, parts, store.folder, out)
+    summary = summarise(bench, federated, progress)
+    summary["seconds"]["data"] = round(prepared, 3)
+    rounds = read_json(out / "rounds.json")
+    save_figures(summary, rounds, out / "figures")
+    write_report(summary, rounds, out / "report.html")
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> SignalStore:
+    """Preprocess every recording once; a store of the same data and settings is reused."""
+    root = Path(settings.data.store)
+    key = store_key(settings.signals, dataset.source, settings.signals.powerline)
+    with progress.task("preparing ECGs", len(dataset.recordings)) as advance:
+        return build_store(
+            root,
+            key,
+            settings.signals,
+            dataset.recordings,
+            settings.signals.powerline,
+            lambda done, _: advance(done),
+        )
+
+
+def without_refused(dataset: Dataset, store: SignalStore, parts: Parts, progress: Progress) -> Parts:
+    """Leave out patients whose recording was refused, and say how many and why."""
+    codes = np.array(store.codes)[dataset.cohort.record]
+    refused = Counter(code for code in codes.tolist() if code)
+    for code, number in sorted(refused.items()):
+        progress.warn(f"{number} of {len(codes)} recordings refused: {code}")
+    return {site: rows[codes[rows] == ""] for site, rows in parts.items()}
+
+
+def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train and score the other columns; returns everything that summary.json says."""
+    settings, dataset = bench.settings, bench.dataset
+    risks, seconds = all_columns(bench, progress)
+    columns = {name: None if risk is None else column_entry(bench.test, risk) for name, risk in risks.items()}
+    generator = np.random.default_rng([settings.seed, *b"bootstrap"])
+    differences = {
+        f"federated-minus-{name}": difference_entry(
+            bench.test, risks["federated"][0], others, settings.evaluation.bootstrap, generator
+        )
+        for name in ("pooled", "local-mean", "local-best", "age-sex")
+        if (others := risks[name]) is not None
+    }
+    reference = columns["federated"]["c-index"]
+    return {
+        "study": settings.name,
+        "seed": settings.seed,
+        "status": federated["status"],
+        "outcomes": dataset.outcomes,
+        "sites": site_entries(bench, federated),
+        "folds": dataset.folds,
+        "notes": dataset.notes,
+        "columns": columns,
+        "test": bench.test.entry(),
+        "differences": differences,
+        "federated-c-index": federated["evaluation"]["test"] | {"pooled-reference": reference},
+        "rounds": federated["rounds"],
+        "best-round": federated["best-round"],
+        "bytes-per-round": federated["bytes-per-round"],
+        "seconds": federated["seconds"] | seconds,
+        "code-fingerprint": code_fingerprint(),
+        "settings-sha256": settings_sha256(settings),
+    }
+
+
+def site_entries(bench: Bench, federated: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the sites said of themselves when they joined, and the label mix that only a simulation sees."""
+    mix = {row["site"]: row for row in partition_table(bench.dataset, bench.parts)}
+    return [mix[site["name"]] | site for site in federated["sites"]]

@@ -1,0 +1,89 @@
+"""Settings: every problem at once, with the key's path; overrides; one hash whatever the order."""
+
+from pathlib import Path
+
+import pytest
+
+from fedecg.config import StudySettings, load_site, load_study, parse_settings, settings_sha256
+from fedecg.errors import FedecgError, SettingsError
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "study.toml"
+    file.write_text(text)
+    return file
+
+
+def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        'nmae = "x"\n[survival]\nbins = 1\nloss = "cox"\n[align]\nrounds = "ten"\n[data.sites]\na = 0\n',
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_study(file)
+    text = str(caught.value)
+    assert text.startswith("FECG-103 settings: found 5 problem(s)")
+    for part in ("nmae: unknown key", "survival.bins", "survival.loss", "align.rounds", "data.sites.a"):
+        assert part in text
+    assert caught.value.exit_status == 3
+
+
+def test_a_band_above_half_the_sampling_rate_is_refused() -> None:
+    with pytest.raises(SettingsError, match="highpass-hz < lowpass-hz < rate-hz / 2"):
+        parse_settings(StudySettings, {"signals": {"lowpass-hz": 50.0}})
+
+
+def test_mu_without_fedprox_is_refused() -> None:
+    with pytest.raises(SettingsError, match="proximal-mu = 0 unless"):
+        parse_settings(StudySettings, {"federation": {"proximal-mu": 0.1}})
+
+
+def test_overrides_win_and_bare_words_are_strings(tmp_path: Path) -> None:
+    file = write(tmp_path, "seed = 1\n[survival]\nrounds = 3\n")
+    settings = load_study(
+        file, ["survival.loss=cox-batch", "survival.rounds=7", "seed=5", "align.learning-rate=0.01"]
+    )
+    assert (settings.survival.loss, settings.survival.rounds, settings.seed) == ("cox-batch", 7, 5)
+    assert settings.align.learning_rate == 0.01
+
+
+@pytest.mark.parametrize("override", ["survival.loss", "=3", "survival.=3", ".x=1"])
+def test_an_override_that_is_not_key_value_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(SettingsError, match="FECG-104"):
+        load_study(write(tmp_path, ""), [override])
+
+
+def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="FECG-104.*a key below a value"):
+        load_study(write(tmp_path, "seed = 1"), ["seed.x=1"])
+
+
+def test_a_missing_file_and_bad_toml_have_codes_and_no_folder_names(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"FECG-101 none\.toml: found FileNotFoundError") as caught:
+        load_study(tmp_path / "none.toml")
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(SettingsError, match="FECG-102"):
+        load_study(write(tmp_path, "a = = 1"))
+
+
+def test_the_hash_depends_on_values_and_not_on_their_order(tmp_path: Path) -> None:
+    one = load_study(write(tmp_path, "seed = 1\n[data.sites]\na = 5\nb = 6\n"))
+    two = load_study(write(tmp_path, "[data.sites]\nb = 6\na = 5\n"), ["seed=1"])
+    assert settings_sha256(one) == settings_sha256(two)
+    assert settings_sha256(one) != settings_sha256(load_study(write(tmp_path, "")))
+
+
+def test_a_sites_paths_are_relative_to_its_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text('name = "north"\nstore = "store"\ncohort = "/data/cohort.csv"\n')
+    site = load_site(file)
+    assert (site.store, site.cohort) == (str(tmp_path / "store"), "/data/cohort.csv")
+
+
+def test_errors_survive_a_process_boundary() -> None:
+    import pickle
+
+    error = SettingsError("FECG-103", "x", found="y", expected="z", fix="w")
+    back = pickle.loads(pickle.dumps(error))
+    assert isinstance(back, FedecgError)
+    assert (str(back), back.code) == (str(error), "FECG-103")
