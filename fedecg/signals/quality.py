@@ -1,0 +1,145 @@
+"""What is wrong with a recording, lead by lead. Faults are counted and reported; nothing is silently dropped.
+
+In:  `Recording`, before preprocessing (filters hide most of these faults).
+Out: `Quality`: a boolean for each rule and lead, and whether the recording may be used at all. Called by `store`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.signals.recording import Recording
+
+__all__ = ["QUALITY_RULES", "Quality", "assess"]
+
+QUALITY_RULES: tuple[str, ...] = (
+    "non_finite",
+    "flat",
+    "saturated",
+    "zero_padded",
+    "einthoven",
+    "too_short",
+)
+
+# A heart moves every lead by more than 20 µV within 2 s, down to 30 beats a minute; a loose electrode's lead
+# that an amplifier grounds does not. Half of the 2-s windows must be still, so that one pause is not a fault.
+FLAT_PEAK_TO_PEAK_MV = 0.02
+FLAT_WINDOW_S = 2.0
+FLAT_SHARE = 0.5
+# A lead more than half of which was not recorded says too little to be interpolated.
+NON_FINITE_SHARE = 0.5
+# Clipping: 30 ms at exactly the lead's own extreme, at 1 mV or more (a natural peak of that height is shorter).
+SATURATED_S = 0.03
+SATURATED_MV = 1.0
+# A run of exact zeros at either end; quiet baselines of coarse converters hold zero for less than 0.25 s.
+ZERO_RUN_S = 0.25
+# Rounding explains a few µV of II - (I + III), separately filtered leads some tens; more means that the limb
+# leads do not belong together (swapped, mislabelled, not simultaneous, one of them clipped).
+EINTHOVEN_MV = 0.1
+# The shortest strip of a standard 3 x 4 printout; less than one period of the band-pass' lower edge is noise.
+MIN_DURATION_S = 2.5
+# With more than half of its leads lost a recording is no 12-lead ECG any more.
+LOST_LEADS_MAX = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Faults of one recording.
+
+    Attributes:
+        non_finite: (12,) bool, the lead has NaN or infinite samples.
+        flat: (12,) bool, the lead moves less than 20 µV in at least half of its 2-s windows.
+        saturated: (12,) bool, the lead stays at its own extreme of at least 1 mV for 30 ms.
+        zero_padded: (12,) bool, the lead begins or ends with 0.25 s of exact zeros.
+        einthoven: (12,) bool, a limb lead misses the law that ties it to I and II by more than 0.1 mV.
+        lost: (12,) bool, the lead is flat or mostly not finite.
+        too_short: the recording lasts less than 2.5 s, leading and trailing zeros of all leads left out.
+    """
+
+    non_finite: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+    saturated: NDArray[np.bool_]
+    zero_padded: NDArray[np.bool_]
+    einthoven: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
+    too_short: bool
+
+    @property
+    def code(self) -> str:
+        """ "" where the recording may be used, or the FECG code of its refusal."""
+        if int(self.lost.sum()) > LOST_LEADS_MAX:
+            return "FECG-214"
+        return "FECG-213" if self.too_short else ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the recording may be used (with its faults counted)."""
+        return self.code == ""
+
+    def counts(self) -> dict[str, int]:
+        """Leads that break each rule of `QUALITY_RULES`; `too_short` is 0 or 1."""
+        return {rule: int(np.sum(getattr(self, rule))) for rule in QUALITY_RULES}
+
+
+def assess(recording: Recording) -> Quality:
+    """Apply all rules to a recording.
+
+    Source: thresholds above, each with its reason; Einthoven 1912, Goldberger 1942 for the limb leads.
+    """
+    signal, rate_hz = recording.signal_mv, recording.rate_hz
+    finite = np.isfinite(signal)
+    if not finite.all():
+        signal = np.where(finite, signal, np.float32(np.nan))
+    leading, trailing = _zero_runs(signal)
+    live_samples = signal.shape[1] - int(leading.min()) - int(trailing.min())
+    span_mv = _window_spans(signal, rate_hz)
+    return Quality(
+        non_finite=np.any(~finite, axis=1),
+        flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).mean(axis=1) >= FLAT_SHARE,
+        saturated=_saturated(signal, rate_hz),
+        zero_padded=np.maximum(leading, trailing) >= max(1.0, ZERO_RUN_S * rate_hz),
+        einthoven=_einthoven(signal),
+        # A window without a finite sample has no span and counts as lost, not as flat.
+        lost=((~(span_mv >= FLAT_PEAK_TO_PEAK_MV)).mean(axis=1) >= FLAT_SHARE)
+        | ((~finite).mean(axis=1) > NON_FINITE_SHARE),
+        too_short=live_samples < MIN_DURATION_S * rate_hz,
+    )
+
+
+def _zero_runs(signal_mv: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(12,), (12,) samples of exact zeros at the start and at the end of each lead."""
+    alive = signal_mv != 0
+    empty = ~alive.any(axis=1)
+    leading = np.where(empty, signal_mv.shape[1], alive.argmax(axis=1))
+    return leading, np.where(empty, 0, alive[:, ::-1].argmax(axis=1))
+
+
+def _window_spans(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.float32]:
+    """(12, windows) largest minus smallest value in mV in each window of 2 s; NaN where nothing is finite."""
+    width = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
+    windows = signal_mv.shape[1] // width
+    cut = signal_mv[:, : windows * width].reshape(len(signal_mv), windows, width)
+    span: NDArray[np.float32] = np.fmax.reduce(cut, axis=2) - np.fmin.reduce(cut, axis=2)
+    return span
+
+
+def _saturated(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.bool_]:
+    """(12,) whether a lead holds its own largest or smallest value for `SATURATED_S`."""
+    run = max(3, round(SATURATED_S * rate_hz))
+    held = np.zeros(len(signal_mv), dtype=np.bool_)
+    for extremes in (np.fmax.reduce(signal_mv, axis=1), np.fmin.reduce(signal_mv, axis=1)):
+        for lead in np.flatnonzero(np.abs(extremes) >= SATURATED_MV):
+            at = np.flatnonzero(signal_mv[lead] == extremes[lead])
+            held[lead] |= bool(np.any(at[run - 1 :] - at[: len(at) - run + 1] == run - 1))
+    return held
+
+
+def _einthoven(signal_mv: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(12,) limb leads that break Einthoven's law (I, II, III together) or Goldberger's (aVR, aVL, aVF)."""
+    one, two, three, avr, avl, avf = signal_mv[:6]
+    residual = np.stack([two - one - three, avr + (one + two) / 2, avl - one + two / 2, avf - two + one / 2])
+    off = np.fmax.reduce(np.abs(residual), axis=1) > EINTHOVEN_MV
+    return np.concatenate([np.repeat(off[:1], 3), off[1:], np.zeros(6, dtype=np.bool_)])

@@ -1,0 +1,329 @@
+"""Preprocessed ECGs on disk: a folder that is made once, checked before use, and read in batches.
+
+In:  recordings (or functions that read one), `SignalSettings`, the name of the source.
+Out: `SignalStore`. Called by site folders, simulations and training.
+
+    ROOT/KEY[:16]/signals.npy    (records, 12, samples) int16, 1 µV a count
+                  manifest.csv   row, code ("" or why it was refused), leads that break each quality rule, clipped
+                  store.json     format, key, settings, sizes, sha256 of the manifest
+
+A store is built in a temporary folder beside its place and moved there when it is whole, so a folder with its
+final name is finished. A record that cannot be used is refused: its row is zeros, its code is in the manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import SignalSettings
+from fedecg.errors import ClinicalInputError, SignalError
+from fedecg.signals.preprocessing import Powerline, preprocess
+from fedecg.signals.quality import QUALITY_RULES, assess
+from fedecg.signals.recording import LEADS, Recording
+
+__all__ = ["SignalStore", "build_store", "store_key"]
+
+# Part of every key: raise it whenever preprocessing or this layout changes, and old stores are rebuilt.
+FORMAT = 1
+MV_PER_COUNT = 1e-3  # int16 then reaches 32.767 mV, three times what a body surface gives
+COUNT_MAX = 32767
+_COLUMNS = ("row", "code", *QUALITY_RULES, "clipped")
+_PUBLISH_ATTEMPTS = 5
+
+Source = Recording | Callable[[], Recording]
+
+
+@dataclass(frozen=True, eq=False)
+class SignalStore:
+    """An open store.
+
+    Attributes:
+        folder: where it lies.
+        key: what it was built from (`store_key`).
+        samples: length of a row at the settings' rate.
+        codes: for each row "" or the FECG code of its refusal (such a row is zeros).
+        quality: for each quality rule, and for `clipped`, (records,) int64: leads that break it; clipped samples.
+    """
+
+    folder: Path = field(repr=False)
+    key: str
+    samples: int
+    codes: tuple[str, ...] = field(repr=False)
+    quality: dict[str, NDArray[np.int64]] = field(repr=False)
+    _counts: NDArray[np.int16] = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> SignalStore:
+        """Open a store and check that it is whole.
+
+        Raises:
+            SignalError: FECG-215 no finished store there, FECG-216 damaged or of another format.
+        """
+        folder = Path(folder)
+        about = _read_about(folder)
+        rows = _read_manifest(folder, about["manifest-sha256"])
+        shape = (about["records"], len(LEADS), about["samples"])
+        signals = folder / "signals.npy"
+        try:
+            counts = np.load(signals, mmap_mode="r", allow_pickle=False)
+            size = signals.stat().st_size
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(f"signals.npy that cannot be mapped ({type(error).__name__})") from None
+        as_written = counts.dtype == np.dtype("<i2") and size == counts.offset + counts.nbytes
+        if not as_written or counts.shape != shape or len(rows) != shape[0]:
+            raise _damaged("signals.npy, manifest.csv and store.json of different sizes")
+        return cls(
+            folder=folder,
+            key=about["key"],
+            samples=shape[2],
+            codes=tuple(row["code"] for row in rows),
+            quality={
+                name: np.array([int(row[name]) for row in rows], dtype=np.int64) for name in _COLUMNS[2:]
+            },
+            _counts=np.asarray(counts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def batch(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Signals of some rows, in their order.
+
+        Args:
+            rows: (n,) integers in 0..len(self) - 1, repeats allowed.
+
+        Returns:
+            (n, 12, samples) float32, mV.
+
+        Raises:
+            SignalError: FECG-217, a row outside the store.
+        """
+        rows = np.asarray(rows)
+        outside = int(np.sum((rows < 0) | (rows >= len(self))))
+        if outside:
+            raise SignalError(
+                "FECG-217",
+                "store rows",
+                found=f"{outside} of {rows.size} outside the store",
+                expected=f"0 to {len(self) - 1}",
+                fix="The cohort table and the store belong to different builds: make both again.",
+            )
+        signal_mv: NDArray[np.float32] = self._counts[rows].astype(np.float32)
+        signal_mv *= np.float32(MV_PER_COUNT)
+        return signal_mv
+
+
+def store_key(settings: SignalSettings, source: str, powerline: Powerline) -> str:
+    """sha256 (hex) of everything that a store's content depends on.
+
+    Args:
+        source: names the data and their state: a path and its checksum, or a generator, its version and seed.
+    """
+    text = json.dumps(
+        [FORMAT, _effective(settings, powerline), source], sort_keys=True, separators=(",", ":")
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_store(
+    root: str | Path,
+    key: str,
+    settings: SignalSettings,
+    records: Sequence[Source],
+    *,
+    powerline: Powerline,
+    progress: Callable[[int, int], None] | None = None,
+) -> SignalStore:
+    """Open the store of this key under `root`; build it first where it is absent, stale or damaged.
+
+    Interrupted (Ctrl-C, an error), it leaves nothing; two builders at once end with one whole store.
+
+    Args:
+        key: from `store_key`.
+        records: recordings, or functions without arguments that return one; row = place in this sequence.
+        powerline: the site's notch; wins over `settings.powerline`.
+        progress: called with (records done, all records) after each record.
+
+    Raises:
+        SignalError: FECG-218, the folder cannot be written; FECG-219, no records. Records that cannot be used
+            raise nothing.
+    """
+    if not len(records):
+        raise SignalError("FECG-219", "signal store", found="0 records", expected="at least 1")
+    root = Path(root)
+    final = root / key[:16]
+    current = _current(final, key, len(records))
+    if current is not None:
+        return current
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=root))
+    except OSError as error:
+        raise _not_written(error) from None
+    try:
+        _write_store(temporary, key, settings, records, powerline, progress)
+        _publish(temporary, final, key, len(records))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return SignalStore.open(final)
+
+
+def _write_store(
+    folder: Path,
+    key: str,
+    settings: SignalSettings,
+    records: Sequence[Source],
+    powerline: Powerline,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    table = io.StringIO()
+    manifest = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
+    manifest.writeheader()
+    shape = (len(records), len(LEADS), settings.samples)
+    try:
+        # Written in order rather than through a memory map: a full disk is then an error, not a killed process.
+        with (folder / "signals.npy").open("wb") as signals:
+            header = {"descr": "<i2", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(signals, header)
+            for row in range(len(records)):
+                counts, entry = _ingest(records[row], settings, powerline)
+                signals.write(counts.tobytes())
+                manifest.writerow({"row": row, **entry})
+                if progress is not None:
+                    progress(row + 1, len(records))
+            _to_disk(signals)
+        text = table.getvalue()
+        about = {
+            "format": FORMAT,
+            "key": key,
+            "records": shape[0],
+            "samples": shape[2],
+            "mv-per-count": MV_PER_COUNT,
+            "settings": _effective(settings, powerline),
+            "manifest-sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+        for name, content in (("manifest.csv", text), ("store.json", json.dumps(about, indent=2) + "\n")):
+            with (folder / name).open("wb") as file:
+                file.write(content.encode())
+                _to_disk(file)
+    except OSError as error:
+        raise _not_written(error) from None
+
+
+def _ingest(
+    source: Source, settings: SignalSettings, powerline: Powerline
+) -> tuple[NDArray[np.int16], dict[str, str | int]]:
+    """(12, samples) counts of one record and its line of the manifest; zeros and a code where it is refused."""
+    refused = np.zeros((len(LEADS), settings.samples), dtype="<i2")
+    try:
+        recording = source if isinstance(source, Recording) else source()
+    except (ClinicalInputError, OSError) as error:
+        code = error.code if isinstance(error, ClinicalInputError) else "FECG-201"
+        return refused, {"code": code, **dict.fromkeys(_COLUMNS[2:], 0)}
+    quality = assess(recording)
+    entry: dict[str, str | int] = {"code": quality.code, **quality.counts(), "clipped": 0}
+    if not quality.usable:
+        return refused, entry
+    counts = np.rint(preprocess(recording, settings, powerline) / np.float32(MV_PER_COUNT))
+    entry["clipped"] = int(np.sum(np.abs(counts) > COUNT_MAX))
+    return np.clip(counts, -COUNT_MAX, COUNT_MAX).astype("<i2"), entry
+
+
+def _current(folder: Path, key: str, records: int) -> SignalStore | None:
+    """The store in this folder, if it is whole and neither its key nor its number of records is stale."""
+    with suppress(SignalError):
+        store = SignalStore.open(folder)
+        if store.key == key and len(store) == records:
+            return store
+    return None
+
+
+def _publish(temporary: Path, final: Path, key: str, records: int) -> None:
+    """Give a finished folder its name; whoever finds a current store there keeps that one."""
+    for _ in range(_PUBLISH_ATTEMPTS):
+        # Only an absent or empty folder can be replaced, so the move itself decides between two builders.
+        with suppress(OSError):
+            temporary.replace(final)
+            return
+        if _current(final, key, records) is not None:
+            return
+        aside = temporary.with_name(temporary.name + "-old")
+        with suppress(OSError):
+            final.replace(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    raise _not_written(FileExistsError())
+
+
+def _to_disk(file: Any) -> None:
+    """Before the folder gets its name its bytes are on the disk, so a power cut cannot leave a hollow store."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SignalError(
+            "FECG-215",
+            "signal store",
+            found=f"{type(error).__name__} at store.json",
+            expected="a folder that build_store finished",
+            fix="Build the store again.",
+        ) from None
+    except ValueError:
+        raise _damaged("a store.json that is not JSON") from None
+    kinds = {"format": int, "key": str, "records": int, "samples": int, "manifest-sha256": str}
+    if not isinstance(about, dict) or any(type(about.get(name)) is not kind for name, kind in kinds.items()):
+        raise _damaged("a store.json without the entries of a store")
+    if about["format"] != FORMAT:
+        raise _damaged(f"format {about['format']}")
+    return about
+
+
+def _read_manifest(folder: Path, sha256: str) -> list[dict[str, str]]:
+    try:
+        content = (folder / "manifest.csv").read_bytes()
+    except OSError as error:
+        raise _damaged(f"{type(error).__name__} at manifest.csv") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise _damaged("a manifest.csv that was changed")
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def _effective(settings: SignalSettings, powerline: Powerline) -> dict[str, Any]:
+    return {**settings.model_dump(by_alias=True), "powerline": powerline}
+
+
+def _damaged(found: str) -> SignalError:
+    return SignalError(
+        "FECG-216",
+        "signal store",
+        found=found,
+        expected=f"a whole store of format {FORMAT}",
+        fix="Build the store again.",
+    )
+
+
+def _not_written(error: OSError) -> SignalError:
+    return SignalError(
+        "FECG-218",
+        "signal store",
+        found=type(error).__name__,
+        expected="a folder that can be written, with 24 bytes for each sample",
+        fix="Check rights and free space.",
+    )

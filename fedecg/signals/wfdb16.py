@@ -1,0 +1,154 @@
+"""A fast reader for the ECG files that nearly everyone publishes: WFDB headers with 16-bit signals.
+
+In:  the text of a `.hea` file; the one `.dat` (format 16) or PhysioNet `.mat` (format 16, offset 24) it names.
+Out: `Header`, and signals in physical units for `fedecg.signals.reading`, the only caller. Format 16 is
+little-endian int16, interleaved by sample; a MATLAB v4 matrix (leads, samples) has that very layout.
+
+Source: WFDB Applications Guide, header(5) and signal(5), https://physionet.org/physiotools/wag/
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.errors import SignalError
+
+__all__ = ["Channel", "Header", "is_plain_format16", "parse_header", "read_format16"]
+
+_FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
+_GAIN = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)(?:\((-?\d+)\))?(?:/(\S+))?")
+# What header(5) says to assume where a field is left out.
+_DEFAULT_RATE_HZ, _DEFAULT_GAIN, _DEFAULT_UNIT = 250.0, 200.0, "mV"
+_MISSING = -32768  # signal(5): in format 16 this count means "no valid sample"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal line of a header; `layout` = (format, samples a frame, skew, byte offset)."""
+
+    file: str
+    layout: tuple[int, int, int, int]
+    gain: float  # counts per unit
+    baseline: int  # count at zero
+    unit: str
+    checksum: int | None  # 16-bit sum of all counts; None where the header does not state it
+    name: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a `.hea` file says; `samples` is None where it leaves the length to the signal file."""
+
+    segments: int
+    rate_hz: float
+    samples: int | None
+    channels: tuple[Channel, ...]
+
+
+def parse_header(text: str) -> Header:
+    """Read a WFDB header. Times and dates are not read: several published sets have them wrong.
+
+    Raises:
+        SignalError: FECG-202 not a WFDB header, FECG-203 no signal in it.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    try:
+        record, count, *rest = lines[0].split()
+        segments = int(record.partition("/")[2] or 1)
+        rate_hz = float(re.split(r"[/(]", rest[0])[0]) if rest else _DEFAULT_RATE_HZ
+        samples = int(rest[1]) or None if len(rest) > 1 else None
+        # The lines after a multi-segment record line name segments, which only wfdb reads.
+        signal_lines = lines[1 : 1 + int(count)] if segments == 1 else []
+        channels = tuple(_parse_channel(line) for line in signal_lines)
+        complete = segments > 1 or len(channels) == int(count)
+    except (ValueError, IndexError):
+        complete = False
+    if not complete:
+        expected = "a WFDB record line and one line for each signal"
+        raise SignalError("FECG-202", "header", found="a .hea file that reads otherwise", expected=expected)
+    if segments == 1 and (not channels or any(channel.file == "~" for channel in channels)):
+        raise SignalError("FECG-203", "header", found="no signal file in it", expected="the name of one")
+    return Header(segments, rate_hz, samples, channels)
+
+
+def is_plain_format16(header: Header) -> bool:
+    """Whether `read_format16` can read it: one file, format 16, one sample a frame, no skew."""
+    sources = {(channel.file, channel.layout) for channel in header.channels}
+    return len(sources) == 1 and header.channels[0].layout[:3] == (16, 1, 0)
+
+
+def read_format16(folder: Path, header: Header) -> NDArray[np.float32]:
+    """Signals in the units of their channels; counts of -32768 are NaN.
+
+    Args:
+        folder: where the header lies; the signal file is looked for here and nowhere else.
+        header: one for which `is_plain_format16` is true.
+
+    Returns:
+        (signals, samples) float32, C-contiguous.
+
+    Raises:
+        SignalError: FECG-204 signal file missing or not readable, FECG-205 truncated, FECG-206 damaged.
+    """
+    channels = header.channels
+    try:
+        counts = np.fromfile(folder / channels[0].file, dtype="<i2", offset=channels[0].layout[3])
+    except (OSError, ValueError) as error:
+        expected, fix = "the file that the header names", "Copy the signal file beside its header."
+        raise SignalError(
+            "FECG-204", "signal file", found=type(error).__name__, expected=expected, fix=fix
+        ) from None
+    samples = counts.size // len(channels) if header.samples is None else header.samples
+    if samples < 1 or counts.size < samples * len(channels):
+        expected, fix = f"{max(samples, 1) * len(channels)}", "It is truncated: copy or export it again."
+        raise SignalError(
+            "FECG-205", "signal file", found=f"{counts.size} counts", expected=expected, fix=fix
+        )
+    frames = counts[: samples * len(channels)].reshape(samples, len(channels)).T
+    _verify_checksums(frames, channels)
+    baseline = np.array([channel.baseline for channel in channels], dtype=np.float32)
+    gain = np.array([channel.gain for channel in channels], dtype=np.float32)
+    signal = frames.astype(np.float32, order="C")
+    missing = signal == _MISSING
+    signal -= baseline[:, None]
+    signal /= gain[:, None]
+    signal[missing] = np.nan
+    return signal
+
+
+def _parse_channel(line: str) -> Channel:
+    """file format [gain(baseline)/unit [bits [zero [first [checksum [block [name]]]]]]]"""
+    fields = line.split(maxsplit=8)
+    layout = _FORMAT.fullmatch(fields[1])
+    scale = _GAIN.fullmatch(fields[2] if len(fields) > 2 else str(_DEFAULT_GAIN))
+    if layout is None or scale is None or Path(fields[0]).name != fields[0]:
+        raise ValueError("not a signal line")
+    code, frame, skew, offset = layout.groups()
+    zero = int(fields[4]) if len(fields) > 4 else 0
+    gain = float(scale[1]) or _DEFAULT_GAIN
+    if not 1e-30 < abs(gain) < 1e30:  # what float32 can divide by
+        raise ValueError("not a gain")
+    return Channel(
+        file=fields[0],
+        layout=(int(code), int(frame or 1), int(skew or 0), int(offset or 0)),
+        gain=gain,
+        baseline=zero if scale[2] is None else int(scale[2]),
+        unit=scale[3] or _DEFAULT_UNIT,
+        # Tools that cannot compute the sum write 0, so 0 is not held against a file.
+        checksum=(int(fields[6]) or None) if len(fields) > 6 else None,
+        name=fields[8].strip() if len(fields) > 8 else "",
+    )
+
+
+def _verify_checksums(frames: NDArray[np.int16], channels: tuple[Channel, ...]) -> None:
+    sums = frames.sum(axis=1, dtype=np.int64)
+    stated = [(int(total), channel.checksum) for total, channel in zip(sums, channels, strict=True)]
+    wrong = sum(checksum is not None and (total - checksum) % 65536 != 0 for total, checksum in stated)
+    if wrong:
+        found, fix = f"{wrong} of {len(channels)} signals wrong", "It is damaged: copy or export it again."
+        raise SignalError("FECG-206", "signal file", found=found, expected="sums as in the header", fix=fix)
