@@ -1,0 +1,99 @@
+"""From `[data] source` to a `Dataset`.
+
+In:  study settings. Out: patients, recordings (made or read later) and what a simulation alone knows.
+Called by the runner and by `fedecg-simulate partition`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from fedecg.cohort import Cohort
+from fedecg.config import StudySettings
+from fedecg.errors import SettingsError
+from fedecg.signals import Recording
+from fedecg_simulations import synthetic
+from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.ptbxl import load_ptbxl
+from fedecg_simulations.synthetic import DEFAULT_SITES, Patients, consortium, make_recordings
+
+__all__ = ["load_dataset"]
+
+CHUNK = 64  # recordings made at once: the generator is fastest on stacks
+
+
+def load_dataset(settings: StudySettings) -> Dataset:
+    """The data set that `[data]` names.
+
+    Raises:
+        SettingsError: FECG-106 a published data set without its folder.
+        FedecgError: whatever is wrong with that folder.
+    """
+    data = settings.data
+    if data.source == "synthetic":
+        return load_synthetic(settings)
+    if not data.path:
+        raise SettingsError(
+            "FECG-106", "data.path", found="nothing", expected=f"the folder of {data.source} as published",
+            fix="Give it with --data PATH.",
+        )
+    return load_ptbxl(data.path, data.records_hz, settings.seed, data.event_fraction)
+
+
+def load_synthetic(settings: StudySettings) -> Dataset:
+    """The embedded consortium: every site's patients for training and validation, and its share of the test part."""
+    sizes = settings.data.sites or DEFAULT_SITES
+    groups = [
+        patients
+        for _, train, test in consortium(sizes, settings.data.test_patients, settings.seed)
+        for patients in (train, test)
+        if len(patients)
+    ]
+    total = sum(map(len, groups))
+    joined = {
+        name: np.concatenate([getattr(patients, name) for patients in groups])
+        for name in ("part", "event", "follow_up_days", "age_years", "female", "true_log_hazard")
+    }
+    hazard = joined.pop("true_log_hazard")
+    cohort = Cohort(
+        record=np.arange(total),
+        patient=np.arange(total),
+        codes=tuple(codes for patients in groups for codes in patients.codes),
+        **joined,
+    )
+    site = np.concatenate([np.full(len(patients), patients.site) for patients in groups])
+    sized = ", ".join(f"{patients.site} {patients.generated_for} {len(patients)}" for patients in groups)
+    return Dataset(
+        cohort=cohort,
+        columns={"site": site},
+        recordings=[partial(_recording, patients, row) for patients in groups for row in range(len(patients))],
+        source=f"synthetic, generator {_generator_sha256()}, seed {settings.seed}, {sized}",
+        outcomes="simulated",
+        true_log_hazard=hazard,
+        folds={"train": "generated", "validation": "generated", "test": "generated apart"},
+    )
+
+
+def _recording(patients: Patients, row: int) -> Recording:
+    """One recording; its neighbours are made with it and kept until they are asked for."""
+    chunk = _chunk(patients, row // CHUNK)
+    return Recording(chunk[row % CHUNK], patients.rate_hz)
+
+
+@lru_cache(maxsize=1)
+def _chunk(patients: Patients, number: int) -> np.ndarray:
+    rows = range(number * CHUNK, min((number + 1) * CHUNK, len(patients)))
+    return make_recordings(patients, list(rows))
+
+
+def _generator_sha256() -> str:
+    """Hash of the generator's sources: another generator makes other ECGs, and needs another store."""
+    folder = Path(synthetic.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""A whole study through the real ServerApp and ClientApp, small enough for every change."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedecg_simulations.cli import main
+
+CONFIG = """
+name = "tiny"
+seed = 100
+[data]
+store = "{store}"
+test-patients = 60
+[data.sites]
+city = 90
+coast = 60
+rural = 2
+[signals]
+samples = 256
+[model]
+size = "small"
+[align]
+rounds = 1
+local-steps = 2
+batch-size = 16
+[survival]
+rounds = 2
+local-steps = 2
+batch-size = 16
+[evaluation]
+bootstrap = 20
+"""
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def configuration(folder: Path, store: Path, text: str = CONFIG) -> Path:
+    file = folder / "tiny.toml"
+    file.write_text(text.format(store=store))
+    return file
+
+
+def run(folder: Path, store: Path, *overrides: str, text: str = CONFIG) -> dict[str, Any]:
+    """Run the study by its command line; returns summary.json without its times."""
+    arguments = ["run", str(configuration(folder, store, text)), "--out", str(folder / "out")]
+    status = main([*arguments, "--set", *overrides] if overrides else arguments)
+    summary: dict[str, Any] = json.loads((folder / "out" / "summary.json").read_text())
+    assert status == (0 if summary["status"] == "completed" else 5)
+    summary.pop("seconds")
+    return summary
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder, store)
+
+
+def test_a_study_writes_everything_it_promises(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = finished
+    out = folder / "out"
+    for name in ("summary.json", "report.html", "rounds.json", "study.toml", "model/weights.safetensors"):
+        assert (out / name).stat().st_size > 0
+    assert list((out / "figures").glob("*.png"))
+    assert summary["outcomes"] == "simulated"
+    assert summary["rounds"] == {"align": 1, "survival": 2}
+    assert [site["name"] for site in summary["sites"]] == ["city", "coast", "rural"]
+    assert set(summary["columns"]) == {
+        "pooled", "federated", "local-mean", "local-best", "age-sex", "site-only", "true-hazard"
+    }  # fmt: skip
+    for column in summary["columns"].values():
+        assert {"c-index", "c-index-stratified", "ci-low", "ci-high"} <= set(column)
+    assert summary["bytes-per-round"] > 0
+    assert len(summary["code-fingerprint"]) == len(summary["settings-sha256"]) == 64
+
+
+def test_the_federated_c_index_bounds_hold_the_raw_one(finished: tuple[Path, dict[str, Any]]) -> None:
+    federated = finished[1]["federated-c-index"]
+    assert federated["lower"] <= federated["pooled-reference"] <= federated["upper"]
+    columns = finished[1]["columns"]
+    assert federated["stratified"] == columns["federated"]["c-index-stratified"]
+
+
+def test_a_site_alone_knows_nothing_within_sites(finished: tuple[Path, dict[str, Any]]) -> None:
+    assert finished[1]["columns"]["site-only"]["c-index-stratified"] == 0.5
+
+
+def test_a_second_run_is_the_same_and_reuses_the_store(
+    finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in store.rglob("signals.npy")}
+    assert run(tmp_path, store) == finished[1]
+    assert {file: file.stat().st_mtime_ns for file in store.rglob("signals.npy")} == before
+
+
+def test_sites_in_another_order_give_the_same_bits(
+    finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path
+) -> None:
+    lines = CONFIG.splitlines()
+    at = lines.index("city = 90")
+    lines[at : at + 3] = ["rural = 2", "coast = 60", "city = 90"]
+    assert run(tmp_path, store, text="\n".join(lines)) == finished[1]
+
+
+def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    out = finished[0] / "out"
+    sites = {site["name"]: site for site in json.loads((out / "result.json").read_text())["sites"]}
+    assert sites["rural"]["parts"]["train"] == {"patients": 2, "events": 0}
+    for record in json.loads((out / "rounds.json").read_text()):
+        assert record["answered"] == ["city", "coast", "rural"]
+        assert not record["rejected"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["survival.loss=cox-batch", "federation.algorithm=fedprox", "federation.proximal-mu=0.1"],
+        ["survival.loss=cox-site", "survival.baseline=site"],
+        ["align.loss=paper", "survival.baseline=site", "survival.reconstruction=0.5"],
+        ["model.preset=paper", "align.rounds=0"],
+        ["partition.by=iid", "partition.sites=2"],
+        ["partition.by=dirichlet", "partition.sites=2", "partition.alpha=5"],
+        ["partition.by=quantity", "partition.sites=2", "partition.alpha=5"],
+    ],
+    ids=lambda overrides: " ".join(overrides),
+)
+def test_every_choice_of_the_settings_runs(overrides: list[str], store: Path, tmp_path: Path) -> None:
+    summary = run(tmp_path, store, *overrides, "evaluation.comparison=false", "evaluation.bootstrap=0")
+    assert summary["columns"]["federated"]["c-index"] is not None
+    assert summary["columns"]["pooled"] is None
+
+
+def test_one_step_at_every_site_is_one_pooled_step_through_the_whole_stack(store: Path, tmp_path: Path) -> None:
+    overrides = [
+        "align.rounds=0", "survival.rounds=1", "survival.local-steps=1", "survival.optimizer=sgd",
+        "survival.batch-size=100000", "survival.weight-decay=0", "survival.clip-norm=1e9", "model.dropout=0",
+        "survival.learning-rate=0.1", "evaluation.bootstrap=0", "data.test-patients=12",
+    ]  # fmt: skip
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "pooled").mkdir()
+    run(tmp_path / "sites", store, *overrides)
+    run(tmp_path / "pooled", store, *overrides, "partition.by=iid", "partition.sites=1")
+    federated, pooled = (load_file(tmp_path / k / "out/model/weights.safetensors") for k in ("sites", "pooled"))
+    for name in pooled:
+        np.testing.assert_allclose(federated[name], pooled[name], atol=1e-6)
+
+
+def test_a_wrong_key_is_a_message_and_exit_status_3(store: Path, tmp_path: Path, capsys: Any) -> None:
+    file = configuration(tmp_path, store, CONFIG + "\n[survivall]\nrounds = 1\n")
+    assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 3
+    assert "FECG-103" in (message := capsys.readouterr().err)
+    assert "survivall: unknown key" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_events_anywhere_is_a_message_and_no_summary(store: Path, tmp_path: Path, capsys: Any) -> None:
+    text = CONFIG.replace("city = 90\ncoast = 60\n", "")
+    file = configuration(tmp_path, store, text)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "summary.json").write_text("{}")
+    assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
+    assert "FECG-512 training events: found 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_ctrl_c_in_a_round_leaves_nothing_that_looks_finished(store: Path, tmp_path: Path) -> None:
+    file = configuration(tmp_path, store, CONFIG.replace("rounds = 2", "rounds = 5000"))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedecg_simulations.cli", "run", str(file), "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and "survival" not in _text(out / "rounds.json"):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "FECG-604 interrupted" in errors
+    assert "Traceback" not in errors
+    assert not (out / "summary.json").exists()
+    assert not (out / "result.json").exists()
+    assert not list(out.rglob("*.part"))
+
+
+def _text(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def test_the_partition_command_prints_patients_events_and_labels(store: Path, tmp_path: Path, capsys: Any) -> None:
+    file = configuration(tmp_path, store)
+    assert main(["partition", str(file), "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["outcomes"] == "simulated"
+    assert [row["site"] for row in table["sites"]] == ["city", "coast", "rural"]
+    assert all({"patients", "events", "label-mix"} <= set(row) for row in table["sites"])
