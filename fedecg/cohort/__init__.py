@@ -1,0 +1,6 @@
+"""Cohorts: patients, events, follow-up and the parts they belong to. See `cohort.py`, then `splits.py`."""
+
+from fedecg.cohort.cohort import COLUMNS, PARTS, Cohort, read_cohort, write_cohort
+from fedecg.cohort.splits import split_by_patient
+
+__all__ = ["COLUMNS", "PARTS", "Cohort", "read_cohort", "split_by_patient", "write_cohort"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedecg_server.run_folder import RunFolder, read_json
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings
@@ -19,7 +20,6 @@ from fedecg.model import load_model
 from fedecg.report.progress import Progress
 from fedecg.text import load_bank
 from fedecg.training import load_site_data, log_hazards
-from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_simulations.comparison import TestPart, age_sex_risk, site_only_risk
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.engine import run_federation

@@ -30,7 +30,6 @@ class Dataset:
         outcomes: "simulated" or "observed".
         true_log_hazard: (N,) float64, or None where nobody knows it.
         folds: what became which part, for the summary.
-        powerline: site -> "50", "60" or "none"; None where it is not known.
         notes: counts worth telling, such as records left out.
     """
 
@@ -41,5 +40,4 @@ class Dataset:
     outcomes: Literal["simulated", "observed"]
     true_log_hazard: NDArray[np.float64] | None
     folds: Mapping[str, list[int] | str]
-    powerline: Mapping[str, str] | None = None
     notes: Mapping[str, int] = field(default_factory=dict)

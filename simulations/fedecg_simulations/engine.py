@@ -10,14 +10,14 @@ import os
 from pathlib import Path
 
 import torch
+from fedecg_client.app import SITES_VARIABLE
+from fedecg_client.app import app as client_app
+from fedecg_server.app import app as server_app
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedecg.config import StudySettings
 from fedecg.errors import RunError
-from fedecg_client.app import SITES_VARIABLE
-from fedecg_client.app import app as client_app
-from fedecg_server.app import app as server_app
 from fedecg_simulations.grid import RUN_ID, InProcessGrid
 
 __all__ = ["run_federation"]

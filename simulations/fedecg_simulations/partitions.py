@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedecg.cohort import PARTS
 from fedecg.config import PartitionSettings
-from fedecg.errors import RunError
+from fedecg.errors import CohortError
 from fedecg.text import dominant_superclass
 from fedecg_simulations.dataset import Dataset
 
@@ -46,7 +46,7 @@ def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[
         with all but letters, digits, dot, dash and underscore replaced by a dash; else site-01, site-02, ...
 
     Raises:
-        RunError: FECG-625 a site without training patients (it is named); FECG-626 no such column, values that
+        CohortError: FECG-625 a site without training patients (it is named); FECG-626 no such column, values that
             cannot be told apart as names, or fewer patients than sites.
 
     Source: for every label a draw of the sites' shares: Yurochkin et al. 2019, arXiv 1905.12022.
@@ -153,7 +153,7 @@ def _check_training(dataset: Dataset, parts: Mapping[str, Rows], settings: Parti
     nobody = np.empty(0, dtype=np.int64)
     without = [name for name in wanted if not np.any(dataset.cohort.part[parts.get(name, nobody)] == "train")]
     if without:
-        raise RunError(
+        raise CohortError(
             "FECG-625",
             "virtual sites",
             found=f"{len(without)} without a training patient: {', '.join(without)}",
@@ -163,4 +163,4 @@ def _check_training(dataset: Dataset, parts: Mapping[str, Rows], settings: Parti
 
 
 def _refuse_split(found: str, expected: str) -> NoReturn:
-    raise RunError("FECG-626", "partition", found=found, expected=expected, fix="Change [partition].")
+    raise CohortError("FECG-626", "partition", found=found, expected=expected, fix="Change [partition].")

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedecg.cohort import PARTS, Cohort
-from fedecg.errors import RunError
+from fedecg.errors import CohortError
 from fedecg.signals import read_recording
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.ptbxl_hazard import log_hazard, simulate_follow_up
@@ -32,7 +32,6 @@ WHOLE_COLUMNS = ("ecg_id", "patient_id", "strat_fold")
 NUMBER_COLUMNS = ("age", "sex")
 TEXT_COLUMNS = ("site", "device", "recording_date", "scp_codes", *FILE_COLUMNS.values())
 AGE_OVER_89 = 300.0  # how PTB-XL writes an age above 89
-POWERLINE = "50"  # all of PTB-XL was recorded in Germany's grid
 
 
 def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: float) -> Dataset:
@@ -49,7 +48,7 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         event_fraction: share of simulated events, in (0, 1).
 
     Raises:
-        RunError: FECG-621 a table is missing or not readable; FECG-622 columns or cells that cannot be used;
+        CohortError: FECG-621 a table is missing or not readable; FECG-622 columns or cells that cannot be used;
             FECG-623 signal files are missing; FECG-624 folds that do not make three parts.
         CohortError: FECG-226 ages or likelihoods out of range.
     """
@@ -89,7 +88,6 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         outcomes="simulated",
         true_log_hazard=hazard,
         folds=folds,
-        powerline=dict.fromkeys(sorted(set(columns["site"].tolist())), POWERLINE),
         notes={
             "records": len(table),
             "later-ecgs-left-out": len(table) - len(rows),
@@ -128,7 +126,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype=str, encoding="utf-8")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise RunError(
+        raise CohortError(
             "FECG-621",
             path.name,
             found=type(error).__name__,
@@ -191,7 +189,7 @@ def _files_sha256(folder: Path, names: list[str]) -> str:
         else:
             digest.update(f"{name} {sizes}\n".encode())
     if missing:
-        raise RunError(
+        raise CohortError(
             "FECG-623",
             "signal files",
             found=f"{missing} of {len(names)} records without a .hea or .dat file",
@@ -220,7 +218,7 @@ def _refuse_if(column: str, bad: pd.Series[bool], expected: str) -> None:
 
 
 def _refuse_cells(found: str, expected: str) -> NoReturn:
-    raise RunError(
+    raise CohortError(
         "FECG-622",
         "ptbxl_database.csv",
         found=found,
@@ -230,7 +228,7 @@ def _refuse_cells(found: str, expected: str) -> NoReturn:
 
 
 def _refuse_folds(found: str) -> NoReturn:
-    raise RunError(
+    raise CohortError(
         "FECG-624",
         "strat_fold",
         found=found,

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 
 from fedecg.cohort import PARTS, Cohort
 from fedecg.config import PartitionSettings
-from fedecg.errors import RunError
+from fedecg.errors import CohortError
 from fedecg.signals import Recording
 
 LABELS = ({"NORM": 100.0}, {"IMI": 100.0}, {"LVH": 100.0}, {"SR": 0.0})
@@ -73,7 +73,7 @@ def test_every_row_is_dealt_once_and_every_patient_to_one_site(
     chosen = PartitionSettings.model_validate({"by": by, "label": label, "sites": sites, "alpha": 1.0})
     try:
         parts = partition(dataset, chosen, seed)
-    except RunError:  # a draw that leaves a site without training patients; its message has a test of its own
+    except CohortError:  # a draw that leaves a site without training patients; its message has a test of its own
         assume(False)
     assert_array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(240))
     patients = patients_by_site(dataset, parts)
@@ -196,27 +196,27 @@ def test_a_site_without_training_patients_is_named() -> None:
     dataset = make_dataset(60)
     dataset.cohort.part[dataset.columns["site"] == "ward 1/b"] = "test"
     with pytest.raises(
-        RunError, match=r"FECG-625 virtual sites: found 1 without a training patient: ward-1-b;"
+        CohortError, match=r"FECG-625 virtual sites: found 1 without a training patient: ward-1-b;"
     ):
         partition(dataset, PartitionSettings(by="column"), 0)
 
 
 def test_a_numbered_site_that_got_nobody_is_named() -> None:
     with pytest.raises(
-        RunError, match=r"FECG-625 virtual sites: found \d+ without a training patient: site-\d\d"
+        CohortError, match=r"FECG-625 virtual sites: found \d+ without a training patient: site-\d\d"
     ):
         partition(make_dataset(30), PartitionSettings(by="quantity", sites=20, alpha=0.05), 0)
 
 
 def test_more_sites_than_patients_are_refused() -> None:
     with pytest.raises(
-        RunError, match=r"FECG-626 partition: found 5 patients for 6 sites; expected at least one"
+        CohortError, match=r"FECG-626 partition: found 5 patients for 6 sites; expected at least one"
     ):
         partition(make_dataset(5), PartitionSettings(by="iid", sites=6), 0)
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
-    with pytest.raises(RunError, match=r"FECG-626 partition: found no column device; expected one of site\."):
+    with pytest.raises(CohortError, match=r"FECG-626 partition: found no column device; expected one of site\."):
         partition(make_dataset(10), PartitionSettings(column="device"), 0)
 
 
@@ -224,6 +224,6 @@ def test_values_that_give_the_same_name_are_refused() -> None:
     dataset = make_dataset(60)
     dataset.columns["site"][:1] = "ward 0-b"
     with pytest.raises(
-        RunError, match=r"FECG-626 partition: found 1 of 4 values of site with the same site name"
+        CohortError, match=r"FECG-626 partition: found 1 of 4 values of site with the same site name"
     ):
         partition(dataset, PartitionSettings(by="column"), 0)

@@ -14,7 +14,7 @@ from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fedecg.errors import CohortError, FedecgError, RunError
+from fedecg.errors import CohortError, FedecgError, CohortError
 from fedecg.text import scp_statements
 
 SECRETS = ("918273", "1984-11-09", "0002_lr")  # a patient, a date, a file: no message may contain them
@@ -56,7 +56,7 @@ def load(folder: Path, seed: int = 0) -> Dataset:
     return load_ptbxl(folder, 100, seed, 0.3)
 
 
-def refusal(folder: Path, kind: type[FedecgError] = RunError) -> str:
+def refusal(folder: Path, kind: type[FedecgError] = CohortError) -> str:
     with pytest.raises(kind) as caught:
         load(folder)
     assert not any(secret in str(caught.value) for secret in SECRETS)
@@ -117,7 +117,7 @@ def test_the_real_recordings_can_be_read_also_after_a_trip_to_another_process(re
 
 def test_a_folder_with_part_of_the_500_hz_records_is_refused_with_a_count(data_root: Path) -> None:
     with pytest.raises(
-        RunError, match=r"FECG-623 signal files: found 300 of 339 records without a \.hea or \.dat"
+        CohortError, match=r"FECG-623 signal files: found 300 of 339 records without a \.hea or \.dat"
     ):
         load_ptbxl(data_root / "ptbxl", 500, 0, 0.3)
 
