@@ -103,7 +103,6 @@ CODES: dict[str, str] = {
     "FECG-624": "folds of the data set do not make three parts",
     "FECG-625": "a virtual site without training patients",
     "FECG-626": "records cannot be split over the virtual sites",
-    "FECG-631": "a report file cannot be written",
 }
 
 

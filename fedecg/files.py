@@ -7,6 +7,7 @@ never taken for finished.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fedecg.errors import RunError
@@ -30,7 +31,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise RunError(
             "FECG-601",
             f"file {path.name}",

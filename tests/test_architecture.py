@@ -10,7 +10,7 @@ from fedecg.errors import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "errors", "config", "files", "fingerprint", "signals", "cohort", "text", "model", "objectives", "evaluation",
+    "errors", "config", "files", "fingerprint", "progress", "signals", "cohort", "text", "model", "objectives", "evaluation",
     "privacy", "training", "federation", "report",
 ]  # fmt: skip
 SOURCES = sorted(

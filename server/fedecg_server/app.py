@@ -1,6 +1,7 @@
 """The ServerApp: reads which study to run and where to write it, and runs it.
 
-In:  run settings `study` (a TOML file), `run-folder` and, if wanted, a `label` for progress. Out: files in the run folder.
+In:  run settings `study` (a TOML file), `run-folder` and, if wanted, a `label` for progress.
+Out: files in the run folder.
 Run by Flower (`flwr run`), by the coordinator's server, or by a simulation.
 """
 
@@ -12,7 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedecg.config import load_study
-from fedecg.report.progress import Progress
+from fedecg.progress import Progress
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import run_study
 

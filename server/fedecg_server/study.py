@@ -35,7 +35,7 @@ from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, save_model, stage_tensors, to_vector
 from fedecg.objectives import Baseline, breslow
-from fedecg.report.progress import Progress
+from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from fedecg_server.hazard import HazardState, federated_concordance
@@ -150,8 +150,12 @@ class Study:
         strategy.current = self._rounds(strategy, start)
         replies = self._evaluate(hazard, strategy.current, ["validation"])
         validation = validation_entry(_concordance(replies, "validation", hazard))
+        rounds = self.settings.survival.rounds
+        last = RoundRecord("validation", rounds, list(self.sites), sorted(replies), validation=validation)
+        last.weights_evaluated = rounds
+        self.folder.keep(last)
         moments = [reply.risk for reply in replies.values()]
-        strategy.consider(self.settings.survival.rounds, validation, moments)
+        strategy.consider(rounds, validation, moments)
         return strategy
 
     def conclude(self, hazard: HazardState, best: Candidate) -> dict[str, Any]:

@@ -81,7 +81,6 @@ def test_the_real_excerpt_has_four_sites_the_smallest_with_eleven(real: Dataset)
     names, counts = np.unique(real.columns["site"], return_counts=True)
     assert names.tolist() == ["site-0", "site-1", "site-2", "site-3"]
     assert counts.min() == 11
-    assert real.powerline == dict.fromkeys(names.tolist(), "50")
     assert set(real.columns["device"].tolist()) >= {"CS-12", "CS-12 E", "AT-6 C 5.5"}
 
 

@@ -1,0 +1,249 @@
+"""What a finished study says: rows of the comparison, the result in a sentence, the notes below the table.
+
+In:  the summary of a study, as in summary.json.
+Out: plain rows and sentences. Called by `table`, `figures` and `html`, so that all three say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedecg.report.wording import c_index, count, difference, is_known, percent, printable
+
+__all__ = [
+    "CHANCE",
+    "COLUMNS",
+    "Estimate",
+    "Row",
+    "Summary",
+    "comparison_rows",
+    "is_simulated",
+    "notes",
+    "result_sentence",
+    "validation_points",
+]
+
+Summary = Mapping[str, Any]
+
+CHANCE = 0.5  # C-index of a score that knows nothing
+
+# What a difference is taken against; the first two are always told, the others where they were made.
+DIFFERENCES: dict[str, str] = {
+    "federated-minus-pooled": "pooled",
+    "federated-minus-local-mean": "local mean",
+    "federated-minus-local-best": "local best",
+    "federated-minus-age-sex": "age + sex",
+}
+
+# Order of every table and figure: the ceiling, the three ways to train, then the controls.
+COLUMNS: dict[str, str] = {
+    "true-hazard": "true hazard",
+    "pooled": "pooled",
+    "federated": "federated",
+    "local-best": "local, best",
+    "local-mean": "local, mean",
+    "age-sex": "age + sex",
+    "site-only": "site only",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A C-index with its 95 % interval; None where it is not known."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One column of the comparison, read for printing.
+
+    Attributes:
+        stratified: from pairs within a site; the primary measure.
+        overall: from all pairs ("global C").
+        share_kept: (C - 0.5) / (pooled C - 0.5), stratified; None where pooled does not beat chance.
+    """
+
+    key: str
+    label: str
+    stratified: Estimate
+    overall: Estimate
+    share_kept: float | None
+
+
+def is_simulated(summary: Summary) -> bool:
+    """True unless the outcomes are stated to be observed: silence must not pass for real outcomes."""
+    return bool(summary.get("outcomes") != "observed")
+
+
+def comparison_rows(summary: Summary) -> tuple[Row, ...]:
+    """All seven columns in the order of `COLUMNS`; a column that is null has empty estimates."""
+    pooled = _stratified(summary, "pooled")
+    rows = []
+    for key, label in COLUMNS.items():
+        column = (summary.get("columns") or {}).get(key) or {}
+        stratified = _estimate(column, "c-index-stratified", "stratified-ci-low", "stratified-ci-high")
+        overall = _estimate(column, "c-index", "ci-low", "ci-high")
+        rows.append(Row(key, label, stratified, overall, _share_kept(stratified.value, pooled)))
+    return tuple(rows)
+
+
+def result_sentence(summary: Summary) -> str:
+    """Whether federation was worth it, from the stratified C-indices and the paired differences.
+
+    Says so where there is no gain to keep, where the model is at chance, below the local models, or where
+    the interval of the difference includes zero.
+    """
+    federated = _stratified(summary, "federated")
+    if federated is None:
+        return "No federated model was scored, so this run cannot say whether federation was worth it."
+    gap = _difference(summary, "federated-minus-local-mean")
+    if gap.value is None:
+        local = _stratified(summary, "local-mean")
+        gap = Estimate(None if local is None else federated - local, None, None)
+    parts = [_against_pooled(federated, _stratified(summary, "pooled")) + _against_local(gap) + "."]
+    if (verdict := _verdict(federated, gap)) is not None:
+        parts.append(verdict)
+    return " ".join(parts)
+
+
+def notes(summary: Summary) -> tuple[str, ...]:
+    """The lines below the table: size of the test part, paired differences, the federated estimate."""
+    test = summary.get("test") or {}
+    lines = [
+        f"Test part: {count(test.get('patients'))} patients, {count(test.get('events'))} events, "
+        f"{count(test.get('comparable-pairs'))} comparable pairs, "
+        f"{count(test.get('comparable-pairs-stratified'))} of them within a site."
+    ]
+    entries = summary.get("differences") or {}
+    for at, (key, label) in enumerate(DIFFERENCES.items()):
+        if at < 2 or entries.get(key):
+            gap = _difference(summary, key)
+            text = difference(gap.value, gap.low, gap.high)
+            lines.append(f"Federated minus {label}: {text}{_certainty(entries.get(key) or {})}.")
+    lines += _from_sums(summary.get("federated-c-index") or {})
+    lines.append(
+        "Primary measure: stratified C (pairs within a site). Gain kept: (C - 0.5) / (pooled C - 0.5)."
+    )
+    if summary.get("status", "completed") != "completed":
+        lines.append(
+            f"Status: {printable(summary['status'])}; in some rounds not every site's reply was used."
+        )
+    if is_simulated(summary):
+        lines.append(
+            "Outcomes are SIMULATED: the table compares ways of training and says nothing about patients."
+        )
+    return tuple(lines)
+
+
+def validation_points(rounds: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    """Survival rounds trained -> what validation said of the weights after them.
+
+    A reply judges the weights that the site received, so a round speaks of the round before
+    (`weights-evaluated`); the same weights may be judged twice, when a round is repeated: the last word counts.
+    """
+    return {
+        _rounds_trained(entry): entry["validation"]
+        for entry in rounds
+        if entry.get("stage") in ("survival", "validation") and entry.get("validation")
+    }
+
+
+def _rounds_trained(entry: Mapping[str, Any]) -> int:
+    trained = entry.get("weights-evaluated")
+    return int(entry["round"] if trained is None else trained)
+
+
+def _certainty(entry: Mapping[str, Any]) -> str:
+    share, p_value = entry.get("share-below-zero"), entry.get("p-value")
+    if is_known(share):
+        return f"; below zero in {percent(share)} of the resamples"
+    if is_known(p_value):
+        return "; p < 0.001" if p_value < 0.001 else f"; p = {p_value:.3f}"
+    return ""
+
+
+def _from_sums(federated: Mapping[str, Any]) -> list[str]:
+    if not is_known(federated.get("global")):
+        return []
+    interval = _estimate(federated, "global", "ci-low", "ci-high")
+    text = (
+        f"Federated model, from sums alone: global C {c_index(interval.value, interval.low, interval.high)}"
+    )
+    if is_known(federated.get("lower")) and is_known(federated.get("upper")):
+        text += f", guaranteed to lie in {c_index(federated['lower'])}–{c_index(federated['upper'])}"
+    if is_known(federated.get("pooled-reference")):
+        text += f"; {c_index(federated['pooled-reference'])} from raw predictions"
+    lines = [text + "."]
+    if federated.get("few-events"):
+        lines.append("Too few events: the intervals are narrower than they should be.")
+    return lines
+
+
+def _against_pooled(federated: float, pooled: float | None) -> str:
+    if federated <= CHANCE:
+        return f"Federated training did not beat chance (stratified C-index {c_index(federated)})"
+    share = _share_kept(federated, pooled)
+    if share is None:
+        why = (
+            "there is no pooled model to compare with"
+            if pooled is None
+            else f"pooled training did not beat chance ({c_index(pooled)})"
+        )
+        return f"Federated training reached a stratified C-index of {c_index(federated)} ({why})"
+    verb = "reached" if round(100 * share) > 100 else "kept"
+    return f"Federated training {verb} {percent(share)} of pooled training's gain over chance"
+
+
+def _against_local(gap: Estimate) -> str:
+    if gap.value is None:
+        return "; there are no local models to compare with"
+    size = f"{abs(gap.value):.3f}"
+    if float(size) == 0.0:
+        return " and was level with the mean local model" + _interval(gap)
+    if gap.value > 0:
+        return f" and was {size} above the mean local model" + _interval(gap)
+    return f" and was {size} below the mean local model" + _interval(gap)
+
+
+def _interval(gap: Estimate) -> str:
+    text = difference(gap.value, gap.low, gap.high)
+    return f" ({text[text.index('95 %') :]}" if "95 %" in text else ""
+
+
+def _verdict(federated: float, gap: Estimate) -> str | None:
+    if gap.low is None or gap.high is None:
+        return None
+    if gap.high < 0:
+        return "On this test part, training alone did better."
+    if gap.low <= 0:
+        return "The interval includes zero: this test part does not settle whether it beats training alone."
+    if federated <= CHANCE:
+        return None
+    return "On this test part, training together beat training alone."
+
+
+def _share_kept(value: float | None, pooled: float | None) -> float | None:
+    if value is None or pooled is None or pooled <= CHANCE:
+        return None
+    return (value - CHANCE) / (pooled - CHANCE)
+
+
+def _stratified(summary: Summary, key: str) -> float | None:
+    column = (summary.get("columns") or {}).get(key) or {}
+    value = column.get("c-index-stratified")
+    return value if is_known(value) else None
+
+
+def _difference(summary: Summary, key: str) -> Estimate:
+    entry = (summary.get("differences") or {}).get(key) or {}
+    return _estimate(entry, "difference", "ci-low", "ci-high")
+
+
+def _estimate(entry: Mapping[str, Any], value: str, low: str, high: str) -> Estimate:
+    numbers = [entry.get(name) for name in (value, low, high)]
+    return Estimate(*(number if is_known(number) else None for number in numbers))

@@ -1,0 +1,153 @@
+"""The report of a study: one HTML file that needs nothing else, for screen, phone and A4 paper.
+
+In:  the summary and the rounds of a study, as in summary.json and rounds.json.
+Out: report.html, the same bytes for the same input. Called by the simulation's runner.
+
+Every text passes Jinja's autoescape; figures are SVG inside `img` (scripts in them could not run), and a
+content security policy forbids loading anything.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from fedecg.files import write_whole
+from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, sites_figure
+from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
+from fedecg.report.table import comparison_grid, partition_grid, rounds_grid
+from fedecg.report.wording import DASH, byte_size, c_index, count, duration, is_known
+
+__all__ = ["report_html", "write_report"]
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def write_report(summary: Summary, rounds: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Write the report as one self-contained HTML file.
+
+    Returns:
+        The path.
+
+    Raises:
+        RunError: FECG-601.
+    """
+    target = Path(path)
+    write_whole(target, report_html(summary, rounds).encode())
+    return target
+
+
+def report_html(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> str:
+    """The report as text."""
+    sites = summary.get("sites") or []
+    return ENVIRONMENT.get_template("report.html.j2").render(
+        study=str(summary.get("study", "study")),
+        simulated=is_simulated(summary),
+        question=_question(len(sites)),
+        data=_data(summary),
+        result=result_sentence(summary),
+        figures=_figures(summary, rounds),
+        comparison=comparison_grid(summary),
+        notes=notes(summary),
+        sites=partition_grid(sites),
+        data_notes=_counted(summary.get("notes") or {}),
+        rounds=rounds_grid(rounds),
+        rounds_line=_rounds_line(summary),
+        fingerprints=_fingerprints(summary),
+        few_events=bool((summary.get("federated-c-index") or {}).get("few-events")),
+    )
+
+
+def _question(sites: int) -> str:
+    return (
+        f"Does one ECG risk model trained by {sites} sites together put patients in the order of their time "
+        "to heart failure as well as a model trained on pooled data, and better than each site alone?"
+    )
+
+
+def _data(summary: Summary) -> str:
+    sites = summary.get("sites") or []
+    patients, events = (
+        sum(site[key] for site in sites if is_known(site.get(key))) for key in ("patients", "events")
+    )
+    outcomes = "outcomes SIMULATED by a stated hazard" if is_simulated(summary) else "outcomes observed"
+    folds = f"; folds: {_folds(summary['folds'])}" if summary.get("folds") else ""
+    return f"{len(sites)} sites, {count(patients)} patients, {count(events)} events; {outcomes}{folds}."
+
+
+def _folds(folds: Mapping[str, Any]) -> str:
+    return "; ".join(f"{part.replace('-', ' ')} {_flat(value)}" for part, value in folds.items())
+
+
+def _counted(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{key.replace('-', ' ')} {count(value)}" for key, value in numbers.items())
+
+
+def _flat(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    models = "; ".join(
+        f"{row.label} {c_index(row.stratified.value, row.stratified.low, row.stratified.high)}"
+        for row in comparison_rows(summary)
+    )
+    drawn = (
+        (
+            comparison_figure(summary),
+            f"Stratified C-index on the test part with 95 % interval: {models}.",
+            "Stratified C-index of every way to train, on the same test part.",
+        ),
+        (
+            rounds_figure(summary, rounds),
+            "C-index on the validation part by survival round; the numbers are in the table of rounds.",
+            "C-index of the federated model on the validation part. The global C comes from sums alone: its "
+            "true value lies in the band. The best round by stratified C is kept.",
+        ),
+        (
+            sites_figure(summary),
+            "Patients, events and label mix of every site; the numbers are in the table of sites.",
+            "Patients and events of every site and, where stated, the mix of labels.",
+        ),
+    )
+    return [{"source": _source(figure), "alternative": alt, "caption": text} for figure, alt, text in drawn]
+
+
+def _source(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(figure_svg(figure)).decode()
+
+
+def _rounds_line(summary: Summary) -> str:
+    planned = summary.get("rounds") or {}
+    return (
+        f"{count(planned.get('align'))} alignment and {count(planned.get('survival'))} survival rounds; "
+        f"best survival round {count(summary.get('best-round'))}; "
+        f"{byte_size(summary.get('bytes-per-round'))} up and down per site and survival round."
+    )
+
+
+def _fingerprints(summary: Summary) -> list[tuple[str, str]]:
+    seconds = (summary.get("seconds") or {}).items()
+    return [
+        ("study", _or_dash(summary.get("study"))),
+        ("seed", _or_dash(summary.get("seed"))),
+        ("settings, sha256", _or_dash(summary.get("settings-sha256"))),
+        ("code fingerprint", _or_dash(summary.get("code-fingerprint"))),
+        ("time by stage", ", ".join(f"{stage} {duration(value)}" for stage, value in seconds) or DASH),
+    ]
+
+
+def _or_dash(value: object) -> str:
+    return DASH if value is None else str(value)

@@ -1,0 +1,137 @@
+"""A real signal store with one planted feature, sites cut from it, a linear network with `Network`'s interface."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedecg.cohort import Cohort
+from fedecg.config import SignalSettings, StudySettings
+from fedecg.signals import Recording, SignalStore, build_store
+from fedecg.training import SiteData
+
+RECORDS = 240
+SAMPLES = 256
+BANK_DIM = 6
+SIGNALS = SignalSettings(samples=SAMPLES)
+
+
+def recording(feature: float, rng: np.random.Generator) -> Recording:
+    """5 s at 100 Hz: noise that obeys Einthoven's law, and `feature` mV of a 7 Hz wave in V2."""
+    limb = 0.1 * rng.normal(size=(2, 500))
+    one, two = limb
+    augmented = [-(one + two) / 2, one - two / 2, two - one / 2]
+    chest = 0.1 * rng.normal(size=(6, 500))
+    chest[1] += feature * np.sin(2 * np.pi * 7 * np.arange(500) / 100)
+    signal_mv = np.vstack([one, two, two - one, *augmented, chest]).astype(np.float32)
+    return Recording(signal_mv, 100.0)
+
+
+@pytest.fixture(scope="session")
+def feature() -> np.ndarray:
+    """(240,) the planted feature of each record."""
+    return np.random.default_rng(1).normal(size=RECORDS)
+
+
+@pytest.fixture(scope="session")
+def store(feature, tmp_path_factory) -> SignalStore:
+    rng = np.random.default_rng(2)
+    records = [recording(0.3 * value, rng) for value in feature]
+    return build_store(tmp_path_factory.mktemp("store"), "k" * 64, SIGNALS, records, powerline="none")
+
+
+@pytest.fixture(scope="session")
+def cohort(feature) -> Cohort:
+    """All records, one a patient; the hazard grows with the planted feature; whole weeks, so there are ties."""
+    rng = np.random.default_rng(3)
+    days = np.ceil(rng.exponential(600 * np.exp(-1.5 * feature)) / 7) * 7
+    censored = np.ceil(rng.uniform(100, 900, RECORDS) / 7) * 7
+    return Cohort(
+        record=np.arange(RECORDS),
+        patient=np.arange(RECORDS) + 1000,
+        part=np.array(["train"] * RECORDS),
+        event=days <= censored,
+        follow_up_days=np.minimum(days, censored),
+        age_years=np.full(RECORDS, 60.0),
+        female=np.zeros(RECORDS),
+        codes=({},) * RECORDS,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_site(store, cohort, feature) -> Callable[..., SiteData]:
+    """A site of some records; its two codes state whether the feature is positive."""
+    targets = np.stack([feature > 0, feature <= 0], axis=1).astype(np.float32)
+
+    def make(rows, name="site", **columns) -> SiteData:
+        at = np.asarray(rows, dtype=np.int64)
+        part = cohort.select(at)
+        changed = Cohort(**{**part.__dict__, **columns})
+        return SiteData(name, changed, store, targets[at])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bank_vectors() -> np.ndarray:
+    """(2, 6) float32: two statements."""
+    vectors = np.random.default_rng(4).normal(size=(2, BANK_DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+class LinearNetwork(nn.Module):
+    """`fedecg.model.Network` in float64 with linear parts only, for equalities to 1e-6 and better."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(12 * SAMPLES, 4), nn.Dropout(dropout))
+        self.risk_head = nn.Linear(4, 1, bias=False)
+        self.projection = nn.Linear(4, BANK_DIM)
+        self.decoder = nn.Linear(4, 12 * SAMPLES)
+        self.log_temperature = nn.Parameter(torch.tensor(-1.0))
+        self.double()
+        draw = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for weight in self.parameters():
+                if weight.dim() == 2:
+                    weight.normal_(0, weight.shape[1] ** -0.5, generator=draw)
+                elif weight.dim() == 1:
+                    weight.zero_()
+
+    def embed(self, signal_mv, lead_mask=None):
+        shown = signal_mv.double() if lead_mask is None else signal_mv.double() * lead_mask[:, None]
+        return self.encoder(shown.flatten(1))
+
+    def log_hazard(self, embedding):
+        return self.risk_head(embedding).squeeze(1)
+
+    def project(self, embedding):
+        return self.projection(embedding)
+
+    def reconstruct(self, embedding):
+        return self.decoder(embedding).unflatten(1, (12, SAMPLES))
+
+    def reconstruction_target(self, signal_mv):
+        return signal_mv.double()
+
+    @property
+    def temperature(self):
+        return self.log_temperature.exp()
+
+
+@pytest.fixture
+def linear_network() -> Callable[..., LinearNetwork]:
+    return LinearNetwork
+
+
+@pytest.fixture
+def study() -> Callable[..., StudySettings]:
+    """Settings with some keys of the sections changed: `study(survival={...}, federation={...})`."""
+
+    def make(**sections) -> StudySettings:
+        tree = {"signals": {"samples": SAMPLES}, **sections}
+        return StudySettings.model_validate(tree)
+
+    return make
