@@ -1,0 +1,55 @@
+"""Federated and pooled evaluation: concordance from arrays and from additive sums.
+
+In:  outcomes and risks of patients at a site (or of all patients, in a simulation).
+Out: exact pair counts, intervals, sites' counts and their sum with guaranteed bounds, paired differences.
+Called by training (best round), by the client (counts), by the server (sums) and by the comparison table.
+
+    inputs       columns that cannot be ranked are refused
+    concordance  exact pair counts in O(n log n), of all pairs, within strata, by patient
+    intervals    standard error by the influence function, 95 % interval
+    grid         public bins of time and risk
+    cells        what binned counts tell of pairs
+    counts       a site's counts, and their check by the coordinator
+    bounds       all sites' counts -> stratified C, global C with bounds
+    bootstrap    paired difference of two risks
+"""
+
+from fedecg.evaluation.bootstrap import PairedDifference, paired_bootstrap
+from fedecg.evaluation.bounds import GlobalConcordance, global_concordance
+from fedecg.evaluation.concordance import (
+    Concordance,
+    PairCounts,
+    concordance,
+    pair_counts,
+    stratified_concordance,
+)
+from fedecg.evaluation.counts import SiteCounts, site_counts, validate_site_counts
+from fedecg.evaluation.grid import RiskTimeGrid, risk_grid, time_grid
+from fedecg.evaluation.intervals import (
+    FEW_EVENTS,
+    Estimate,
+    concordance_interval,
+    stratified_interval,
+)
+
+__all__ = [
+    "FEW_EVENTS",
+    "Concordance",
+    "Estimate",
+    "GlobalConcordance",
+    "PairCounts",
+    "PairedDifference",
+    "RiskTimeGrid",
+    "SiteCounts",
+    "concordance",
+    "concordance_interval",
+    "global_concordance",
+    "pair_counts",
+    "paired_bootstrap",
+    "risk_grid",
+    "site_counts",
+    "stratified_concordance",
+    "stratified_interval",
+    "time_grid",
+    "validate_site_counts",
+]
