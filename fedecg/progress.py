@@ -36,11 +36,11 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line, for a step that is done."""
-        self.console.print(f"{self.label}{text}", highlight=False, markup=False)
+        self.console.print(f"{self.label}{text}", highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """One line that must be seen."""
-        self.console.print(f"{self.label}warning: {text}", style="yellow", highlight=False, markup=False)
+        self.console.print(f"{self.label}warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:

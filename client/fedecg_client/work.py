@@ -14,7 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from fedecg.cohort import read_cohort
-from fedecg.config import Stage, StudySettings, load_site, parse_settings
+from fedecg.config import (
+    AlignSettings,
+    ModelSettings,
+    SignalSettings,
+    Stage,
+    StudySettings,
+    load_site,
+    parse_settings,
+)
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts
 from fedecg.federation.messages import (
@@ -28,6 +36,7 @@ from fedecg.federation.messages import (
     Part,
     PartCounts,
     RiskMoments,
+    RoundSums,
     SurveyReply,
     SurveyTask,
     Task,
@@ -36,9 +45,9 @@ from fedecg.federation.messages import (
 )
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
-from fedecg.objectives import Baseline, exit_bin, hazard_sums, public_grid
+from fedecg.objectives import Baseline, public_grid
 from fedecg.text import Bank, load_bank
-from fedecg.training import SiteData, load_site_data, log_hazards, train_align, train_survival
+from fedecg.training import SiteData, load_site_data, log_hazards, survival_sums, train_align, train_survival
 
 __all__ = ["evaluate", "join", "survey", "train"]
 
@@ -67,11 +76,11 @@ def survey(folder: Path, task: SurveyTask, weights: Weights) -> tuple[SurveyRepl
     site, network, settings = _open(folder, task, weights)
     edges = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
     train, validation = site.rows("train"), site.rows("validation")
-    exits = exit_bin(site.cohort.follow_up_days[train], edges)
+    sums = survival_sums(network, site, train, edges, settings.survival.exp_bound)
     reply = SurveyReply(
         site=site.name,
-        train_events=np.bincount(exits[site.cohort.event[train]], minlength=len(edges)).tolist(),
-        train_exp_sums=_exp_sums(network, site, train, edges, settings),
+        train_events=sums.events.tolist(),
+        train_exp_sums=sums.exp_sums.tolist(),
         risk=RiskMoments.of(log_hazards(network, site, validation)),
     )
     return reply, None
@@ -80,12 +89,12 @@ def survey(folder: Path, task: SurveyTask, weights: Weights) -> tuple[SurveyRepl
 def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
     """One local round. Sums and counts speak of the weights that came, the vector of those that go."""
     site, network, settings = _open(folder, task, weights)
+    sums = None
     if task.stage == "align":
-        sums: dict[str, object] = {}
         trained = train_align(network, site, settings, task.round, _bank(settings).vectors)
     else:
         baseline = _baseline(task.hazard)
-        sums = _survival_sums(network, site, settings, baseline, _grid(task.grid))
+        sums = _round_sums(network, site, settings, baseline, _grid(task.grid))
         trained = train_survival(network, site, settings, task.round, baseline)
     reply = TrainReply(
         site=site.name,
@@ -95,7 +104,7 @@ def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, 
         steps=trained.steps,
         loss=trained.loss,
         code_fingerprint=code_fingerprint(),
-        **sums,
+        sums=sums,
     )
     return reply, to_vector(network, _shipped(network, settings, task.stage))
 
@@ -105,38 +114,40 @@ def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[Evalua
     site, network, settings = _open(folder, task, weights)
     grid, baseline = _grid(task.grid), _baseline(task.hazard)
     validation = site.rows("validation")
-    exits = exit_bin(site.cohort.follow_up_days[validation], baseline.edges_days)
-    events = np.bincount(exits[site.cohort.event[validation]], minlength=len(baseline.edges_days))
+    sums = survival_sums(network, site, validation, baseline.edges_days, settings.survival.exp_bound)
     reply = EvaluateReply(
         site=site.name,
         counts={
             part: _counts(log_hazards(network, site, site.rows(part)), site, part, grid)
             for part in task.parts
         },
-        validation_events=events.tolist(),
-        validation_exp_sums=_exp_sums(network, site, validation, baseline.edges_days, settings),
+        validation_events=sums.events.tolist(),
+        validation_exp_sums=sums.exp_sums.tolist(),
         risk=RiskMoments.of(log_hazards(network, site, validation)),
     )
     return reply, None
 
 
-def _survival_sums(
+def _round_sums(
     network: Network, site: SiteData, settings: StudySettings, baseline: Baseline, grid: RiskTimeGrid
-) -> dict[str, object]:
+) -> RoundSums:
+    bound = settings.survival.exp_bound
     scores = log_hazards(network, site, site.rows("validation"))
-    return {
-        "train_exp_sums": _exp_sums(network, site, site.rows("train"), baseline.edges_days, settings),
-        "validation": _counts(scores, site, "validation", grid),
-        "risk": RiskMoments.of(scores),
-    }
+    return RoundSums(
+        train_exp_sums=survival_sums(
+            network, site, site.rows("train"), baseline.edges_days, bound
+        ).exp_sums.tolist(),
+        validation=_counts(scores, site, "validation", grid),
+        risk=RiskMoments.of(scores),
+    )
 
 
 def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
     """The site's data and a network that holds the weights that came."""
     settings = parse_settings(StudySettings, task.settings)
     torch.set_num_threads(settings.federation.threads)
-    site = _site_data(folder, settings)
-    network = _network(settings)
+    site = _site_data(folder, settings.signals, settings.align)
+    network = _network(settings.model, settings.signals.samples, settings.align.bank)
     if weights is None:
         raise FederationError(
             "FECG-504", f"{task.stage} task", found="no weights", expected="one float32 vector"
@@ -145,15 +156,8 @@ def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network
     return site, network, settings
 
 
-@lru_cache(maxsize=64)
-def _site_data(folder: Path, settings: StudySettings) -> SiteData:
-    return load_site_data(folder, settings, _bank(settings))
-
-
-@lru_cache(maxsize=2)
-def _network(settings: StudySettings) -> Network:
-    dim = _bank(settings).vectors.shape[1]
-    return build_network(settings.model, settings.signals.samples, dim, settings.seed)
+def _bank(settings: StudySettings) -> Bank:
+    return _bank_of(settings.align.bank)
 
 
 @lru_cache(maxsize=2)
@@ -161,21 +165,20 @@ def _bank_of(name: str) -> Bank:
     return load_bank(name)
 
 
-def _bank(settings: StudySettings) -> Bank:
-    return _bank_of(settings.align.bank)
+@lru_cache(maxsize=1)
+def _network(model: ModelSettings, samples: int, bank: str) -> Network:
+    """Room for weights: every task brings those that it needs."""
+    return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0)
+
+
+@lru_cache(maxsize=64)
+def _site_data(folder: Path, signals: SignalSettings, align: AlignSettings) -> SiteData:
+    return load_site_data(folder, StudySettings(signals=signals, align=align), _bank_of(align.bank))
 
 
 def _shipped(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
     reconstruction = getattr(settings, stage).reconstruction > 0
     return stage_tensors(network, stage, reconstruction)
-
-
-def _exp_sums(
-    network: Network, site: SiteData, rows: Rows, edges_days: Floats, settings: StudySettings
-) -> list[float]:
-    exits = exit_bin(site.cohort.follow_up_days[rows], edges_days)
-    scores = log_hazards(network, site, rows)
-    return hazard_sums(scores, exits, len(edges_days), settings.survival.exp_bound).tolist()
 
 
 def _counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:

@@ -29,6 +29,7 @@ __all__ = [
     "JoinTask",
     "PartCounts",
     "RiskMoments",
+    "RoundSums",
     "SurveyReply",
     "SurveyTask",
     "TrainReply",
@@ -165,6 +166,14 @@ class TrainTask(Task):
     grid: GridDocument | None = None
 
 
+class RoundSums(Section):
+    """Sums under the weights that a site received: hazard sums by exit bin, validation counts and moments."""
+
+    train_exp_sums: list[Sum]
+    validation: CountsDocument
+    risk: RiskMoments
+
+
 class TrainReply(Section):
     """Beside the update (the vector): counts, and sums under the weights that the site received."""
 
@@ -175,9 +184,7 @@ class TrainReply(Section):
     steps: Count
     loss: float
     code_fingerprint: str
-    train_exp_sums: list[Sum] | None = None
-    validation: CountsDocument | None = None
-    risk: RiskMoments | None = None
+    sums: RoundSums | None = None  # survival rounds
 
 
 class EvaluateTask(Task):

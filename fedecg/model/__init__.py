@@ -1,0 +1,27 @@
+"""Step 4: the dual attention network, its weights as a vector, its files.
+
+In:  signals (N, 12, samples) in mV from `fedecg.signals`. Out: embeddings, log hazards, projections, attention maps.
+Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations.
+"""
+
+from fedecg.model.checkpoint import SavedModel, load_model, save_model
+from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
+from fedecg.model.layers import BatchwiseDropout
+from fedecg.model.network import Network, build_network, stage_tensors
+from fedecg.model.weights import Layout, layout, load_vector, to_vector
+
+__all__ = [
+    "AttentionMaps",
+    "BatchwiseDropout",
+    "DualAttentionEncoder",
+    "Layout",
+    "Network",
+    "SavedModel",
+    "build_network",
+    "layout",
+    "load_model",
+    "load_vector",
+    "save_model",
+    "stage_tensors",
+    "to_vector",
+]

@@ -1,0 +1,27 @@
+"""Training at a site: (weights, data, settings) -> (new weights, sums). See `local.py` first.
+
+In:  a network with a round's weights and a site's data. Out: new weights in place, counts, sums by exit bin.
+Called by the client and by simulations. Nothing here knows of Flower.
+"""
+
+from fedecg.training.local import Trained, train_align, train_survival
+from fedecg.training.randomness import seeded_torch, site_generator
+from fedecg.training.sampling import event_stratified_batches, shuffled_batches
+from fedecg.training.scoring import SurvivalSums, log_hazards, site_baseline, survival_sums
+from fedecg.training.site_data import SiteData, load_site_data
+
+__all__ = [
+    "SiteData",
+    "SurvivalSums",
+    "Trained",
+    "event_stratified_batches",
+    "load_site_data",
+    "log_hazards",
+    "seeded_torch",
+    "shuffled_batches",
+    "site_baseline",
+    "site_generator",
+    "survival_sums",
+    "train_align",
+    "train_survival",
+]

@@ -7,7 +7,8 @@ C-index of the weights that were sent. Used by the survival strategy and by the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from fedecg.federation.messages import (
     GridDocument,
     HazardDocument,
     RiskMoments,
+    RoundSums,
     SurveyReply,
     TrainReply,
 )
@@ -35,7 +37,9 @@ from fedecg.objectives import Baseline, breslow, merge_bins, pooled_ratio, publi
 
 __all__ = ["HazardState", "federated_concordance"]
 
+Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Arrays = TypeVar("Arrays", Floats, Integers)
 
 RATIO_BOUNDS = (1 / 3, 3.0)
 
@@ -55,7 +59,7 @@ class HazardState:
         self.settings = settings
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
         sums = {site: _events(site, reply, len(public)) for site, reply in sorted(survey.items())}
-        events = sum(sums.values())
+        events = _total(sums.values())
         if not np.any(events):
             raise FederationError(
                 "FECG-512",
@@ -67,8 +71,8 @@ class HazardState:
         starts = merge_bins(events, settings.survival.bins)
         self.edges_days = public[starts]
         self.events = {site: np.add.reduceat(column, starts) for site, column in sums.items()}
-        exp_sums = sum(np.add.reduceat(np.array(survey[site].train_exp_sums), starts) for site in sums)
-        self.cumulative = breslow(sum(self.events.values()), exp_sums)
+        exp_sums = _total(np.add.reduceat(np.array(survey[site].train_exp_sums), starts) for site in sums)
+        self.cumulative = breslow(_total(self.events.values()), exp_sums)
         self.time_cuts_days = time_grid(public[1:], events[:-1], settings.evaluation.time_bins)
         self.grid = self.grid_for([reply.risk for reply in survey.values()])
 
@@ -94,31 +98,33 @@ class HazardState:
         patients = max(sum(part.patients for part in moments), 1)
         mean = sum(part.sum for part in moments) / patients
         variance = sum(part.square_sum for part in moments) / patients - mean**2
-        return risk_grid(
-            self.time_cuts_days, mean, math.sqrt(max(variance, 0.0)), self.settings.evaluation.risk_bins
-        )
+        risk_cuts = risk_grid(mean, math.sqrt(max(variance, 0.0)), self.settings.evaluation.risk_bins)
+        return RiskTimeGrid(time_cuts_days=self.time_cuts_days, risk_cuts=risk_cuts)
 
     def digest(self, record: RoundRecord, replies: Mapping[str, TrainReply]) -> bool:
         """Evaluate the weights that were sent, refresh the baseline; False if it had drifted too far to be used."""
-        sites = sorted(replies)
-        counts = {site: reply.validation for site, reply in replies.items() if reply.validation}
+        sums = {site: replies[site].sums for site in sorted(replies)}
+        present = {site: part for site, part in sums.items() if part is not None}
+        counts = {site: part.validation for site, part in present.items()}
         record.weights_evaluated = record.round - 1
         record.validation = validation_entry(federated_concordance(counts, self.grid))
-        exp_sums = sum(self._exp_sums(site, replies[site].train_exp_sums) for site in sites)
-        events = sum(self.events[site] for site in sites)
+        exp_sums: Floats = _total(self._exp_sums(site, part) for site, part in present.items())
+        events: Integers = _total(self.events[site] for site in present)
         record.hazard_ratio = pooled_ratio(self.cumulative, exp_sums, events)
         self.cumulative = breslow(events, exp_sums)
-        self.grid = self.grid_for([reply.risk for reply in replies.values() if reply.risk])
+        self.grid = self.grid_for([part.risk for part in present.values()])
         drifted = not RATIO_BOUNDS[0] <= record.hazard_ratio <= RATIO_BOUNDS[1]
         return not (drifted and self.settings.survival.loss == "cox-pooled")
 
-    def _exp_sums(self, site: str, sums: list[float] | None) -> NDArray[np.float64]:
-        if sums is None or len(sums) != len(self.cumulative):
-            found = "none" if sums is None else str(len(sums))
+    def _exp_sums(self, site: str, sums: RoundSums) -> Floats:
+        if len(sums.train_exp_sums) != len(self.cumulative):
             raise FederationError(
-                "FECG-503", f"hazard sums of {site}", found=found, expected=f"{len(self.cumulative)} numbers"
+                "FECG-503",
+                f"hazard sums of {site}",
+                found=f"{len(sums.train_exp_sums)} numbers",
+                expected=f"{len(self.cumulative)} numbers",
             )
-        return np.array(sums, dtype=np.float64)
+        return np.array(sums.train_exp_sums, dtype=np.float64)
 
 
 def federated_concordance(counts: Mapping[str, CountsDocument], grid: RiskTimeGrid) -> GlobalConcordance:
@@ -140,3 +146,9 @@ def _events(site: str, reply: SurveyReply, bins: int) -> Integers:
             "FECG-503", f"survey of {site}", found="sums of another length", expected=f"{bins} bins"
         )
     return np.array(reply.train_events, dtype=np.int64)
+
+
+def _total(parts: Iterable[Arrays]) -> Arrays:
+    """Sum of the sites' arrays, in the order in which they come: that of the site names."""
+    total: Arrays = np.sum(np.stack(list(parts)), axis=0)
+    return total

@@ -160,7 +160,7 @@ class StageStrategy(Strategy):
         """A reply must be this site's, of this round and of the same code.
 
         Raises:
-            FederationError: FECG-509 another site or round; FECG-510 other code.
+            FederationError: FECG-503 sums missing; FECG-509 another site or round; FECG-510 other code.
         """
         if reply.site != site or reply.round != server_round:
             raise FederationError(
@@ -168,6 +168,10 @@ class StageStrategy(Strategy):
                 "reply",
                 found="another site's or another round's",
                 expected="the reply to this round's task",
+            )
+        if (reply.sums is None) != (self.stage == "align"):
+            raise FederationError(
+                "FECG-503", "reply", found="sums missing, or of another stage", expected="this stage's"
             )
         if reply.code_fingerprint != self.fingerprint:
             raise FederationError(
@@ -271,16 +275,17 @@ class SurvivalStrategy(StageStrategy):
 
     def digest(self, accepted: Accepted) -> bool:
         """Refresh the baseline from the sums of the sites that answered, and evaluate the weights that were sent."""
-        moments = [reply.risk for reply in accepted.replies.values() if reply.risk]
+        moments = [reply.sums.risk for reply in accepted.replies.values() if reply.sums]
         usable = self.hazard.digest(accepted.record, accepted.replies)
         self.consider(accepted.record.round - 1, accepted.record.validation, moments)
         return usable
 
     def consider(
         self, after_rounds: int, validation: dict[str, object] | None, moments: list[RiskMoments]
-    ) -> None:
-        """Keep the weights that were just evaluated if their stratified C on validation is the best so far."""
+    ) -> Candidate:
+        """Keep the weights just evaluated if their stratified C on validation is the best so far; returns the best."""
         stratified = (validation or {}).get("stratified")
         score = float(stratified) if isinstance(stratified, float) else float("-inf")
         if self.best is None or score >= self.best.score:
             self.best = Candidate(after_rounds, score, self.current, moments)
+        return self.best

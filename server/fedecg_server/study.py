@@ -67,8 +67,7 @@ def run_study(grid: Grid, settings: StudySettings, folder: RunFolder, progress: 
     study = Study(grid, settings, folder, progress)
     study.join()
     study.align()
-    strategy = study.survive()
-    folder.finish(study.conclude(strategy.hazard, strategy.best))
+    folder.finish(study.conclude(*study.survive()))
 
 
 @dataclass
@@ -84,6 +83,7 @@ class Study:
     refused: dict[str, str] = field(default_factory=dict)  # site or node -> code
     records: list[RoundRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    trained: dict[str, Vector] = field(default_factory=dict)  # stage -> weights after its last round
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -141,8 +141,8 @@ class Study:
         strategy = AlignStrategy(self.settings, self.sites, code_fingerprint(), self._keep)
         load_vector(self.network, self._names("align"), self._rounds(strategy, start))
 
-    def survive(self) -> SurvivalStrategy:
-        """Stage 2: survey, Cox rounds, validation of the last weights; `.best` is what validation chose."""
+    def survive(self) -> tuple[HazardState, Candidate]:
+        """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
         start = self._vector("survival")
         task = SurveyTask(stage="survival", round=0, settings=settings_document(self.settings))
         hazard = HazardState(self.settings, self._ask("query.survey", task, start, SurveyReply))
@@ -155,8 +155,7 @@ class Study:
         last.weights_evaluated = rounds
         self.folder.keep(last)
         moments = [reply.risk for reply in replies.values()]
-        strategy.consider(rounds, validation, moments)
-        return strategy
+        return hazard, strategy.consider(rounds, validation, moments)
 
     def conclude(self, hazard: HazardState, best: Candidate) -> dict[str, Any]:
         """Evaluate the best weights once, on validation and test; write the model; return the result."""
@@ -166,9 +165,7 @@ class Study:
         replies = self._evaluate(hazard, best.vector, parts)
         self.seconds["evaluation"] = time.monotonic() - start
         load_vector(self.network, self._names("survival"), best.vector)
-        save_model(
-            self.folder.model, self.network, self.settings.signals, self.bank, _baseline(hazard, replies)
-        )
+        save_model(self.folder.model, self.network, self.settings.signals, self.bank.sha256)
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
         partial = bool(self.refused) or any(record.missing or record.rejected for record in self.records)
@@ -194,7 +191,8 @@ class Study:
             deadline_s = self.settings.federation.deadline_s
             result = strategy.start(self.grid, to_record(start), settings.rounds, deadline_s)
         self.seconds[strategy.stage] = time.monotonic() - began
-        return from_record(result.arrays)
+        self.trained[strategy.stage] = from_record(result.arrays)
+        return self.trained[strategy.stage]
 
     def _keep(self, record: RoundRecord) -> None:
         """After each round: on disk, on the screen, and never a silent subset."""
@@ -275,8 +273,8 @@ def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: Hazar
 
 def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> Baseline:
     """The baseline that ships with the model: of validation patients, whom the network was not fitted to."""
-    events = sum(np.array(reply.validation_events, dtype=np.int64) for reply in replies.values())
-    exp_sums = sum(np.array(reply.validation_exp_sums) for reply in replies.values())
+    events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
+    exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
     return Baseline(edges_days=hazard.edges_days, cumulative_hazard=breslow(events, exp_sums))
 
 

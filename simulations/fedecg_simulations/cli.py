@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.console import Console
 
 from fedecg.config import StudySettings, load_study
-from fedecg.errors import FedecgError
+from fedecg.errors import FedecgError, RunError
+from fedecg.progress import Progress
 from fedecg.report import partition_table as sites_table
 from fedecg.report import print_summary
-from fedecg.report.progress import Progress
 
 __all__ = ["main"]
 
@@ -42,10 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(
-            "FECG-604 interrupted: nothing half-written is taken for finished; run it again.", file=sys.stderr
+        stopped = RunError(
+            "FECG-604",
+            "run",
+            found="an interruption",
+            expected="time to finish",
+            fix="Nothing half-written is taken for finished; prepared ECGs are kept: run it again.",
         )
-        return 1
+        print(stopped, file=sys.stderr)
+        return stopped.exit_status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FedecgError
 from fedecg.model import load_model
-from fedecg.report.progress import Progress
+from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg.training import load_site_data, log_hazards
 from fedecg_simulations.comparison import TestPart, age_sex_risk, site_only_risk
@@ -85,11 +85,11 @@ def run_column(settings: StudySettings, sites: Path, run_folder: Path, label: st
     return result
 
 
-def all_columns(bench: Bench, progress: Progress) -> tuple[Risks, dict[str, float]]:
+def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Risks, dict[str, float]]:
     """Column name -> (models, n) log hazards of the test patients, or None; and the seconds that training took."""
     risks: Risks = {
         "pooled": None,
-        "federated": bench.score(bench.out)[None],
+        "federated": federated[None],
         "local-mean": None,
         "local-best": None,
     }

@@ -99,7 +99,7 @@ def age_sex_risk(train: Cohort, test: Cohort) -> Floats | None:
         fitted = CoxPHFitter(penalizer=PENALTY).fit(table, "days", "event")
     except (ConvergenceError, ValueError):
         return None
-    return fitted.predict_log_partial_hazard(_age_sex(test, train)).to_numpy(dtype=np.float64)
+    return np.asarray(fitted.predict_log_partial_hazard(_age_sex(test, train)), dtype=np.float64)
 
 
 def site_only_risk(train_site: NDArray[np.str_], train: Cohort, test_site: NDArray[np.str_]) -> Floats:

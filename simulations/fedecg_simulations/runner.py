@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
 from fedecg.fingerprint import code_fingerprint
+from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
-from fedecg.report.progress import Progress
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
@@ -67,8 +67,8 @@ def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> Sig
             key,
             settings.signals,
             dataset.recordings,
-            settings.signals.powerline,
-            lambda done, _: advance(done),
+            powerline=settings.signals.powerline,
+            progress=lambda done, _: advance(done),
         )
 
 
@@ -84,17 +84,18 @@ def without_refused(dataset: Dataset, store: SignalStore, parts: Parts, progress
 def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Train and score the other columns; returns everything that summary.json says."""
     settings, dataset = bench.settings, bench.dataset
-    risks, seconds = all_columns(bench, progress)
+    federated_risk = bench.score(bench.out)
+    risks, seconds = all_columns(bench, federated_risk, progress)
     columns = {name: None if risk is None else column_entry(bench.test, risk) for name, risk in risks.items()}
     generator = np.random.default_rng([settings.seed, *b"bootstrap"])
     differences = {
         f"federated-minus-{name}": difference_entry(
-            bench.test, risks["federated"][0], others, settings.evaluation.bootstrap, generator
+            bench.test, federated_risk, others, settings.evaluation.bootstrap, generator
         )
         for name in ("pooled", "local-mean", "local-best", "age-sex")
         if (others := risks[name]) is not None
     }
-    reference = columns["federated"]["c-index"]
+    reference = column_entry(bench.test, federated_risk[None])["c-index"]
     return {
         "study": settings.name,
         "seed": settings.seed,

@@ -38,7 +38,10 @@ def load_dataset(settings: StudySettings) -> Dataset:
         return load_synthetic(settings)
     if not data.path:
         raise SettingsError(
-            "FECG-106", "data.path", found="nothing", expected=f"the folder of {data.source} as published",
+            "FECG-106",
+            "data.path",
+            found="nothing",
+            expected=f"the folder of {data.source} as published",
             fix="Give it with --data PATH.",
         )
     return load_ptbxl(data.path, data.records_hz, settings.seed, data.event_fraction)
@@ -70,7 +73,9 @@ def load_synthetic(settings: StudySettings) -> Dataset:
     return Dataset(
         cohort=cohort,
         columns={"site": site},
-        recordings=[partial(_recording, patients, row) for patients in groups for row in range(len(patients))],
+        recordings=[
+            partial(_recording, patients, row) for patients in groups for row in range(len(patients))
+        ],
         source=f"synthetic, generator {_generator_sha256()}, seed {settings.seed}, {sized}",
         outcomes="simulated",
         true_log_hazard=hazard,

@@ -74,9 +74,11 @@ def test_paper_loss_is_the_cosine_embedding_loss_of_torch():
     torch.testing.assert_close(paper_loss(projected, vectors), expected)
 
 
-def test_paper_loss_ignores_a_record_without_statements():
+def test_paper_loss_ignores_a_record_without_statements_which_still_counts():
     projected, bank, targets = random_case(4)
     targets[0] = 0
+    rest = paper_loss(projected[1:], targets[1:] @ bank) * 5 / 6
+    torch.testing.assert_close(paper_loss(projected, targets @ bank), rest)
     projected.requires_grad_()
     paper_loss(projected, targets @ bank).backward()
     assert projected.grad[0].abs().max() == 0

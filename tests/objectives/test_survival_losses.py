@@ -135,6 +135,14 @@ def test_when_all_patients_die_on_one_day_efron_stays_finite_in_float32():
     assert torch.isfinite(eta.grad).all()
 
 
+def test_rounding_in_a_huge_tie_gives_no_nan():
+    eta = torch.full((20_000,), 0.1, requires_grad=True)  # equal scores, as an untrained head may give them
+    loss = cox_loss(eta, torch.ones(20_000, dtype=torch.bool), torch.full((20_000,), 9.0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(eta.grad).all()
+
+
 @pytest.mark.parametrize("patients", [0, 1, 5])
 def test_without_events_loss_and_gradient_are_exactly_zero(patients):
     eta = torch.full((patients,), 3.0, requires_grad=True)

@@ -73,7 +73,9 @@ def test_every_row_is_dealt_once_and_every_patient_to_one_site(
     chosen = PartitionSettings.model_validate({"by": by, "label": label, "sites": sites, "alpha": 1.0})
     try:
         parts = partition(dataset, chosen, seed)
-    except CohortError:  # a draw that leaves a site without training patients; its message has a test of its own
+    except (
+        CohortError
+    ):  # a draw that leaves a site without training patients; its message has a test of its own
         assume(False)
     assert_array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(240))
     patients = patients_by_site(dataset, parts)
@@ -216,7 +218,9 @@ def test_more_sites_than_patients_are_refused() -> None:
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
-    with pytest.raises(CohortError, match=r"FECG-626 partition: found no column device; expected one of site\."):
+    with pytest.raises(
+        CohortError, match=r"FECG-626 partition: found no column device; expected one of site\."
+    ):
         partition(make_dataset(10), PartitionSettings(column="device"), 0)
 
 

@@ -87,10 +87,10 @@ class LinearNetwork(nn.Module):
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(12 * SAMPLES, 4), nn.Dropout(dropout))
-        self.risk_head = nn.Linear(4, 1, bias=False)
+        self.risk = nn.Linear(4, 1, bias=False)
         self.projection = nn.Linear(4, BANK_DIM)
         self.decoder = nn.Linear(4, 12 * SAMPLES)
-        self.log_temperature = nn.Parameter(torch.tensor(-1.0))
+        self.temperature_scale = nn.Parameter(torch.tensor(-1.0))
         self.double()
         draw = torch.Generator().manual_seed(7)
         with torch.no_grad():
@@ -105,7 +105,7 @@ class LinearNetwork(nn.Module):
         return self.encoder(shown.flatten(1))
 
     def log_hazard(self, embedding):
-        return self.risk_head(embedding).squeeze(1)
+        return self.risk(embedding).squeeze(1)
 
     def project(self, embedding):
         return self.projection(embedding)
@@ -118,7 +118,7 @@ class LinearNetwork(nn.Module):
 
     @property
     def temperature(self):
-        return self.log_temperature.exp()
+        return self.temperature_scale.exp()
 
 
 @pytest.fixture

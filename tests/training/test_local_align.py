@@ -52,6 +52,8 @@ def test_a_repeated_round_is_bit_equal_and_leaves_torchs_generator_alone(
     assert (trained.patients, trained.steps) == (40, 4)
     assert trained.events == site.cohort.event.sum()
     assert not torch.equal(moved(network, site, settings, bank_vectors, round_index=2)[0], first)
+    reseeded = settings.model_copy(update={"seed": 1})
+    assert not torch.equal(moved(network, site, reseeded, bank_vectors)[0], first)
 
 
 def test_a_step_hides_as_many_leads_as_set_and_reconstructs_all_twelve(

@@ -35,6 +35,12 @@ def vector(network):
     return torch.nn.utils.parameters_to_vector(network.parameters()).detach()
 
 
+def risk_weights(network):
+    """Mask of the risk head's places in `vector`."""
+    names = [name for name, weight in network.named_parameters() for _ in range(weight.numel())]
+    return torch.tensor([name == "risk.weight" for name in names])
+
+
 def run(network, site, settings, round_index=1, baseline=None):
     """Train a copy; weights before are kept."""
     trained_network = copy.deepcopy(network)
@@ -109,6 +115,31 @@ def test_cox_site_takes_the_same_step_in_one_batch_as_with_its_own_baseline(make
     torch.testing.assert_close(one_batch, fixed * per_event, rtol=1e-8, atol=1e-12)
 
 
+def test_cox_site_in_one_batch_is_the_partial_likelihood_with_the_ties_that_are_set(
+    make_site, linear_network, study
+):
+    network, site = linear_network(), make_site(range(80))
+    step = moved(network, site, study(survival={**FULL_BATCH, "learning-rate": RATE, "loss": "cox-site"}))
+    event, days = torch.from_numpy(site.cohort.event), torch.from_numpy(site.cohort.follow_up_days)
+    cox_loss(network.log_hazard(network.embed(site.signals(np.arange(80)))), event, days, "efron").backward()
+    expected = -RATE * network.risk.weight.grad.flatten()
+    torch.testing.assert_close(step[risk_weights(network)], expected)
+
+
+def test_main_loss_and_reconstruction_share_the_step_as_set(make_site, linear_network, study):
+    network, site = linear_network(), make_site(range(30))
+    main, mixed, reconstruction = (
+        moved(
+            network,
+            site,
+            study(survival={**FULL_BATCH, "learning-rate": RATE, "loss": "cox-batch", "reconstruction": r}),
+        )
+        for r in (0.0, 0.25, 1.0)
+    )
+    torch.testing.assert_close(mixed, 0.75 * main + 0.25 * reconstruction, rtol=1e-8, atol=1e-12)
+    assert reconstruction[risk_weights(network)].abs().max() == 0
+
+
 def test_cox_site_in_small_batches_adds_up_to_the_whole_risk_set(make_site, linear_network, study):
     network, site = linear_network(), make_site(range(80))
     tiny = {**FULL_BATCH, "learning-rate": 1e-7, "ties": "breslow", "loss": "cox-site"}
@@ -143,6 +174,8 @@ def test_a_repeated_round_is_bit_equal_and_leaves_torchs_generator_alone(
     assert torch.equal(moved(network, site, settings, baseline=baseline), first)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(moved(network, site, settings, round_index=2, baseline=baseline), first)
+    reseeded = settings.model_copy(update={"seed": 1})
+    assert not torch.equal(moved(network, site, reseeded, baseline=baseline), first)
 
 
 def test_fedprox_keeps_a_site_closer_to_the_rounds_weights(make_site, linear_network, study):

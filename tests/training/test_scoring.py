@@ -75,7 +75,7 @@ def test_without_events_the_sites_baseline_is_zero(make_site, linear_network):
 def test_scores_that_are_not_finite_are_refused_and_the_mode_comes_back(make_site, linear_network):
     network = linear_network().train()
     with torch.no_grad():
-        network.risk_head.weight[0, 0] = torch.inf
+        network.risk.weight[0, 0] = torch.inf
     with pytest.raises(ModelError) as refusal:
         log_hazards(network, make_site(range(6)), np.arange(6))
     assert refusal.value.code == "FECG-326"

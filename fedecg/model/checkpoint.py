@@ -1,0 +1,162 @@
+"""A model as a folder: `weights.safetensors` and `model.json`. Nothing in it is executed when it is read.
+
+In:  a network, the signal settings it was trained with, the hash of its code bank. Out: a folder, and back.
+Called by the server, the simulations and whoever uses a finished model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from fedecg.config import ModelSettings, Section, SignalSettings
+from fedecg.errors import ModelError
+from fedecg.model.network import Network, build_network
+
+__all__ = ["SavedModel", "load_model", "save_model"]
+
+WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
+
+
+class ModelFile(Section):
+    """Contents of `model.json`."""
+
+    format: Literal[1] = 1
+    model: ModelSettings
+    signals: SignalSettings
+    bank_dim: Annotated[int, Field(ge=1)]
+    bank_sha256: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model read from its folder.
+
+    Attributes:
+        network: in evaluation mode.
+        signals: how a recording becomes this network's input.
+        bank_sha256: hash of the code bank it was aligned to, "" if it was not.
+    """
+
+    network: Network
+    signals: SignalSettings
+    bank_sha256: str
+
+
+def save_model(folder: str | Path, network: Network, signals: SignalSettings, bank_sha256: str) -> None:
+    """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
+
+    Args:
+        folder: made if it is not there; a model that lies there is replaced.
+        bank_sha256: hash of the code bank, "" if the network was not aligned.
+
+    Raises:
+        ModelError: FECG-305, the folder cannot be written.
+    """
+    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    weights = save(state)
+    described = ModelFile(
+        model=network.settings,
+        signals=signals,
+        bank_dim=network.bank_dim,
+        bank_sha256=bank_sha256,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _write(Path(folder) / WEIGHTS, weights)
+        _write(Path(folder) / SETTINGS, text.encode())
+    except OSError as error:
+        raise ModelError(
+            "FECG-305",
+            "model folder",
+            found=type(error).__name__,
+            expected="a folder that can be written",
+            fix="Check path, permissions and free space.",
+        ) from None
+
+
+def load_model(folder: str | Path) -> SavedModel:
+    """Read a model folder and check it against its own hash.
+
+    Raises:
+        ModelError: FECG-306, a file is missing or not readable; FECG-307, `model.json` is not one of ours;
+            FECG-308, the weights are not those that `model.json` names; FECG-309, the weights do not fit the network.
+    """
+    text, weights = _read(Path(folder) / SETTINGS), _read(Path(folder) / WEIGHTS)
+    described = _parse(text)
+    found = hashlib.sha256(weights).hexdigest()
+    if found != described.weights_sha256:
+        raise ModelError(
+            "FECG-308",
+            WEIGHTS,
+            found=f"sha256 {found[:12]}...",
+            expected=f"{described.weights_sha256[:12]}... (model.json)",
+            fix="Copy the whole model folder again.",
+        )
+    network = build_network(described.model, described.signals.samples, described.bank_dim, seed=0)
+    _load_state(network, weights)
+    return SavedModel(network.eval(), described.signals, described.bank_sha256)
+
+
+def _load_state(network: Network, weights: bytes) -> None:
+    try:
+        state: Mapping[str, object] = load(weights)
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            "FECG-309",
+            WEIGHTS,
+            found=type(error).__name__,
+            expected="the tensors that model.json describes",
+            fix="The file was written by another version of fedecg, or is not a model of ours.",
+        ) from None
+
+
+def _parse(text: bytes) -> ModelFile:
+    try:
+        return ModelFile.model_validate(json.loads(text))
+    except (ValidationError, ValueError) as error:
+        raise ModelError(
+            "FECG-307",
+            SETTINGS,
+            found=type(error).__name__,
+            expected="JSON of format 1",
+            fix="The file was edited, or written by a newer fedecg.",
+        ) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            "FECG-306",
+            f"model folder, {path.name}",
+            found=type(error).__name__,
+            expected="a readable file",
+            fix=f"A model folder holds {WEIGHTS} and {SETTINGS}.",
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

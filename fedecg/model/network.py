@@ -1,0 +1,137 @@
+"""The whole network: encoder, projection to the code bank, risk head, decoder; and which tensors a stage trains.
+
+In:  signals in mV (N, 12, samples). Out: embeddings, log hazards, projections, reconstructed signals.
+Called by `fedecg.training`, `fedecg.evaluation` and the simulations.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fedecg.config import ModelSettings
+from fedecg.model.decoder import LeadDecoder, PaperDecoder
+from fedecg.model.encoder import DualAttentionEncoder
+from fedecg.model.heads import PaperRiskHead, ProjectionHead, RiskHead, Temperature
+from fedecg.model.lead_maps import normalise_leads, zscore_leads
+
+__all__ = ["Network", "Stage", "build_network", "stage_tensors"]
+
+Stage = Literal["align", "survival"]
+
+STAGE_PARTS: dict[Stage, tuple[str, ...]] = {
+    "align": ("encoder", "projection", "temperature_scale"),
+    "survival": ("encoder", "risk"),
+}
+
+
+class Network(nn.Module):
+    """Dual attention encoder with all that is read off its embedding.
+
+    Args:
+        settings: preset, size, dropout.
+        samples: T, a positive multiple of 32.
+        bank_dim: length of a vector of the code bank.
+        temperature: start of the learnable temperature, in [0.01, 1].
+
+    Raises:
+        ModelError: FECG-301, samples are not a positive multiple of 32.
+
+    Source: Chen et al. 2025, doi 10.1109/TBDATA.2025.3536922; decisions in design.md section 3.
+    """
+
+    risk: RiskHead | PaperRiskHead
+    decoder: LeadDecoder | PaperDecoder
+
+    def __init__(
+        self, settings: ModelSettings, samples: int, bank_dim: int, temperature: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.settings, self.samples, self.bank_dim = settings, samples, bank_dim
+        self.encoder = DualAttentionEncoder(settings.preset, samples, settings.size, settings.dropout)
+        size = self.encoder.embedding_size
+        self.projection = ProjectionHead(size, bank_dim)
+        self.temperature_scale = Temperature(temperature)
+        if settings.preset == "paper":
+            self.risk = PaperRiskHead(size, settings.dropout)
+            self.decoder = PaperDecoder(size, samples)
+        else:
+            self.risk = RiskHead(size, settings.dropout)
+            self.decoder = LeadDecoder(size, samples)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Scalar in [0.01, 1] that divides similarities; gradients reach its parameter."""
+        scale: Tensor = self.temperature_scale()
+        return scale
+
+    def embed(self, signal_mv: Tensor, lead_mask: Tensor | None = None) -> Tensor:
+        """Embed signals; the `paper` preset z-scores each lead first.
+
+        Args:
+            signal_mv: (N, 12, samples), mV, leads in standard order.
+            lead_mask: (12,), bool, True = kept; what a hidden lead holds has no effect.
+
+        Returns:
+            (N, encoder.embedding_size).
+        """
+        signal = zscore_leads(signal_mv) if self.settings.preset == "paper" else signal_mv
+        embedding: Tensor = self.encoder(signal, lead_mask)
+        return embedding
+
+    def log_hazard(self, embedding: Tensor) -> Tensor:
+        """(N, embedding_size) -> (N,), no unit; larger means earlier event.
+
+        The `paper` preset trains on at least 2 records: BatchNorm takes their variance.
+        """
+        hazard: Tensor = self.risk(embedding)
+        return hazard
+
+    def project(self, embedding: Tensor) -> Tensor:
+        """(N, embedding_size) -> (N, bank_dim)."""
+        projected: Tensor = self.projection(embedding)
+        return projected
+
+    def reconstruct(self, embedding: Tensor) -> Tensor:
+        """(N, embedding_size) -> (N, 12, samples), in the units of `reconstruction_target`."""
+        signal: Tensor = self.decoder(embedding)
+        return signal
+
+    def reconstruction_target(self, signal_mv: Tensor) -> Tensor:
+        """What `reconstruct` is compared with: each lead z-scored (`paper`) or at unit RMS (`fedecg`)."""
+        return zscore_leads(signal_mv) if self.settings.preset == "paper" else normalise_leads(signal_mv)
+
+
+def build_network(
+    settings: ModelSettings, samples: int, bank_dim: int, seed: int, temperature: float = 0.1
+) -> Network:
+    """A network whose first weights depend on the seed alone; torch's own generator is left as it was.
+
+    Args:
+        settings, samples, bank_dim, temperature: as for `Network`.
+        seed: any integer that torch takes.
+
+    Raises:
+        ModelError: FECG-301, samples are not a positive multiple of 32.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(settings, samples, bank_dim, temperature)
+
+
+def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple[str, ...]:
+    """Names of the float state tensors that a stage trains and ships, in the order of the state dict.
+
+    BatchNorm's running statistics (`paper`) are among them, its counters of batches are not.
+
+    Args:
+        stage: `align` (encoder, projection, temperature) or `survival` (encoder, risk head).
+        reconstruction: the stage trains the decoder, too.
+    """
+    parts = (*STAGE_PARTS[stage], "decoder") if reconstruction else STAGE_PARTS[stage]
+    state = network.state_dict()
+    return tuple(
+        name for name, tensor in state.items() if name.split(".")[0] in parts and tensor.is_floating_point()
+    )

@@ -1,0 +1,112 @@
+"""Optimiser steps of a local round: loss, gradient, bound on its norm, pull to the round's start, step.
+
+In:  a network, the names of what the stage trains, batches, a loss of a batch. Out: the network, changed in place,
+     and the mean loss. Called by `fedecg.training.local`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedecg.config import AlignSettings, SurvivalSettings
+from fedecg.errors import ModelError
+
+__all__ = ["descend"]
+
+Rows = NDArray[np.int64]
+
+
+def descend(
+    network: nn.Module,
+    names: Collection[str],
+    stage: AlignSettings | SurvivalSettings,
+    proximal_mu: float,
+    batches: Sequence[Rows],
+    loss_of: Callable[[Rows], Tensor],
+) -> float:
+    """One optimiser step a batch, in place, on the parameters among `names` only.
+
+    The gradient's norm is bounded by `clip-norm`; then FedProx adds mu * (w - w at the start), the gradient of
+    mu/2 |w - w at the start|^2, which clipping must not weaken. The optimiser starts anew.
+
+    Args:
+        network: in training mode during the steps, afterwards in the mode in which it was.
+        names: state tensors of the stage (`fedecg.model.stage_tensors`); other parameters stay as they are.
+        stage: optimiser, learning rate, weight decay, clip norm.
+        proximal_mu: 0 is plain FedAvg.
+        batches: rows of each step.
+        loss_of: mean loss of a batch, with its graph.
+
+    Returns:
+        Mean loss over the steps, each before its step; 0 without steps.
+
+    Raises:
+        ModelError: FECG-323 a loss or a gradient that is not finite (the network is then half-way and must be
+            thrown away); FECG-324 BatchNorm in the network and a batch of one record. Nothing is changed then.
+
+    Source: FedProx: Li et al. 2020, arXiv 1812.06127; AdamW: Loshchilov & Hutter 2019, arXiv 1711.05101.
+    """
+    _refuse_single_records(network, batches)
+    parameters = [weight for name, weight in network.named_parameters() if name in names]
+    start = [weight.detach().clone() for weight in parameters] if proximal_mu else []
+    optimiser = _optimiser(parameters, stage)
+    training, total = network.training, 0.0
+    network.train()
+    try:
+        for step, batch in enumerate(batches, start=1):
+            loss = loss_of(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
+            value = float(loss.detach())
+            _refuse_non_finite(value, float(norm), step, len(batches))
+            for weight, origin in zip(parameters, start, strict=bool(start)):
+                if weight.grad is not None:
+                    weight.grad.add_(weight.detach() - origin, alpha=proximal_mu)
+            optimiser.step()
+            optimiser.zero_grad()
+            total += value
+    finally:
+        network.train(training)
+    return total / max(len(batches), 1)
+
+
+def _optimiser(
+    parameters: list[nn.Parameter], stage: AlignSettings | SurvivalSettings
+) -> torch.optim.Optimizer:
+    if stage.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True
+        )
+    return torch.optim.SGD(parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+
+
+def _refuse_single_records(network: nn.Module, batches: Sequence[Rows]) -> None:
+    """A batch norm of one record is undefined in the risk head; skipping the site silently would hide it."""
+    normalised = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
+    single = sum(len(batch) == 1 for batch in batches)
+    if normalised and single:
+        raise ModelError(
+            "FECG-324",
+            "training batches",
+            found=f"{single} of {len(batches)} with a single record, in a network with BatchNorm",
+            expected="at least 2 records in a batch",
+            fix='Use model.preset = "fedecg", a larger batch-size, or leave sites of one record out of training.',
+        )
+
+
+def _refuse_non_finite(loss: float, norm: float, step: int, steps: int) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    raise ModelError(
+        "FECG-323",
+        "training",
+        found=f"a {'gradient' if math.isfinite(loss) else 'loss'} that is not finite at step {step} of {steps}",
+        expected="finite numbers",
+        fix="Lower learning-rate or clip-norm, and check the site's signals with its quality report.",
+    )

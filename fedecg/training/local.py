@@ -1,0 +1,218 @@
+"""One local round: the weights that came, the site's training part, the study's settings; out come new weights.
+
+In:  a network that holds the round's weights, a `SiteData`, `StudySettings`, the round; for alignment the bank,
+     for survival the pooled baseline hazard. Out: the network changed in place, and `Trained`.
+Called by the client and by the comparison columns of a simulation.
+
+Both stages minimise (1 - r) * main + r * reconstruction, r = `reconstruction` of the stage. The main losses:
+
+    cox-batch    partial likelihood inside event-stratified batches, per event
+    cox-site     risk set = the site's training part, per event. In one batch where it fits `batch-size`; else
+                 mini-batches of the fixed-baseline form with the site's own Breslow hazard, made by a fresh pass
+                 at the start of the round: at those weights its expected gradient is that of the whole risk set
+                 (with Breslow ties), which no partial likelihood inside a mini-batch gives.
+    cox-pooled   fixed-baseline form, per patient, with the pooled hazard (`baseline = "shared"`) or with the
+                 site's own (`"site"`).
+
+A site without training records, or without anything to learn from, makes 0 steps and leaves the network as it
+was: weight decay alone must not move it. Nothing to learn from means no reconstruction and, in alignment, no
+statements, in survival neither events nor a shared baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedecg.config import StudySettings, SurvivalSettings
+from fedecg.errors import CohortError, ModelError
+from fedecg.model import Network, stage_tensors
+from fedecg.objectives import Baseline, bank_loss, cox_loss, paper_loss, pooled_cox_loss, reconstruction_loss
+from fedecg.signals import LEADS
+from fedecg.training.descent import descend
+from fedecg.training.randomness import seeded_torch, site_generator
+from fedecg.training.sampling import event_stratified_batches, shuffled_batches
+from fedecg.training.scoring import site_baseline
+from fedecg.training.site_data import SiteData
+
+__all__ = ["Trained", "train_align", "train_survival"]
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a site knows of its own round.
+
+    Attributes:
+        patients: records of the training part.
+        events: events among them.
+        steps: optimiser steps made.
+        loss: mean over the steps of the loss before each step; 0 without steps.
+    """
+
+    patients: int
+    events: int
+    steps: int
+    loss: float
+
+
+def train_align(
+    network: Network,
+    site: SiteData,
+    settings: StudySettings,
+    round_index: int,
+    bank_vectors: NDArray[np.float32],
+) -> Trained:
+    """`align.local-steps` steps of alignment pretraining, in place.
+
+    `align.masked-leads` random leads, one draw a step for the whole batch, are hidden from the encoder; the
+    reconstruction is compared with all leads.
+
+    Args:
+        bank_vectors: (K, D), the statements that `site.targets` points at.
+
+    Raises:
+        ModelError: FECG-323, FECG-324 as `descend`.
+    """
+    stage = settings.align
+    rows = site.rows("train")
+    events = int(site.events(rows).sum())
+    if not (stage.reconstruction or site.targets[rows].any()):
+        return Trained(len(rows), events, 0, 0.0)
+    rng = site_generator(settings.seed, site.name, "align", round_index)
+    batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
+
+    def loss_of(batch: Rows) -> Tensor:
+        signal_mv = site.signals(batch)
+        embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, rng))
+        projected = network.project(embedding)
+        targets, bank = _tensor_like(projected, site.targets[batch]), _tensor_like(projected, bank_vectors)
+        if stage.loss == "bank":
+            main = bank_loss(projected, bank, targets, network.temperature)
+        else:
+            main = paper_loss(projected, targets @ bank)
+        return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+
+    names = stage_tensors(network, "align", stage.reconstruction > 0)
+    with seeded_torch(settings.seed, site.name, "align", round_index):
+        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of)
+    return Trained(len(rows), events, len(batches), loss)
+
+
+def train_survival(
+    network: Network, site: SiteData, settings: StudySettings, round_index: int, baseline: Baseline | None
+) -> Trained:
+    """`survival.local-steps` steps of Cox fine-tuning, in place.
+
+    Args:
+        baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`.
+
+    Raises:
+        CohortError: FECG-231, a patient with several training records: they are not independent.
+        ModelError: FECG-325 a shared baseline is needed and there is none; FECG-322, FECG-326 as `site_baseline`;
+            FECG-323, FECG-324 as `descend`.
+    """
+    stage = settings.survival
+    rows = site.rows("train")
+    _refuse_repeated_patients(site.cohort.patient[rows])
+    events = int(site.events(rows).sum())
+    shared = stage.loss == "cox-pooled" and stage.baseline == "shared"
+    if not len(rows) or not (events or shared or stage.reconstruction):
+        return Trained(len(rows), events, 0, 0.0)
+
+    rng = site_generator(settings.seed, site.name, "survival", round_index)
+    if stage.loss == "cox-batch" or (stage.loss == "cox-site" and stage.batch_size >= len(rows)):
+        batches = event_stratified_batches(rows, site.events(rows), stage.batch_size, stage.local_steps, rng)
+        main_loss = _risk_set_loss(site, stage)
+    else:
+        batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
+        hazard = _shared(baseline) if shared else site_baseline(network, site, rows, stage.exp_bound)
+        # Per event, as the partial likelihood is, where the update is to be weighted by events.
+        factor = len(rows) / max(events, 1) if stage.loss == "cox-site" else 1.0
+        main_loss = _fixed_baseline_loss(site, stage, hazard, factor)
+
+    def loss_of(batch: Rows) -> Tensor:
+        signal_mv = site.signals(batch)
+        embedding = network.embed(signal_mv)
+        main = main_loss(network.log_hazard(embedding), batch)
+        return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+
+    names = stage_tensors(network, "survival", stage.reconstruction > 0)
+    with seeded_torch(settings.seed, site.name, "survival", round_index):
+        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of)
+    return Trained(len(rows), events, len(batches), loss)
+
+
+def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor, Rows], Tensor]:
+    """Partial likelihood of a batch: its patients are the risk set."""
+
+    def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
+        event, days = torch.from_numpy(site.events(batch)), torch.from_numpy(site.follow_up_days(batch))
+        return cox_loss(log_hazard, event, days, stage.ties)
+
+    return main_loss
+
+
+def _fixed_baseline_loss(
+    site: SiteData, stage: SurvivalSettings, baseline: Baseline, factor: float
+) -> Callable[[Tensor, Rows], Tensor]:
+    """Mean per patient, times `factor`, with the baseline hazard held fixed for the round."""
+
+    def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
+        hazard = _tensor_like(log_hazard, baseline.at(site.follow_up_days(batch)))
+        event = torch.from_numpy(site.events(batch))
+        return factor * pooled_cox_loss(log_hazard, event, hazard, stage.exp_bound)
+
+    return main_loss
+
+
+def _with_reconstruction(
+    main: Tensor, network: Network, embedding: Tensor, signal_mv: Tensor, weight: float
+) -> Tensor:
+    if weight == 0:
+        return main
+    target = network.reconstruction_target(signal_mv)
+    return (1 - weight) * main + weight * reconstruction_loss(network.reconstruct(embedding), target)
+
+
+def _lead_mask(masked_leads: int, rng: np.random.Generator) -> Tensor | None:
+    """(12,) bool, True = shown to the encoder."""
+    if masked_leads == 0:
+        return None
+    mask = torch.ones(len(LEADS), dtype=torch.bool)
+    mask[rng.choice(len(LEADS), size=masked_leads, replace=False)] = False
+    return mask
+
+
+def _tensor_like(model_output: Tensor, values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(values).to(model_output.dtype)
+
+
+def _shared(baseline: Baseline | None) -> Baseline:
+    if baseline is None:
+        raise ModelError(
+            "FECG-325",
+            "survival round",
+            found="no baseline hazard",
+            expected='the pooled baseline hazard (survival.loss = "cox-pooled", survival.baseline = "shared")',
+            fix='Send it with the task, or set survival.baseline = "site".',
+        )
+    return baseline
+
+
+def _refuse_repeated_patients(patient: NDArray[np.int64]) -> None:
+    repeated = len(patient) - len(np.unique(patient))
+    if repeated:
+        raise CohortError(
+            "FECG-231",
+            "training part of the cohort",
+            found=f"{repeated} of {len(patient)} records of patients who have another one there",
+            expected="one index ECG a patient in survival training",
+            fix="Keep each patient's index ECG only.",
+        )

@@ -1,0 +1,121 @@
+"""What a site trains on: its cohort, its signal store, and what its records' codes point at in the bank.
+
+In:  a site folder with site.toml (`fedecg.config.load_site`), the study's settings, the code bank.
+Out: a frozen `SiteData`. Called by the client and by simulations; read by the rest of `fedecg.training`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedecg.cohort import Cohort, read_cohort
+from fedecg.config import StudySettings, load_site
+from fedecg.errors import CohortError, ModelError
+from fedecg.signals import SignalStore
+from fedecg.text import Bank
+from fedecg.text import targets as bank_targets
+
+__all__ = ["SiteData", "load_site_data"]
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteData:
+    """One site's data. `Rows` below are places in the cohort, not in the store.
+
+    Args:
+        name: of the site.
+        cohort: N records (`Cohort.validate` holds).
+        store: signals; `cohort.record` points into it.
+        targets: (N, K) float32, weights of the stated codes in the bank; a row sums to 1 or is all zero.
+
+    Raises:
+        CohortError: FECG-232 records that the store does not have; FECG-233 records that its quality rules refused.
+        ModelError: FECG-328 another number of targets than of records.
+    """
+
+    name: str
+    cohort: Cohort
+    store: SignalStore
+    targets: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        record = self.cohort.record
+        outside = int(np.sum((record < 0) | (record >= len(self.store))))
+        if outside:
+            raise CohortError(
+                "FECG-232",
+                "column record of the cohort table",
+                found=f"{outside} of {len(record)} records that are not in the signal store",
+                expected=f"rows of the store, which has {len(self.store)}",
+                fix="The table and the store belong to different builds: make both again.",
+            )
+        refused = int(np.sum(np.array(self.store.codes, dtype=np.str_)[record] != ""))
+        if refused:
+            raise CohortError(
+                "FECG-233",
+                "column record of the cohort table",
+                found=f"{refused} of {len(record)} records that the store's quality rules refused",
+                expected="usable records only (their code in the store's manifest.csv is blank)",
+                fix="Leave these rows out of the cohort table; the manifest says why each was refused.",
+            )
+        if len(self.targets) != len(record):
+            raise ModelError(
+                "FECG-328",
+                "targets of the alignment loss",
+                found=f"{len(self.targets)} rows for {len(record)} records",
+                expected="one row a record",
+            )
+
+    def rows(self, part: str) -> Rows:
+        """Rows of "train", "validation" or "test", ascending."""
+        return np.flatnonzero(self.cohort.part == part)
+
+    def signals(self, rows: Rows) -> Tensor:
+        """ECGs (n, 12, samples) float32 in mV, in the order of `rows` (n,)."""
+        return torch.from_numpy(self.store.batch(self.cohort.record[rows]))
+
+    def events(self, rows: Rows) -> NDArray[np.bool_]:
+        """Events (n,): True = event seen, False = censored."""
+        return self.cohort.event[rows]
+
+    def follow_up_days(self, rows: Rows) -> NDArray[np.float64]:
+        """Days (n,) > 0 from the ECG to the event or the last contact."""
+        return self.cohort.follow_up_days[rows]
+
+
+def load_site_data(site_folder: str | Path, settings: StudySettings, bank: Bank) -> SiteData:
+    """Open what site.toml names, and check that its parts belong together and to the study.
+
+    Args:
+        site_folder: holds site.toml.
+        settings: of the study.
+        bank: statements that the targets point at.
+
+    Raises:
+        SettingsError: site.toml cannot be used.
+        SignalError: the store cannot be opened.
+        CohortError: the table cannot be used; FECG-232, FECG-233 as `SiteData`.
+        TextError: codes that the bank does not know.
+        ModelError: FECG-327 the store's signals have another length than the study's network reads.
+    """
+    site = load_site(Path(site_folder) / "site.toml")
+    store, cohort = SignalStore.open(site.store), read_cohort(site.cohort)
+    if store.samples != settings.signals.samples:
+        raise ModelError(
+            "FECG-327",
+            "signal store",
+            found=f"signals of {store.samples} samples",
+            expected=f"{settings.signals.samples} samples (signals.samples of the study)",
+            fix="Build the store with the study's [signals] settings.",
+        )
+    return SiteData(
+        site.name, cohort, store, bank_targets(cohort.codes, bank, settings.align.likelihood_zero)
+    )
