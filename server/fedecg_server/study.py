@@ -89,7 +89,11 @@ class Study:
         settings = self.settings
         self.bank = load_bank(settings.align.bank)
         self.network: Network = build_network(
-            settings.model, settings.signals.samples, self.bank.vectors.shape[1], settings.seed
+            settings.model,
+            settings.signals.samples,
+            self.bank.vectors.shape[1],
+            settings.seed,
+            settings.align.temperature,
         )
 
     def join(self) -> None:
