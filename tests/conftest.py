@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+
+import fedecg  # noqa: F401  (sets how threads wait, before torch loads)
+
+import torch  # isort: skip
 
 torch.set_num_threads(2)
 ROOT = Path(__file__).resolve().parent.parent
