@@ -41,6 +41,7 @@ CODES: dict[str, str] = {
     "FECG-104": "an override (--set) is not key=value",
     "FECG-105": "a node has no site folder",
     "FECG-106": "a published data set without its folder",
+    "FECG-107": "a quorum of more sites than there are",
     "FECG-201": "record missing or its header not readable",
     "FECG-202": "header is not a WFDB header",
     "FECG-203": "header names no signal file",

@@ -35,47 +35,52 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
         count = features.numel() // features.shape[1]
         if not self.training or features.shape[1] >= ROWS or count % ROWS or count == 0:
             return super().forward(features)
-        tokens = features.permute(0, 2, 3, 1).contiguous()
         apply: Any = _Normalise.apply  # torch declares it without types
-        normal, mean, variance = apply(tokens, self.weight, self.bias, self.eps)
+        normal, mean, variance = apply(features, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.running_mean.lerp_(mean, MOMENTUM)
             self.running_var.lerp_(variance * (count / (count - 1)), MOMENTUM)
             self.num_batches_tracked.add_(1)
-        result: Tensor = normal.permute(0, 3, 1, 2)
+        result: Tensor = normal
         return result
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch normalisation of tokens (..., C) over all other axes; also returns mean and biased variance."""
+    """Batch normalisation of (N, C, 12, steps) over all axes but C; also returns mean and biased variance."""
 
     @staticmethod
     def forward(
-        ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        wide = tokens.view(-1, ROWS * tokens.shape[-1])
+        wide = _rows(features)
         mean = _channel_mean(wide)
         centred = wide - mean.repeat(ROWS)
         variance = _channel_mean(centred * centred)
         inverse = torch.rsqrt(variance + eps)
         ctx.save_for_backward(centred, weight, inverse)
         ctx.mark_non_differentiable(mean, variance)
-        normal = torch.addcmul(bias.repeat(ROWS), centred, (weight * inverse).repeat(ROWS))
-        return normal.view_as(tokens), mean, variance
+        normal = torch.empty_like(features, memory_format=torch.channels_last)
+        torch.addcmul(bias.repeat(ROWS), centred, (weight * inverse).repeat(ROWS), out=_rows(normal))
+        return normal, mean, variance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         centred, weight, inverse = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        wide = gradient.view_as(centred)
+        wide = _rows(gradients[0])
         mean_bias = _channel_mean(wide)
         mean_weight = _channel_mean(wide * centred) * inverse
         scale = weight * inverse
         # dx = scale * (g - mean(g) - xhat * mean(g * xhat)), Ioffe and Szegedy 2015.
-        result = torch.addcmul((-scale * mean_bias).repeat(ROWS), wide, scale.repeat(ROWS))
-        result.addcmul_(centred, (-scale * inverse * mean_weight).repeat(ROWS))
+        result = torch.empty_like(gradients[0], memory_format=torch.channels_last)
+        rows = torch.addcmul((-scale * mean_bias).repeat(ROWS), wide, scale.repeat(ROWS), out=_rows(result))
+        rows.addcmul_(centred, (-scale * inverse * mean_weight).repeat(ROWS))
         count = centred.numel() // len(weight)
-        return result.view_as(gradient), mean_weight * count, mean_bias * count, None
+        return result, mean_weight * count, mean_bias * count, None
+
+
+def _rows(features: Tensor) -> Tensor:
+    """(N, C, 12, steps), channels-last -> a view (rows, 16 * C): 16 samples side by side."""
+    return features.permute(0, 2, 3, 1).reshape(-1, ROWS * features.shape[1])
 
 
 def _channel_mean(wide: Tensor) -> Tensor:

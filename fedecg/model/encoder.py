@@ -53,6 +53,8 @@ WIDTHS: dict[Size, Widths] = {
 }
 PAPER_EMBEDDING = 512
 PAPER_HEADS = 8
+PAPER_MLP = 4  # hidden units of an MLP per unit of its width
+MLP = 2
 
 
 class DualAttentionEncoder(nn.Module):
@@ -92,15 +94,17 @@ class DualAttentionEncoder(nn.Module):
         self.samples = samples
         steps = samples // STEP_SAMPLES
         if preset == "paper":
-            width, heads, self.embedding_size = PaperMaps.CHANNELS[-1], PAPER_HEADS, PAPER_EMBEDDING
+            width, heads, mlp = PaperMaps.CHANNELS[-1], PAPER_HEADS, PAPER_MLP
+            self.embedding_size = PAPER_EMBEDDING
             self.maps = PaperMaps()
             self.cross_lead = WholeMapCrossLead(steps, width, dropout)
         else:
             widths = WIDTHS[size]
-            width, heads, self.embedding_size = widths.width, widths.heads, widths.embedding
+            width, heads, mlp = widths.width, widths.heads, MLP
+            self.embedding_size = widths.embedding
             self.maps = LeadPureMaps(widths.stem, widths.middle, width)
             self.cross_lead = PooledCrossLead(width, widths.token, heads, dropout)
-        self.temporal = TemporalAttention(LEADS, steps, width, heads, dropout)
+        self.temporal = TemporalAttention(LEADS, steps, width, heads, mlp, dropout)
         self.pooling = MeanMaxPooling(LEADS, width, self.embedding_size)
 
     def forward(self, signal: Tensor, lead_mask: Tensor | None = None) -> Tensor:
@@ -135,7 +139,7 @@ class PooledCrossLead(nn.Module):
     def __init__(self, width: int, token: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.summary = initialise_linear(nn.Linear(2 * width, token))
-        self.attention = CrossLeadAttention(LEADS, token, heads, dropout)
+        self.attention = CrossLeadAttention(LEADS, token, heads, MLP, dropout)
         self.back = initialise_linear(nn.Linear(token, width))
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class WholeMapCrossLead(nn.Module):
     def __init__(self, steps: int, width: int, dropout: float) -> None:
         super().__init__()
         self.width = width
-        self.attention = CrossLeadAttention(LEADS, steps * width, PAPER_HEADS, dropout)
+        self.attention = CrossLeadAttention(LEADS, steps * width, PAPER_HEADS, PAPER_MLP, dropout)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, 12, steps, width) -> the same."""

@@ -26,8 +26,6 @@ __all__ = [
     "sinusoidal_positions",
 ]
 
-MLP_FACTOR = 4
-
 
 class BatchwiseDropout(nn.Module):
     """Dropout with one mask for the whole batch, so that the scores of a risk set stay comparable.
@@ -96,12 +94,13 @@ class TemporalAttention(nn.Module):
     Args:
         leads, steps, width: shape of the map (N, leads, steps, width).
         heads: attention heads of each lead; divides the width.
+        mlp: hidden units of the MLP per unit of width.
         dropout: rate of the batch-wise dropout after the positions and inside the MLP.
     """
 
     positions: Tensor
 
-    def __init__(self, leads: int, steps: int, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, leads: int, steps: int, width: int, heads: int, mlp: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.register_buffer("positions", sinusoidal_positions(steps, width), persistent=False)
@@ -111,10 +110,10 @@ class TemporalAttention(nn.Module):
         self.out = LeadLinear(leads, width, width)
         self.mlp_norm = LeadNorm(leads, width)
         self.mlp = nn.Sequential(
-            LeadLinear(leads, width, MLP_FACTOR * width),
+            LeadLinear(leads, width, mlp * width),
             nn.GELU(),
             BatchwiseDropout(dropout),
-            LeadLinear(leads, MLP_FACTOR * width, width),
+            LeadLinear(leads, mlp * width, width),
             BatchwiseDropout(dropout),
         )
 
@@ -141,12 +140,13 @@ class CrossLeadAttention(nn.Module):
     Args:
         leads, width: shape of the tokens (N, leads, width).
         heads: attention heads; divides the width.
+        mlp: hidden units of the MLP per unit of width.
         dropout: rate of the batch-wise dropout after the positions and inside the MLP.
     """
 
     positions: Tensor
 
-    def __init__(self, leads: int, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, leads: int, width: int, heads: int, mlp: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.register_buffer("positions", sinusoidal_positions(leads, width), persistent=False)
@@ -156,10 +156,10 @@ class CrossLeadAttention(nn.Module):
         self.out = initialise_linear(nn.Linear(width, width))
         self.mlp_norm = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            initialise_linear(nn.Linear(width, MLP_FACTOR * width)),
+            initialise_linear(nn.Linear(width, mlp * width)),
             nn.GELU(),
             BatchwiseDropout(dropout),
-            initialise_linear(nn.Linear(MLP_FACTOR * width, width)),
+            initialise_linear(nn.Linear(mlp * width, width)),
             BatchwiseDropout(dropout),
         )
 

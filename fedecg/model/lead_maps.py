@@ -31,7 +31,7 @@ VOLTAGE_CHANNELS = 2
 class LeadPureMaps(nn.Module):
     """Maps of the `fedecg` preset: a lead's channels hold that lead alone, its voltage among them.
 
-    Each lead is brought to unit RMS, passes three strided convolutions (4 x 4 x 2 samples) and one residual one;
+    Each lead is brought to unit RMS, passes three convolutions with strides of 4, 2 and 4 and one residual one;
     log RMS and log peak-to-peak of the lead in mV, taken before, are the last two channels of its map.
 
     Args:
@@ -40,10 +40,10 @@ class LeadPureMaps(nn.Module):
 
     def __init__(self, stem: int, middle: int, width: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, stem, (1, 16), stride=(1, 4), padding=(0, 6))
-        self.middle = nn.Conv2d(stem, middle, (1, 8), stride=(1, 4), padding=(0, 2))
+        self.stem = nn.Conv2d(4, stem, (1, 3), padding=(0, 1))
+        self.middle = nn.Conv2d(2 * stem, middle, (1, 3), padding=(0, 1))
         self.context = nn.Conv2d(middle, middle, (1, 5), padding=(0, 2))
-        self.last = nn.Conv2d(middle, width - VOLTAGE_CHANNELS, (1, 4), stride=(1, 2), padding=(0, 1))
+        self.last = nn.Conv2d(4 * middle, width - VOLTAGE_CHANNELS, (1, 3), padding=(0, 1))
         for layer in (self.stem, self.middle, self.context, self.last):
             nn.init.kaiming_normal_(layer.weight)
             layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
@@ -54,10 +54,10 @@ class LeadPureMaps(nn.Module):
         if lead_mask is not None:
             kept = lead_mask.to(signal_mv.dtype).unsqueeze(1)
             normal, voltage = normal * kept, voltage * kept
-        features = F.gelu(self.stem(_channels_last(normal.unsqueeze(1))))
-        features = F.gelu(_normalise_maps(self.middle(features)))
+        features = F.gelu(self.stem(_fold(normal.unsqueeze(1), 4)))
+        features = F.gelu(_normalise_maps(self.middle(_fold(features, 2))))
         features = features + F.gelu(_normalise_maps(self.context(features)))
-        tokens = _normalise_maps(self.last(features)).permute(0, 2, 3, 1)
+        tokens = _normalise_maps(self.last(_fold(features, 4))).permute(0, 2, 3, 1)
         return torch.cat([tokens, voltage.unsqueeze(2).expand(-1, -1, tokens.shape[2], -1)], dim=3)
 
 
@@ -96,8 +96,8 @@ class PaperMaps(nn.Module):
         row = _channels_last(signal.unsqueeze(2))
         features = F.gelu(self.lead_norm(self.lead_conv(row)))
         features = F.gelu(self.dense_norm(self.dense_conv(features)))
-        by_lead = features.view(len(signal), self.FEATURES, LEADS, signal.shape[2])
-        maps: Tensor = self.stages(_channels_last(by_lead))
+        tokens = features.permute(0, 2, 3, 1).reshape(*signal.shape[::2], self.FEATURES, LEADS)
+        maps: Tensor = self.stages(tokens.permute(0, 3, 1, 2).contiguous().permute(0, 3, 1, 2))
         return maps.permute(0, 2, 3, 1)
 
 
@@ -116,8 +116,8 @@ class DownStage(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, before, 12, steps) -> (N, after, 12, steps / 2)."""
-        inner = F.leaky_relu(self.norm_1(self.conv_1(features)))
-        inner = F.leaky_relu(self.norm_2(self.conv_2(inner)))
+        inner = F.leaky_relu(self.norm_1(self.conv_1(features)), inplace=True)
+        inner = F.leaky_relu(self.norm_2(self.conv_2(inner)), inplace=True)
         shortcut: Tensor = self.shortcut(_halve(features))
         return F.gelu(shortcut.add_(inner))
 
@@ -156,6 +156,17 @@ def _normalise_maps(features: Tensor) -> Tensor:
     """
     tokens = features.permute(0, 2, 3, 1)
     return F.layer_norm(tokens, tokens.shape[2:]).permute(0, 3, 1, 2)
+
+
+def _fold(features: Tensor, steps: int) -> Tensor:
+    """Neighbouring steps become channels: (N, C, 12, T) -> (N, steps * C, 12, T / steps), channels-last, no copy.
+
+    A convolution of k folded steps is one of stride `steps` and kernel k * steps; its gradient is computed in half the
+    time of the strided one.
+    """
+    tokens = features.permute(0, 2, 3, 1)
+    records, leads, length, channels = tokens.shape
+    return tokens.reshape(records, leads, length // steps, steps * channels).permute(0, 3, 1, 2)
 
 
 def _channels_last(features: Tensor) -> Tensor:

@@ -102,7 +102,13 @@ class HazardState:
         return RiskTimeGrid(time_cuts_days=self.time_cuts_days, risk_cuts=risk_cuts)
 
     def digest(self, record: RoundRecord, replies: Mapping[str, TrainReply]) -> bool:
-        """Evaluate the weights that were sent, refresh the baseline; False if it had drifted too far to be used."""
+        """Evaluate the weights that were sent, refresh the baseline; False if it had drifted too far to be used.
+
+        The new baseline takes its shape from the fresh sums and only half (on the log scale) of their change of
+        level: the sites are moving their mean log hazard towards the old level at the same time. With k the share
+        of the way they go in a round, the misfit shrinks by |1/2 - k| a round for any k from 0 to 1; with the full
+        change it would turn over and over, |k| (docs/survival.md).
+        """
         sums = {site: replies[site].sums for site in sorted(replies)}
         present = {site: part for site, part in sums.items() if part is not None}
         counts = {site: part.validation for site, part in present.items()}
@@ -111,10 +117,12 @@ class HazardState:
         exp_sums: Floats = _total(self._exp_sums(site, part) for site, part in present.items())
         events: Integers = _total(self.events[site] for site in present)
         record.hazard_ratio = pooled_ratio(self.cumulative, exp_sums, events)
-        self.cumulative = breslow(events, exp_sums)
         self.grid = self.grid_for([part.risk for part in present.values()])
         drifted = not RATIO_BOUNDS[0] <= record.hazard_ratio <= RATIO_BOUNDS[1]
-        return not (drifted and self.settings.survival.loss == "cox-pooled")
+        repeat = drifted and self.settings.survival.loss == "cox-pooled"
+        damping = 1.0 if repeat else math.sqrt(record.hazard_ratio)
+        self.cumulative = breslow(events, exp_sums) * damping
+        return not repeat
 
     def _exp_sums(self, site: str, sums: RoundSums) -> Floats:
         if len(sums.train_exp_sums) != len(self.cumulative):

@@ -103,6 +103,8 @@ class Study:
             FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum.
         """
         federation = self.settings.federation
+        if len(list(self.grid.get_node_ids())) < federation.quorum:
+            self.progress.say(f"waiting for {federation.quorum} sites, at most {federation.deadline_s:.0f} s")
         nodes = wait_for_nodes(self.grid, federation.quorum, federation.deadline_s)
         content = [Message(pack(JoinTask(study=self.settings.name)), node, "query.join") for node in nodes]
         for message in send_and_receive(self.grid, content, federation.deadline_s):

@@ -51,6 +51,8 @@ class Bench:
         out: Path,
     ) -> None:
         self.settings, self.dataset, self.parts, self.store, self.out = settings, dataset, parts, store, out
+        alone = settings.federation.model_copy(update={"quorum": 1})
+        self.one_site = settings.model_copy(update={"federation": alone})
         names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
         rows = np.concatenate(list(parts.values()))
         order = np.argsort(rows)
@@ -105,7 +107,7 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
 
 def _pooled(bench: Bench) -> Floats:
     """All patients as one site, with as many optimiser steps a round as all sites make together."""
-    number, settings = len(bench.parts), bench.settings
+    number, settings = len(bench.parts), bench.one_site
     align, survival = (
         stage.model_copy(update={"local_steps": stage.local_steps * number})
         for stage in (settings.align, settings.survival)
@@ -124,7 +126,7 @@ def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | No
     for number, (name, rows) in enumerate(sorted(bench.parts.items()), start=1):
         sites = bench.write_site(name, rows)
         try:
-            run_column(bench.settings, sites, sites.parent, f"local {number}/{len(bench.parts)} ({name})")
+            run_column(bench.one_site, sites, sites.parent, f"local {number}/{len(bench.parts)} ({name})")
         except FedecgError as error:
             progress.warn(f"{name} alone cannot train a model, and is not among the local ones: {error.code}")
             continue

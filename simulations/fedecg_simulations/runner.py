@@ -16,6 +16,7 @@ from fedecg_server.run_folder import read_json, write_json
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
+from fedecg.errors import SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
@@ -42,6 +43,7 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
     started = time.monotonic()
     dataset = load_dataset(settings)
     parts = partition(dataset, settings.partition, settings.seed)
+    check_quorum_can_be_met(settings, len(parts))
     store = ingest(dataset, settings, progress)
     parts = without_refused(dataset, store, parts, progress)
     write_sites(dataset.cohort, store.folder, parts, out / "sites")
@@ -69,6 +71,22 @@ def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> Sig
             dataset.recordings,
             powerline=settings.signals.powerline,
             progress=lambda done, _: advance(done),
+        )
+
+
+def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
+    """Virtual sites are all there from the start: waiting for more would be in vain.
+
+    Raises:
+        SettingsError: FECG-107.
+    """
+    if settings.federation.quorum > sites:
+        raise SettingsError(
+            "FECG-107",
+            "federation.quorum",
+            found=f"{settings.federation.quorum} with {sites} virtual site(s)",
+            expected=f"at most {sites}",
+            fix="Lower it with --set federation.quorum=1.",
         )
 
 
