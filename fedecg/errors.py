@@ -88,7 +88,6 @@ CODES: dict[str, str] = {
     "FECG-301": "samples do not fit the encoder",
     "FECG-303": "weight vector of the wrong length",
     "FECG-304": "weight vector that is not finite",
-    "FECG-305": "model folder cannot be written",
     "FECG-306": "a file of a model folder is missing or not readable",
     "FECG-307": "model.json is not one of this format",
     "FECG-308": "weights of a model are not those that model.json names",

@@ -40,7 +40,9 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """One line that must be seen."""
-        self.console.print(f"{self.label}warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self.console.print(
+            f"{self.label}warning: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:

@@ -4,7 +4,7 @@ In:  signals (N, 12, samples) in mV from `fedecg.signals`. Out: embeddings, log 
 Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations.
 """
 
-from fedecg.model.checkpoint import SavedModel, load_model, save_model
+from fedecg.model.checkpoint import BaselineFile, SavedModel, load_model, save_model
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.layers import BatchwiseDropout
 from fedecg.model.network import Network, build_network, stage_tensors
@@ -12,6 +12,7 @@ from fedecg.model.weights import Layout, layout, load_vector, to_vector
 
 __all__ = [
     "AttentionMaps",
+    "BaselineFile",
     "BatchwiseDropout",
     "DualAttentionEncoder",
     "Layout",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,24 @@ from safetensors.torch import load, save
 
 from fedecg.config import ModelSettings, Section, SignalSettings
 from fedecg.errors import ModelError
+from fedecg.files import write_whole
 from fedecg.model.network import Network, build_network
 
-__all__ = ["SavedModel", "load_model", "save_model"]
+__all__ = ["BaselineFile", "SavedModel", "load_model", "save_model"]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
+
+
+class BaselineFile(Section):
+    """Baseline cumulative hazard that turns a log hazard into an absolute risk.
+
+    Attributes:
+        edges_days: (bins,) left edges of the time bins, days, ascending from 0; the last is open.
+        cumulative_hazard: (bins,) H0, not decreasing.
+    """
+
+    edges_days: list[float]
+    cumulative_hazard: list[float]
 
 
 class ModelFile(Section):
@@ -36,6 +48,7 @@ class ModelFile(Section):
     bank_dim: Annotated[int, Field(ge=1)]
     bank_sha256: str
     weights_sha256: str
+    baseline: BaselineFile | None = None
 
 
 @dataclass(frozen=True)
@@ -46,22 +59,31 @@ class SavedModel:
         network: in evaluation mode.
         signals: how a recording becomes this network's input.
         bank_sha256: hash of the code bank it was aligned to, "" if it was not.
+        baseline: of the patients that validated it; None before a survival stage.
     """
 
     network: Network
     signals: SignalSettings
     bank_sha256: str
+    baseline: BaselineFile | None
 
 
-def save_model(folder: str | Path, network: Network, signals: SignalSettings, bank_sha256: str) -> None:
+def save_model(
+    folder: str | Path,
+    network: Network,
+    signals: SignalSettings,
+    bank_sha256: str,
+    baseline: BaselineFile | None = None,
+) -> None:
     """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
 
     Args:
         folder: made if it is not there; a model that lies there is replaced.
         bank_sha256: hash of the code bank, "" if the network was not aligned.
+        baseline: cumulative hazard that the log hazards refer to.
 
     Raises:
-        ModelError: FECG-305, the folder cannot be written.
+        RunError: FECG-601, the folder cannot be written.
     """
     state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
     weights = save(state)
@@ -71,20 +93,11 @@ def save_model(folder: str | Path, network: Network, signals: SignalSettings, ba
         bank_dim=network.bank_dim,
         bank_sha256=bank_sha256,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
+        baseline=baseline,
     )
     text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        _write(Path(folder) / WEIGHTS, weights)
-        _write(Path(folder) / SETTINGS, text.encode())
-    except OSError as error:
-        raise ModelError(
-            "FECG-305",
-            "model folder",
-            found=type(error).__name__,
-            expected="a folder that can be written",
-            fix="Check path, permissions and free space.",
-        ) from None
+    write_whole(Path(folder) / WEIGHTS, weights)
+    write_whole(Path(folder) / SETTINGS, text)
 
 
 def load_model(folder: str | Path) -> SavedModel:
@@ -107,7 +120,7 @@ def load_model(folder: str | Path) -> SavedModel:
         )
     network = build_network(described.model, described.signals.samples, described.bank_dim, seed=0)
     _load_state(network, weights)
-    return SavedModel(network.eval(), described.signals, described.bank_sha256)
+    return SavedModel(network.eval(), described.signals, described.bank_sha256, described.baseline)
 
 
 def _load_state(network: Network, weights: bytes) -> None:
@@ -148,15 +161,3 @@ def _read(path: Path) -> bytes:
             expected="a readable file",
             fix=f"A model folder holds {WEIGHTS} and {SETTINGS}.",
         ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from fedecg.evaluation import (
 )
 from fedecg.federation.messages import (
     CountsDocument,
+    EvaluateReply,
     GridDocument,
     HazardDocument,
     RiskMoments,
@@ -33,9 +34,9 @@ from fedecg.federation.messages import (
     TrainReply,
 )
 from fedecg.federation.rounds import RoundRecord, validation_entry
-from fedecg.objectives import Baseline, breslow, merge_bins, pooled_ratio, public_grid
+from fedecg.objectives import breslow, merge_bins, pooled_ratio, public_grid
 
-__all__ = ["HazardState", "federated_concordance"]
+__all__ = ["HazardState", "check_survey", "federated_concordance"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -49,16 +50,16 @@ class HazardState:
 
     Args:
         settings: the study.
-        survey: site name -> its sums on the public grid, under the weights that start the stage.
+        survey: site name -> its checked sums on the public grid, under the weights that start the stage.
 
     Raises:
-        FederationError: FECG-512 no events at any site; FECG-503 sums of another length than the grid.
+        FederationError: FECG-512 no events at any site.
     """
 
     def __init__(self, settings: StudySettings, survey: Mapping[str, SurveyReply]) -> None:
         self.settings = settings
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
-        sums = {site: _events(site, reply, len(public)) for site, reply in sorted(survey.items())}
+        sums = {site: np.array(reply.train_events, dtype=np.int64) for site, reply in sorted(survey.items())}
         events = _total(sums.values())
         if not np.any(events):
             raise FederationError(
@@ -80,11 +81,6 @@ class HazardState:
     def document(self) -> HazardDocument:
         """The baseline that the next task carries."""
         return HazardDocument(edges_days=self.edges_days.tolist(), cumulative=self.cumulative.tolist())
-
-    @property
-    def baseline(self) -> Baseline:
-        """The same, as the objectives know it."""
-        return Baseline(edges_days=self.edges_days, cumulative_hazard=self.cumulative)
 
     @property
     def grid_document(self) -> GridDocument:
@@ -114,7 +110,7 @@ class HazardState:
         counts = {site: part.validation for site, part in present.items()}
         record.weights_evaluated = record.round - 1
         record.validation = validation_entry(federated_concordance(counts, self.grid))
-        exp_sums: Floats = _total(self._exp_sums(site, part) for site, part in present.items())
+        exp_sums: Floats = _total(np.array(part.train_exp_sums) for part in present.values())
         events: Integers = _total(self.events[site] for site in present)
         record.hazard_ratio = pooled_ratio(self.cumulative, exp_sums, events)
         self.grid = self.grid_for([part.risk for part in present.values()])
@@ -124,36 +120,49 @@ class HazardState:
         self.cumulative = breslow(events, exp_sums) * damping
         return not repeat
 
-    def _exp_sums(self, site: str, sums: RoundSums) -> Floats:
-        if len(sums.train_exp_sums) != len(self.cumulative):
+    def check_round(self, site: str, sums: RoundSums | None) -> None:
+        """Sums of a round must fit this study's grids and each other, before anything is added up.
+
+        Raises:
+            FederationError: FECG-503 missing or of another length; a code of the evaluation room where counts
+                contradict themselves.
+        """
+        if sums is None:
             raise FederationError(
-                "FECG-503",
-                f"hazard sums of {site}",
-                found=f"{len(sums.train_exp_sums)} numbers",
-                expected=f"{len(self.cumulative)} numbers",
+                "FECG-503", f"sums of {site}", found="none", expected="those of a survival round"
             )
-        return np.array(sums.train_exp_sums, dtype=np.float64)
+        _check_length(f"hazard sums of {site}", sums.train_exp_sums, len(self.cumulative))
+        validate_site_counts(sums.validation.counts(self.grid), self.grid, site)
+
+    def check_evaluation(self, site: str, reply: EvaluateReply) -> None:
+        """The same for the replies to an evaluation; raises as `check_round`."""
+        _check_length(f"hazard sums of {site}", reply.validation_exp_sums, len(self.cumulative))
+        _check_length(f"events of {site}", reply.validation_events, len(self.cumulative))
+        for counts in reply.counts.values():
+            validate_site_counts(counts.counts(self.grid), self.grid, site)
+
+
+def check_survey(settings: StudySettings, site: str, reply: SurveyReply) -> None:
+    """Sums of a survey must be as long as the public grid.
+
+    Raises:
+        FederationError: FECG-503.
+    """
+    bins = len(public_grid(settings.survival.grid_days, settings.survival.horizon_days))
+    _check_length(f"events of {site}", reply.train_events, bins)
+    _check_length(f"hazard sums of {site}", reply.train_exp_sums, bins)
 
 
 def federated_concordance(counts: Mapping[str, CountsDocument], grid: RiskTimeGrid) -> GlobalConcordance:
-    """Stratified and global C of the sites' counts, added up in the order of site names.
-
-    Raises:
-        FederationError: FECG-503, or a code of the evaluation room where a site's counts contradict themselves.
-    """
-    sites = []
-    for site in sorted(counts):
-        sites.append(counts[site].counts(grid))
-        validate_site_counts(sites[-1], grid, site)
-    return global_concordance(sites)
+    """Stratified and global C of the sites' checked counts, added up in the order of site names."""
+    return global_concordance([counts[site].counts(grid) for site in sorted(counts)])
 
 
-def _events(site: str, reply: SurveyReply, bins: int) -> Integers:
-    if len(reply.train_events) != bins or len(reply.train_exp_sums) != bins:
+def _check_length(what: str, column: Sequence[float], expected: int) -> None:
+    if len(column) != expected:
         raise FederationError(
-            "FECG-503", f"survey of {site}", found="sums of another length", expected=f"{bins} bins"
+            "FECG-503", what, found=f"{len(column)} numbers", expected=f"{expected} numbers"
         )
-    return np.array(reply.train_events, dtype=np.int64)
 
 
 def _total(parts: Iterable[Arrays]) -> Arrays:

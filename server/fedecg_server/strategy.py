@@ -160,7 +160,7 @@ class StageStrategy(Strategy):
         """A reply must be this site's, of this round and of the same code.
 
         Raises:
-            FederationError: FECG-503 sums missing; FECG-509 another site or round; FECG-510 other code.
+            FederationError: FECG-509 another site or round; FECG-510 other code.
         """
         if reply.site != site or reply.round != server_round:
             raise FederationError(
@@ -168,10 +168,6 @@ class StageStrategy(Strategy):
                 "reply",
                 found="another site's or another round's",
                 expected="the reply to this round's task",
-            )
-        if (reply.sums is None) != (self.stage == "align"):
-            raise FederationError(
-                "FECG-503", "reply", found="sums missing, or of another stage", expected="this stage's"
             )
         if reply.code_fingerprint != self.fingerprint:
             raise FederationError(
@@ -272,6 +268,11 @@ class SurvivalStrategy(StageStrategy):
             hazard=self.hazard.document,
             grid=self.hazard.grid_document,
         )
+
+    def check(self, site: str, server_round: int, reply: TrainReply) -> None:
+        """Its sums must fit the study's grids and each other, too."""
+        super().check(site, server_round, reply)
+        self.hazard.check_round(site, reply.sums)
 
     def digest(self, accepted: Accepted) -> bool:
         """Refresh the baseline from the sums of the sites that answered, and evaluate the weights that were sent."""

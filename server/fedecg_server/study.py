@@ -6,8 +6,9 @@ In:  a Flower grid, the settings, a run folder. Out: files in the run folder. Ca
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,12 +34,20 @@ from fedecg.federation.messages import (
 )
 from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.fingerprint import code_fingerprint
-from fedecg.model import Network, build_network, load_vector, save_model, stage_tensors, to_vector
-from fedecg.objectives import Baseline, breslow
+from fedecg.model import (
+    BaselineFile,
+    Network,
+    build_network,
+    load_vector,
+    save_model,
+    stage_tensors,
+    to_vector,
+)
+from fedecg.objectives import breslow
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
-from fedecg_server.hazard import HazardState, federated_concordance
+from fedecg_server.hazard import HazardState, check_survey, federated_concordance
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.strategy import (
     AlignStrategy,
@@ -151,8 +160,10 @@ class Study:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
         start = self._vector("survival")
         task = SurveyTask(stage="survival", round=0, settings=settings_document(self.settings))
-        hazard = HazardState(self.settings, self._ask("query.survey", task, start, SurveyReply))
-        strategy = SurvivalStrategy(self.settings, self.sites, code_fingerprint(), self._keep, hazard)
+        survey = self._ask("query.survey", task, start, SurveyReply, partial(check_survey, self.settings))
+        hazard = HazardState(self.settings, survey)
+        surveyed = {site: self.sites[site] for site in survey}
+        strategy = SurvivalStrategy(self.settings, surveyed, code_fingerprint(), self._keep, hazard)
         strategy.current = self._rounds(strategy, start)
         replies = self._evaluate(hazard, strategy.current, ["validation"])
         validation = validation_entry(_concordance(replies, "validation", hazard))
@@ -171,7 +182,13 @@ class Study:
         replies = self._evaluate(hazard, best.vector, parts)
         self.seconds["evaluation"] = time.monotonic() - start
         load_vector(self.network, self._names("survival"), best.vector)
-        save_model(self.folder.model, self.network, self.settings.signals, self.bank.sha256)
+        save_model(
+            self.folder.model,
+            self.network,
+            self.settings.signals,
+            self.bank.sha256,
+            _baseline(hazard, replies),
+        )
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
         partial = bool(self.refused) or any(record.missing or record.rejected for record in self.records)
@@ -214,7 +231,14 @@ class Study:
             self.progress.warn(f"{record.stage} round {record.round} repeated with a fresh baseline hazard")
         self._advance(record.round, _note(record))
 
-    def _ask(self, kind: str, task: Section, vector: Vector, reply: type[Reply]) -> dict[str, Reply]:
+    def _ask(
+        self,
+        kind: str,
+        task: Section,
+        vector: Vector,
+        reply: type[Reply],
+        check: Callable[[str, Reply], None],
+    ) -> dict[str, Reply]:
         """One exchange without training; sites that fail are warned of and left out."""
         messages = [Message(pack(task, vector), node, kind) for node in self.sites.values()]
         names = {node: name for name, node in self.sites.items()}
@@ -223,7 +247,9 @@ class Study:
         for message in send_and_receive(self.grid, messages, self.settings.federation.deadline_s):
             site = names[message.metadata.src_node_id]
             try:
-                replies[site], _ = read_reply(message, reply)
+                document, _ = read_reply(message, reply)
+                check(site, document)
+                replies[site] = document
                 del failed[site]
             except FederationError as error:
                 failed[site] = error.code
@@ -249,7 +275,7 @@ class Study:
             hazard=hazard.document,
             parts=parts,
         )
-        return self._ask(MessageType.EVALUATE, task, vector, EvaluateReply)
+        return self._ask(MessageType.EVALUATE, task, vector, EvaluateReply, hazard.check_evaluation)
 
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
@@ -277,11 +303,12 @@ def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: Hazar
     return federated_concordance(counts, hazard.grid)
 
 
-def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> Baseline:
+def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> BaselineFile:
     """The baseline that ships with the model: of validation patients, whom the network was not fitted to."""
     events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
     exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
-    return Baseline(edges_days=hazard.edges_days, cumulative_hazard=breslow(events, exp_sums))
+    cumulative = breslow(events, exp_sums)
+    return BaselineFile(edges_days=hazard.edges_days.tolist(), cumulative_hazard=cumulative.tolist())
 
 
 def _note(record: RoundRecord) -> str:

@@ -1,0 +1,161 @@
+"""Bad replies are named, left out, and the round goes on; too few good ones end the study with a code."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fedecg_server.study import Study
+from flwr.app import Message
+
+from fedecg.errors import FederationError
+from fedecg.federation.messages import (
+    EvaluateReply,
+    Failure,
+    JoinReply,
+    SurveyReply,
+    TrainReply,
+    pack,
+    unpack,
+)
+
+Make = Callable[..., Study]
+
+
+def with_vector(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Message], Message]:
+    def tamper(reply: Message) -> Message:
+        document, vector = unpack(reply.content, TrainReply)
+        assert vector is not None
+        reply.content = pack(document, change(vector.copy()))
+        return reply
+
+    return tamper
+
+
+def with_reply(kind: type, **changes: object) -> Callable[[Message], Message]:
+    def tamper(reply: Message) -> Message:
+        document, vector = unpack(reply.content, kind)
+        reply.content = pack(document.model_copy(update=changes), vector)
+        return reply
+
+    return tamper
+
+
+def spoil_one(vector: np.ndarray) -> np.ndarray:
+    vector[3] = np.nan
+    return vector
+
+
+def break_sums(reply: Message) -> Message:
+    document, vector = unpack(reply.content, TrainReply)
+    if document.sums is not None:
+        counts = document.sums.validation.model_copy(update={"concordant": 10**6})
+        sums = document.sums.model_copy(update={"validation": counts})
+        reply.content = pack(document.model_copy(update={"sums": sums}), vector)
+    return reply
+
+
+def fail(reply: Message) -> Message:
+    reply.content = pack(Failure(site="coast", failed="FECG-323"))
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("tamper", "code"),
+    [
+        (with_vector(spoil_one), "FECG-505"),
+        (with_vector(lambda vector: vector[:-1]), "FECG-504"),
+        (with_reply(TrainReply, round=7), "FECG-509"),
+        (with_reply(TrainReply, site="city"), "FECG-509"),
+        (with_reply(TrainReply, code_fingerprint="other"), "FECG-510"),
+        (fail, "FECG-323"),
+    ],
+)
+def test_a_bad_reply_is_named_and_left_out(
+    study: Make, tamper: Callable[[Message], Message], code: str
+) -> None:
+    run = study(tamper)
+    run.join()
+    run.align()
+    (record,) = run.records
+    assert record.rejected == {"coast": code}
+    assert record.answered == ["city", "valley"]
+    assert record.missing == []
+    assert np.isfinite(run.trained["align"]).all()
+
+
+def test_counts_that_contradict_themselves_are_rejected_with_the_update(study: Make) -> None:
+    run = study(break_sums)
+    run.join()
+    run.survive()
+    assert all(record.rejected == {"coast": "FECG-524"} for record in run.records)
+
+
+def test_below_the_quorum_the_study_ends_and_says_who_and_why(study: Make) -> None:
+    run = study(fail, quorum=3)
+    run.join()
+    with pytest.raises(FederationError, match=r"FECG-507 align round 1: found 2 usable.*coast \(FECG-323\)"):
+        run.align()
+
+
+def test_a_site_with_other_code_cannot_join(study: Make) -> None:
+    run = study(with_reply(JoinReply, code_fingerprint="other"), kind="query.join")
+    run.join()
+    assert sorted(run.sites) == ["city", "valley"]
+    assert list(run.refused.values()) == ["FECG-510"]
+
+
+def test_two_sites_of_one_name_are_refused(study: Make) -> None:
+    run = study(with_reply(JoinReply, site="city"), kind="query.join")
+    with pytest.raises(FederationError, match="FECG-513 site names: found city twice"):
+        run.join()
+
+
+def test_a_survey_of_another_grid_leaves_its_site_out_of_the_stage(study: Make) -> None:
+    run = study(with_reply(SurveyReply, train_events=[1, 2]), kind="query.survey")
+    run.join()
+    run.survive()
+    assert run.refused == {"coast": "FECG-503"}
+    assert all(record.expected == ["city", "valley"] for record in run.records)
+
+
+def test_an_evaluation_that_contradicts_itself_is_left_out(study: Make) -> None:
+    run = study(with_reply(EvaluateReply, validation_events=[1]), kind="evaluate")
+    run.join()
+    hazard, best = run.survive()
+    result = run.conclude(hazard, best)
+    assert result["status"] == "completed-partial"
+    assert result["refused"] == {"coast": "FECG-503"}
+
+
+def test_the_book_lists_every_round_and_the_last_validation(study: Make) -> None:
+    run = study()
+    run.join()
+    run.align()
+    hazard, best = run.survive()
+    result = run.conclude(hazard, best)
+    assert [(r.stage, r.round) for r in run.records] == [("align", 1), ("survival", 1), ("survival", 2)]
+    assert [r.weights_evaluated for r in run.records] == [None, 0, 1]
+    assert run.records[1].hazard_ratio == pytest.approx(1.0)
+    assert result["status"] == "completed"
+    assert result["rounds"] == {"align": 1, "survival": 2}
+    assert 0 <= best.rounds <= 2
+
+
+def test_a_baseline_that_has_drifted_away_is_replaced_and_the_round_repeated(study: Make) -> None:
+    run = study()
+    run.join()
+    original = run._ask
+
+    def stale(*arguments: object) -> dict[str, object]:
+        replies = original(*arguments)  # type: ignore[arg-type]
+        if arguments[0] == "query.survey":
+            for site, reply in replies.items():
+                sums = [10 * part for part in reply.train_exp_sums]  # type: ignore[attr-defined]
+                replies[site] = reply.model_copy(update={"train_exp_sums": sums})
+        return replies  # type: ignore[return-value]
+
+    run._ask = stale  # type: ignore[method-assign]
+    run.survive()
+    assert [(r.round, r.repeated) for r in run.records] == [(1, True), (1, False), (2, False)]
+    assert run.records[0].hazard_ratio == pytest.approx(0.1)
+    assert run.records[1].hazard_ratio == pytest.approx(1.0)
