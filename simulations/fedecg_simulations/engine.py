@@ -7,20 +7,21 @@ Called by the runner for every column of the comparison.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from fedecg_client.app import SITES_VARIABLE
-from fedecg_client.app import app as client_app
-from fedecg_server.app import app as server_app
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedecg.config import StudySettings
 from fedecg.errors import RunError
+from fedecg_client.app import SITES_VARIABLE
+from fedecg_client.app import app as client_app
+from fedecg_server.app import app as server_app
 from fedecg_simulations.grid import RUN_ID, InProcessGrid
 
-__all__ = ["run_federation"]
+__all__ = ["run_federation", "server_context"]
 
 
 def run_federation(settings: StudySettings, sites: Path, study: Path, run_folder: Path, label: str) -> None:
@@ -44,10 +45,11 @@ def run_federation(settings: StudySettings, sites: Path, study: Path, run_folder
         _on_ray(run_config, sites, len(folders))
     else:
         nodes = {number: {"site-folder": str(folder)} for number, folder in enumerate(folders, start=1)}
-        server_app(InProcessGrid(client_app, nodes), _server_context(run_config))
+        server_app(InProcessGrid(client_app, nodes), server_context(run_config))
 
 
-def _server_context(run_config: dict[str, str]) -> Context:
+def server_context(run_config: Mapping[str, str]) -> Context:
+    """What a SuperLink would give the ServerApp."""
     return Context(run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=dict(run_config))
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedecg_server.run_folder import read_json, write_json
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
@@ -21,6 +20,7 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
 from fedecg.signals import SignalStore, build_store, store_key
+from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from fedecg_client.app import SITES_VARIABLE, app
-from fedecg_simulations.grid import InProcessGrid
 from flwr.app import Context, Message, RecordDict
 
 from fedecg.federation.messages import Failure, JoinReply, JoinTask, TrainTask, pack
+from fedecg_client.app import SITES_VARIABLE, app
+from fedecg_simulations.grid import InProcessGrid
 
 SECRET = "patient-4711"
 

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedecg.config import DataSettings, ModelSettings, SignalSettings, StudySettings, parse_settings
+from fedecg.progress import Progress
+from fedecg.signals import build_store, store_key
 from fedecg_client.app import app as client_app
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import Study
@@ -13,12 +19,6 @@ from fedecg_simulations.grid import InProcessGrid
 from fedecg_simulations.partitions import partition
 from fedecg_simulations.sites import write_sites
 from fedecg_simulations.sources import load_dataset
-from flwr.app import Context, Message
-from flwr.clientapp import ClientApp
-
-from fedecg.config import DataSettings, ModelSettings, SignalSettings, StudySettings, parse_settings
-from fedecg.progress import Progress
-from fedecg.signals import build_store, store_key
 
 Tamper = Callable[[Message], Message]
 

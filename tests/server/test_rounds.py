@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fedecg_server.study import Study
 from flwr.app import Message
 
 from fedecg.errors import FederationError
@@ -17,6 +16,7 @@ from fedecg.federation.messages import (
     pack,
     unpack,
 )
+from fedecg_server.study import Study
 
 Make = Callable[..., Study]
 

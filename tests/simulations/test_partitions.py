@@ -5,9 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedecg_simulations.dataset import Dataset
-from fedecg_simulations.partitions import partition, partition_table
-from fedecg_simulations.ptbxl import load_ptbxl
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -16,6 +13,9 @@ from fedecg.cohort import PARTS, Cohort
 from fedecg.config import PartitionSettings
 from fedecg.errors import CohortError
 from fedecg.signals import Recording
+from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.partitions import partition, partition_table
+from fedecg_simulations.ptbxl import load_ptbxl
 
 LABELS = ({"NORM": 100.0}, {"IMI": 100.0}, {"LVH": 100.0}, {"SR": 0.0})
 

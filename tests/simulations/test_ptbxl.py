@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fedecg_simulations.dataset import Dataset
-from fedecg_simulations.ptbxl import load_ptbxl
-from fedecg_simulations.ptbxl_hazard import EFFECTS, log_hazard, simulate_follow_up
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fedecg.errors import CohortError, FedecgError, CohortError
+from fedecg.errors import CohortError, FedecgError
 from fedecg.text import scp_statements
+from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.ptbxl import load_ptbxl
+from fedecg_simulations.ptbxl_hazard import EFFECTS, log_hazard, simulate_follow_up
 
 SECRETS = ("918273", "1984-11-09", "0002_lr")  # a patient, a date, a file: no message may contain them
 ROW = {

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from fedecg.config import load_study
+from fedecg.progress import Progress
 from fedecg_client.app import app as client_app
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import Study
 from fedecg_simulations.cli import main
 from fedecg_simulations.grid import InProcessGrid
-
-from fedecg.config import load_study
-from fedecg.progress import Progress
 
 CONFIG = """
 name = "tiny"

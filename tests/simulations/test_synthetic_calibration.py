@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from lifelines import CoxPHFitter
+
 from fedecg_simulations.synthetic import DEFAULT_SITES, SITE_PROFILES, make_patients
 from fedecg_simulations.synthetic.calibration import Calibration, calibration_report, calibration_text
 from fedecg_simulations.synthetic.findings import TABLE, table_markdown, value
 from fedecg_simulations.synthetic.hazard import DAYS_PER_YEAR, draw_follow_up, true_log_hazard
 from fedecg_simulations.synthetic.physiology import Physiology
-from lifelines import CoxPHFitter
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "synthetic.md"
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedecg.errors import SettingsError
 from fedecg_simulations.synthetic import (
     DEFAULT_SITES,
     SITE_PROFILES,
@@ -16,10 +20,6 @@ from fedecg_simulations.synthetic import (
 )
 from fedecg_simulations.synthetic.consortium import share_out
 from fedecg_simulations.synthetic.statements import SENTENCES
-from hypothesis import given
-from hypothesis import strategies as st
-
-from fedecg.errors import SettingsError
 
 SEED = 100
 SIZES = {"university": 60, "coast": 40, "rural": 20}

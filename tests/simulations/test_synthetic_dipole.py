@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.signal import butter, find_peaks, sosfiltfilt
+
 from fedecg_simulations.synthetic import SITE_PROFILES, make_patients
 from fedecg_simulations.synthetic.dipole import (
     DOWER,
@@ -14,7 +16,6 @@ from fedecg_simulations.synthetic.dipole import (
 )
 from fedecg_simulations.synthetic.physiology import FINDINGS
 from fedecg_simulations.synthetic.recording import record
-from scipy.signal import butter, find_peaks, sosfiltfilt
 
 PATIENTS = make_patients("university", 1500, 100)
 WAVES_OF_ALL = beats(PATIENTS.physiology)
