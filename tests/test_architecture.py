@@ -10,8 +10,8 @@ from fedecg.errors import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "errors", "config", "files", "fingerprint", "progress", "signals", "cohort", "text", "model", "objectives", "evaluation",
-    "privacy", "training", "federation", "report",
+    "errors", "config", "files", "fingerprint", "progress",
+    "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training", "federation", "report",
 ]  # fmt: skip
 SOURCES = sorted(
     file for folder in ("fedecg", "server", "client", "simulations") for file in (ROOT / folder).rglob("*.py")
