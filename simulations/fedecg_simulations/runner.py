@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import SettingsError
+from fedecg.errors import CODES, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
@@ -45,12 +45,14 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
     parts = partition(dataset, settings.partition, settings.seed)
     check_quorum_can_be_met(settings, len(parts))
     store = ingest(dataset, settings, progress)
-    parts = without_refused(dataset, store, parts, progress)
+    refused = refused_recordings(dataset, store, progress)
+    parts = without_refused(dataset, store, parts)
     write_sites(dataset.cohort, store.folder, parts, out / "sites")
     prepared = time.monotonic() - started
     federated = run_column(settings, out / "sites", out, "federated")
     bench = Bench(settings, dataset, parts, store.folder, out)
     summary = summarise(bench, federated, progress)
+    summary["refused-recordings"] = refused
     summary["seconds"]["data"] = round(prepared, 3)
     rounds = read_json(out / "rounds.json")
     save_figures(summary, rounds, out / "figures")
@@ -90,13 +92,24 @@ def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
         )
 
 
-def without_refused(dataset: Dataset, store: SignalStore, parts: Parts, progress: Progress) -> Parts:
-    """Leave out patients whose recording was refused, and say how many and why."""
-    codes = np.array(store.codes)[dataset.cohort.record]
-    refused = Counter(code for code in codes.tolist() if code)
+def refused_recordings(dataset: Dataset, store: SignalStore, progress: Progress) -> dict[str, int]:
+    """How many recordings of the cohort were refused, by code; said aloud."""
+    refused = Counter(code for code in _codes(dataset, store).tolist() if code)
     for code, number in sorted(refused.items()):
-        progress.warn(f"{number} of {len(codes)} recordings refused: {code}")
+        progress.warn(
+            f"{number} of {len(dataset.cohort)} recordings refused and left out: {code} ({CODES[code]})"
+        )
+    return dict(sorted(refused.items()))
+
+
+def without_refused(dataset: Dataset, store: SignalStore, parts: Parts) -> Parts:
+    """Leave out patients whose recording was refused."""
+    codes = _codes(dataset, store)
     return {site: rows[codes[rows] == ""] for site, rows in parts.items()}
+
+
+def _codes(dataset: Dataset, store: SignalStore) -> NDArray[np.str_]:
+    return np.array(store.codes)[dataset.cohort.record]
 
 
 def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> dict[str, Any]:
