@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from authors_network import AuthorsEncoder, convert
+from _authors_network import AuthorsEncoder, convert
 from torch import Tensor, nn
 
 from fedecg.model import DualAttentionEncoder

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-REFERENCE = Path(__file__).resolve().parents[2] / "benchmarks" / "authors_network.py"
+REFERENCE = Path(__file__).resolve().parents[2] / "benchmarks" / "_authors_network.py"
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def _seeded() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def authors() -> ModuleType:
-    """`benchmarks/authors_network.py`, which is no package."""
-    spec = importlib.util.spec_from_file_location("authors_network", REFERENCE)
+    """`benchmarks/_authors_network.py`, which is no package."""
+    spec = importlib.util.spec_from_file_location("_authors_network", REFERENCE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

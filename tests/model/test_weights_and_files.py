@@ -151,5 +151,5 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"FECG-601 file weights.safetensors: found NotADirectoryError"):
+    with pytest.raises(RunError, match=r"FECG-601 file weights.safetensors: found FileExistsError"):
         save_model(tmp_path / "file", small(1), SIGNALS, "")
