@@ -1,7 +1,7 @@
 """Exact concordance at n = 100,000 with 5 % events, against lifelines and scikit-survival in the same run.
 
 In:  nothing; patients are simulated with a fixed seed. Out: one line of JSON on standard output; counts must agree.
-Run by hand or by `make bench`: `python benchmarks/concordance.py`, about a minute on 2 cores.
+Run by hand or by `make benchmarks`: `python benchmarks/concordance.py`, about a minute on 2 cores.
 
 `seconds` are the best of some repeats. `growth` is the time for each n and the time per n log2 n relative to the
 smallest: about 1 where time grows as n log n (somewhat more once the data leave the processor's caches).

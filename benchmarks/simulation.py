@@ -20,11 +20,11 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fedecg.config import StudySettings
-from fedecg.federation.messages import TrainReply, TrainTask, pack, to_record, unpack
+from fedecg.federation.messages import JoinReply, PartCounts, TrainReply, TrainTask, pack, to_record, unpack
 from fedecg_server.exchange import wait_for_nodes
-from fedecg_server.strategy import AlignStrategy
+from fedecg_server.strategy import AlignStrategy, Member
 from fedecg_simulations.engine import server_context
-from fedecg_simulations.grid import InProcessGrid
+from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
 SITES, WARM_ROUNDS, ROUNDS, VECTOR = 10, 2, 20, 1500
 
@@ -49,9 +49,10 @@ def echo(message: Message, context: Context) -> Message:
 
 @client_app.query("join")
 def introduce(message: Message, context: Context) -> Message:
-    """Tell the node's number, as a name would be told."""
-    number = context.node_config["partition-id"]
-    return Message(RecordDict({"number": ConfigRecord({"number": int(number)})}), reply_to=message)
+    """Tell the node's name."""
+    site = f"site-{context.node_config['partition-id']}"
+    parts = {"train": PartCounts(patients=10, events=1)}
+    return Message(pack(JoinReply(site=site, parts=parts, code_fingerprint="same")), reply_to=message)
 
 
 def timed_server(seconds: list[float]) -> ServerApp:
@@ -63,11 +64,11 @@ def timed_server(seconds: list[float]) -> ServerApp:
         del context
         nodes = wait_for_nodes(grid, SITES, 60.0)
         asked = [Message(RecordDict(), node, "query.join") for node in nodes]
-        named = {
-            f"site-{reply.content.config_records['number']['number']}": reply.metadata.src_node_id
-            for reply in grid.send_and_receive(asked)
-        }
-        strategy = AlignStrategy(StudySettings(), named, "same", lambda _: None)
+        sites = {}
+        for reply in grid.send_and_receive(asked):
+            joined, _ = unpack(reply.content, JoinReply)
+            sites[joined.site] = Member(reply.metadata.src_node_id, joined)
+        strategy = AlignStrategy(StudySettings(), sites, "same", lambda _: None)
         arrays = to_record(np.zeros(VECTOR, dtype=np.float32))
         for number in range(1, WARM_ROUNDS + ROUNDS + 1):
             start = time.perf_counter()
@@ -81,7 +82,7 @@ def main() -> None:
     """Measure both backends and print the line."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     here: list[float] = []
-    nodes = {number + 1: {"partition-id": str(number)} for number in range(SITES)}
+    nodes = {number + FIRST_NODE: {"partition-id": str(number)} for number in range(SITES)}
     timed_server(here)(InProcessGrid(client_app, nodes), server_context({}))
     ray: list[float] = []
     run_simulation(timed_server(ray), client_app, SITES, backend_config={"client_resources": {"num_cpus": 1}})

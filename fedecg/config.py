@@ -87,7 +87,9 @@ class SignalSettings(Section):
     samples: Annotated[int, Field(ge=64, le=16384, multiple_of=32)] = 1024
     highpass_hz: Positive = 0.5
     lowpass_hz: Positive = 40.0
-    powerline: Literal["50", "60", "none"] = "none"  # a site's own value wins
+    powerline: Literal["50", "60", "none"] = (
+        "none"  # notch; a hospital that builds its own store chooses its own
+    )
 
     @model_validator(mode="after")
     def _band_fits_rate(self) -> SignalSettings:
@@ -159,8 +161,8 @@ class FederationSettings(Section):
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> FederationSettings:
-        if self.proximal_mu > 0 and self.algorithm != "fedprox":
-            raise ValueError('expected proximal-mu = 0 unless algorithm = "fedprox"')
+        if (self.proximal_mu > 0) != (self.algorithm == "fedprox"):
+            raise ValueError('expected proximal-mu > 0 with algorithm = "fedprox", and 0 without')
         return self
 
 

@@ -118,6 +118,8 @@ CODES: dict[str, str] = {
     "FECG-524": "a site's pair counts contradict its cells",
     "FECG-525": "no site's counts to evaluate",
     "FECG-526": "cuts of the evaluation grid do not increase",
+    "FECG-514": "a site holds another code bank than the study",
+    "FECG-515": "a reply counts more patients or events than its site joined with",
     "FECG-599": "a fault that fedecg did not foresee (its place is in the site's own log)",
     "FECG-601": "a file cannot be written",
     "FECG-602": "a file of a finished run is missing or not readable",

@@ -31,8 +31,6 @@ def write_whole(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise RunError(
             "FECG-601",
             f"file {path.name}",
@@ -40,3 +38,6 @@ def write_whole(path: Path, content: bytes | str) -> None:
             expected="a folder that can be written, with space left",
             fix="Choose another --out, or free space on that disk.",
         ) from None
+    finally:  # after a fault or Ctrl-C; when all went well it has been renamed
+        with suppress(OSError):
+            part.unlink()

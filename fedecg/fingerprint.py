@@ -17,17 +17,17 @@ PACKAGES = ("fedecg", "fedecg_client", "fedecg_server")
 
 
 @cache
-def code_fingerprint() -> str:
-    """sha256 over the relative path and bytes of every source file of the study's packages."""
+def code_fingerprint(*more: str) -> str:
+    """sha256 over the relative path and bytes of every source file of the study's packages.
+
+    Args:
+        more: packages beside those that a site and a server run.
+    """
     digest = hashlib.sha256()
-    for package in PACKAGES:
-        for file in _source_files(package):
-            digest.update(f"{package}/{file.name}\0".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for package in (*PACKAGES, *more):
+        spec = find_spec(package)
+        for folder in map(Path, (spec.submodule_search_locations or []) if spec else []):
+            for file in sorted(folder.rglob("*.py")):
+                digest.update(f"{package}/{file.relative_to(folder).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _source_files(package: str) -> list[Path]:
-    spec = find_spec(package)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    return sorted(file for folder in folders for file in Path(folder).rglob("*.py"))

@@ -34,8 +34,10 @@ def test_a_band_above_half_the_sampling_rate_is_refused() -> None:
 
 
 def test_mu_without_fedprox_is_refused() -> None:
-    with pytest.raises(SettingsError, match="proximal-mu = 0 unless"):
+    with pytest.raises(SettingsError, match="proximal-mu > 0 with algorithm"):
         parse_settings(StudySettings, {"federation": {"proximal-mu": 0.1}})
+    with pytest.raises(SettingsError, match="proximal-mu > 0 with algorithm"):
+        parse_settings(StudySettings, {"federation": {"algorithm": "fedprox"}})
 
 
 def test_overrides_win_and_bare_words_are_strings(tmp_path: Path) -> None:

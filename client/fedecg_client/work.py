@@ -112,9 +112,9 @@ def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, 
 def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
     """Concordance counts of the parts asked for, and the sums of the baseline hazard on validation patients."""
     site, network, settings = _open(folder, task, weights)
-    grid, baseline = _grid(task.grid), _baseline(task.hazard)
+    grid, edges_days = _grid(task.grid), np.array(task.edges_days)
     validation = site.rows("validation")
-    sums = survival_sums(network, site, validation, baseline.edges_days, settings.survival.exp_bound)
+    sums = survival_sums(network, site, validation, edges_days, settings.survival.exp_bound)
     reply = EvaluateReply(
         site=site.name,
         counts={
@@ -146,7 +146,15 @@ def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network
     """The site's data and a network that holds the weights that came."""
     settings = parse_settings(StudySettings, task.settings)
     torch.set_num_threads(settings.federation.threads)
-    site = _site_data(folder, settings.signals, settings.align)
+    if task.bank_sha256 != _bank(settings).sha256:
+        raise FederationError(
+            "FECG-514",
+            "code bank",
+            found="another sha256 than the study's",
+            expected="the bank that the coordinator uses",
+            fix="Copy the study's bank to the place that align.bank names.",
+        )
+    site = _site_data(folder, _state_of_files(folder), settings.signals, settings.align)
     network = _network(settings.model, settings.signals.samples, settings.align.bank)
     if weights is None:
         raise FederationError(
@@ -171,8 +179,20 @@ def _network(model: ModelSettings, samples: int, bank: str) -> Network:
     return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0)
 
 
+def _state_of_files(folder: Path) -> tuple[tuple[int, int], ...]:
+    """Changes when any of the site's files is replaced, so that a mended table is read anew."""
+    site = load_site(folder / "site.toml")
+    files = (folder / "site.toml", Path(site.cohort), Path(site.store) / "store.json")
+    return tuple(
+        (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files
+    )
+
+
 @lru_cache(maxsize=64)
-def _site_data(folder: Path, signals: SignalSettings, align: AlignSettings) -> SiteData:
+def _site_data(
+    folder: Path, state: tuple[tuple[int, int], ...], signals: SignalSettings, align: AlignSettings
+) -> SiteData:
+    del state  # part of the key alone
     return load_site_data(folder, StudySettings(signals=signals, align=align), _bank_of(align.bank))
 
 

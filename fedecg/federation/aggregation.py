@@ -6,7 +6,7 @@ Called by the server's strategy; knows neither Flower nor files, so that it can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 
-__all__ = ["aggregation_weight", "average", "check_update"]
+__all__ = ["COMBINE", "aggregation_weight", "average", "check_update"]
 
 Vector = NDArray[np.float32]
 
@@ -82,3 +82,11 @@ def average(updates: Mapping[str, Vector], weights: Mapping[str, float]) -> Vect
     for name in names:
         mean += updates[name].astype(np.float64) * (weights[name] / total)
     return mean.astype(np.float32)
+
+
+# federation.algorithm -> how checked updates become the next weights. What an algorithm adds to the local steps
+# (the pull of fedprox) is in `fedecg.training`.
+COMBINE: dict[str, Callable[[Mapping[str, Vector], Mapping[str, float]], Vector]] = {
+    "fedavg": average,
+    "fedprox": average,
+}

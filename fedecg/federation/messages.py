@@ -47,8 +47,9 @@ VECTOR = "flat"
 DOCUMENT = "document"
 JSON = "json"
 
-Count = Annotated[int, Field(ge=0)]
-Sum = Annotated[float, Field(ge=0)]
+# Bounds far beyond any study, so that no sum over sites can overflow.
+Count = Annotated[int, Field(ge=0, le=2**40)]
+Sum = Annotated[float, Field(ge=0, le=1e100)]
 Part = Literal["train", "validation", "test"]
 
 
@@ -128,7 +129,7 @@ class RiskMoments(Section):
     """Sums of the log hazard over validation patients: the evaluation grid is centred on their mean."""
 
     patients: Count
-    sum: float
+    sum: Annotated[float, Field(ge=-1e100, le=1e100)]
     square_sum: Sum
 
     @staticmethod
@@ -143,6 +144,7 @@ class Task(Section):
 
     stage: Stage
     round: Count
+    bank_sha256: str  # the code bank that both sides must hold
     settings: dict[str, Any]  # study settings without data and partition; the site validates them itself
 
 
@@ -191,7 +193,7 @@ class EvaluateTask(Task):
     """Score given weights on parts of each site's cohort; nothing is trained."""
 
     grid: GridDocument
-    hazard: HazardDocument
+    edges_days: list[float]  # left edges of the baseline hazard's time bins
     parts: list[Part]
 
 
@@ -253,11 +255,15 @@ def from_record(record: ArrayRecord) -> NDArray[np.float32]:
         FederationError: FECG-501 for anything but one float32 vector.
     """
     array = record.get(VECTOR)
-    if array is None or array.stype != "numpy.ndarray" or array.dtype != "float32" or len(array.shape) != 1:
+    try:
+        values = None if array is None else array.numpy()
+    except Exception:  # whatever Flower makes of bytes that are no array
+        values = None
+    if values is None or values.dtype != np.float32 or values.ndim != 1:
         raise FederationError(
             "FECG-501", "weights of a message", found="another array", expected="one float32 vector"
         )
-    return array.numpy()
+    return values
 
 
 def size_bytes(content: RecordDict) -> int:

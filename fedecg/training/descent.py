@@ -58,6 +58,9 @@ def descend(
     optimiser = _optimiser(parameters, stage)
     training, total = network.training, 0.0
     network.train()
+    network.zero_grad(
+        set_to_none=True
+    )  # a round that failed half-way must not leave its gradients to this one
     try:
         for step, batch in enumerate(batches, start=1):
             loss = loss_of(batch)

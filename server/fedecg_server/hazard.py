@@ -112,11 +112,13 @@ class HazardState:
         record.validation = validation_entry(federated_concordance(counts, self.grid))
         exp_sums: Floats = _total(np.array(part.train_exp_sums) for part in present.values())
         events: Integers = _total(self.events[site] for site in present)
-        record.hazard_ratio = pooled_ratio(self.cumulative, exp_sums, events)
+        ratio = pooled_ratio(self.cumulative, exp_sums, events)
         self.grid = self.grid_for([part.risk for part in present.values()])
-        drifted = not RATIO_BOUNDS[0] <= record.hazard_ratio <= RATIO_BOUNDS[1]
-        repeat = drifted and self.settings.survival.loss == "cox-pooled"
-        damping = 1.0 if repeat else math.sqrt(record.hazard_ratio)
+        survival = self.settings.survival
+        in_use = survival.loss == "cox-pooled" and survival.baseline == "shared"
+        record.hazard_ratio = ratio if in_use else None
+        repeat = in_use and not RATIO_BOUNDS[0] <= ratio <= RATIO_BOUNDS[1]
+        damping = math.sqrt(ratio) if in_use and not repeat else 1.0
         self.cumulative = breslow(events, exp_sums) * damping
         return not repeat
 
@@ -134,10 +136,13 @@ class HazardState:
         _check_length(f"hazard sums of {site}", sums.train_exp_sums, len(self.cumulative))
         validate_site_counts(sums.validation.counts(self.grid), self.grid, site)
 
-    def check_evaluation(self, site: str, reply: EvaluateReply) -> None:
+    def check_evaluation(self, parts: Sequence[str], site: str, reply: EvaluateReply) -> None:
         """The same for the replies to an evaluation; raises as `check_round`."""
         _check_length(f"hazard sums of {site}", reply.validation_exp_sums, len(self.cumulative))
         _check_length(f"events of {site}", reply.validation_events, len(self.cumulative))
+        if set(reply.counts) != set(parts):
+            found = ", ".join(sorted(reply.counts)) or "none"
+            raise FederationError("FECG-503", f"parts of {site}", found=found, expected=", ".join(parts))
         for counts in reply.counts.values():
             validate_site_counts(counts.counts(self.grid), self.grid, site)
 

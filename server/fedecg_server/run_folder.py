@@ -40,7 +40,8 @@ class RunFolder:
         Raises:
             RunError: FECG-601 if the folder cannot be written.
         """
-        (self.path / RESULT).unlink(missing_ok=True)
+        for earlier in (RESULT, ROUNDS, f"{MODEL}/model.json"):
+            (self.path / earlier).unlink(missing_ok=True)
         write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
         self._rounds = []
 

@@ -22,6 +22,8 @@ from fedecg.config import Section, Stage, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation import aggregation
 from fedecg.federation.messages import (
+    JoinReply,
+    PartCounts,
     RiskMoments,
     TrainReply,
     TrainTask,
@@ -35,15 +37,25 @@ from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg_server.exchange import send_and_receive
 from fedecg_server.hazard import HazardState
 
-__all__ = ["AlignStrategy", "StageStrategy", "SurvivalStrategy", "settings_document"]
+__all__ = ["AlignStrategy", "Candidate", "Member", "StageStrategy", "SurvivalStrategy", "settings_document"]
 
 Vector = NDArray[np.float32]
 Keep = Callable[[RoundRecord], None]
 
 
 def settings_document(settings: StudySettings) -> dict[str, object]:
-    """What a site is told of the study: everything but where a simulation's data lie."""
-    return settings.model_dump(by_alias=True, exclude={"data", "partition"})
+    """What a site is told of the study: everything but what concerns the simulation that runs it."""
+    return settings.model_dump(
+        by_alias=True, exclude={"data": True, "partition": True, "federation": {"backend"}}
+    )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A site that has joined: its node and what it said of itself."""
+
+    node: int
+    joined: JoinReply
 
 
 @dataclass
@@ -70,23 +82,19 @@ class StageStrategy(Strategy):
 
     Args:
         settings: the study.
-        sites: site name -> node id.
-        fingerprint: code that every reply must come from.
+        sites: site name -> who joined under it.
+        bank_sha256: the code bank that the sites must hold.
         keep: called with each round's record.
     """
 
     stage: ClassVar[Stage]
 
     def __init__(
-        self, settings: StudySettings, sites: Mapping[str, int], fingerprint: str, keep: Keep
+        self, settings: StudySettings, sites: Mapping[str, Member], bank_sha256: str, keep: Keep
     ) -> None:
-        self.settings, self.sites, self.fingerprint, self.keep = (
-            settings,
-            dict(sorted(sites.items())),
-            fingerprint,
-            keep,
-        )
-        self.names = {node: name for name, node in self.sites.items()}
+        self.settings, self.bank_sha256, self.keep = settings, bank_sha256, keep
+        self.sites = dict(sorted(sites.items()))
+        self.names = {member.node: name for name, member in self.sites.items()}
         self.current: Vector = np.zeros(0, dtype=np.float32)
         self.sent_bytes, self.sent_at_s = 0, 0.0
 
@@ -109,7 +117,7 @@ class StageStrategy(Strategy):
 
     def messages(self, task: Section, kind: str) -> list[Message]:
         """The same content to every site; each gets a record of its own."""
-        out = [Message(pack(task, self.current), node, kind) for node in self.sites.values()]
+        out = [Message(pack(task, self.current), member.node, kind) for member in self.sites.values()]
         self.sent_bytes = sum(size_bytes(message.content) for message in out)
         self.sent_at_s = time.monotonic()
         return out
@@ -123,6 +131,8 @@ class StageStrategy(Strategy):
             FederationError: FECG-507 fewer usable replies than the quorum.
         """
         accepted = self.accept(server_round, replies)
+        if len(accepted.replies) < self.settings.federation.quorum:
+            self.keep(accepted.record)
         check_quorum(accepted.record, self.settings.federation.quorum)
         if not self.digest(accepted):
             accepted.record.repeated = True
@@ -132,7 +142,8 @@ class StageStrategy(Strategy):
             site: aggregation.aggregation_weight(self.settings, self.stage, reply.patients, reply.events)
             for site, reply in accepted.replies.items()
         }
-        vector = aggregation.average(accepted.updates, weights)
+        combine = aggregation.COMBINE[self.settings.federation.algorithm]
+        vector = combine(accepted.updates, weights)
         self.keep(accepted.record)
         return to_record(vector), None
 
@@ -142,7 +153,9 @@ class StageStrategy(Strategy):
         record = accepted.record
         record.bytes = self.sent_bytes
         for message in replies:
-            site = self.names[message.metadata.src_node_id]
+            site = self.names.get(message.metadata.src_node_id)
+            if site is None:  # Flower itself answers for a node that has gone: the site is missing
+                continue
             try:
                 reply, update = read_reply(message, TrainReply)
                 record.bytes += size_bytes(message.content)
@@ -160,7 +173,7 @@ class StageStrategy(Strategy):
         """A reply must be this site's, of this round and of the same code.
 
         Raises:
-            FederationError: FECG-509 another site or round; FECG-510 other code.
+            FederationError: FECG-509 another site or round; FECG-510 other code; FECG-515 more patients than joined.
         """
         if reply.site != site or reply.round != server_round:
             raise FederationError(
@@ -169,13 +182,22 @@ class StageStrategy(Strategy):
                 found="another site's or another round's",
                 expected="the reply to this round's task",
             )
-        if reply.code_fingerprint != self.fingerprint:
+        joined = self.sites[site].joined
+        if reply.code_fingerprint != joined.code_fingerprint:
             raise FederationError(
                 "FECG-510",
                 "code of a site",
                 found="another fingerprint",
-                expected="the coordinator's",
+                expected="the one it joined with",
                 fix="Install the same version of fedecg at every site.",
+            )
+        train = joined.parts.get("train", PartCounts(patients=0, events=0))
+        if reply.patients > train.patients or reply.events > train.events:
+            raise FederationError(
+                "FECG-515",
+                "patients and events of a reply",
+                found="more than the site joined with",
+                expected=f"at most {train.patients} and {train.events}",
             )
 
     def configure_evaluate(
@@ -239,7 +261,12 @@ class AlignStrategy(StageStrategy):
 
     def task(self, server_round: int) -> TrainTask:
         """Weights and settings."""
-        return TrainTask(stage=self.stage, round=server_round, settings=settings_document(self.settings))
+        return TrainTask(
+            stage=self.stage,
+            round=server_round,
+            bank_sha256=self.bank_sha256,
+            settings=settings_document(self.settings),
+        )
 
 
 class SurvivalStrategy(StageStrategy):
@@ -250,12 +277,12 @@ class SurvivalStrategy(StageStrategy):
     def __init__(
         self,
         settings: StudySettings,
-        sites: Mapping[str, int],
-        fingerprint: str,
+        sites: Mapping[str, Member],
+        bank_sha256: str,
         keep: Keep,
         hazard: HazardState,
     ) -> None:
-        super().__init__(settings, sites, fingerprint, keep)
+        super().__init__(settings, sites, bank_sha256, keep)
         self.hazard = hazard
         self.best: Candidate | None = None
 
@@ -264,6 +291,7 @@ class SurvivalStrategy(StageStrategy):
         return TrainTask(
             stage=self.stage,
             round=server_round,
+            bank_sha256=self.bank_sha256,
             settings=settings_document(self.settings),
             hazard=self.hazard.document,
             grid=self.hazard.grid_document,
@@ -276,7 +304,8 @@ class SurvivalStrategy(StageStrategy):
 
     def digest(self, accepted: Accepted) -> bool:
         """Refresh the baseline from the sums of the sites that answered, and evaluate the weights that were sent."""
-        moments = [reply.sums.risk for reply in accepted.replies.values() if reply.sums]
+        replies = [accepted.replies[site] for site in accepted.record.answered]
+        moments = [reply.sums.risk for reply in replies if reply.sums]
         usable = self.hazard.digest(accepted.record, accepted.replies)
         self.consider(accepted.record.round - 1, accepted.record.validation, moments)
         return usable

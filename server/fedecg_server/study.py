@@ -52,6 +52,7 @@ from fedecg_server.run_folder import RunFolder
 from fedecg_server.strategy import (
     AlignStrategy,
     Candidate,
+    Member,
     StageStrategy,
     SurvivalStrategy,
     settings_document,
@@ -60,7 +61,7 @@ from fedecg_server.strategy import (
 __all__ = ["run_study"]
 
 Vector = NDArray[np.float32]
-Reply = TypeVar("Reply", bound=Section)
+Reply = TypeVar("Reply", SurveyReply, EvaluateReply)
 
 STAGES: tuple[Stage, ...] = ("align", "survival")
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
@@ -87,8 +88,7 @@ class Study:
     settings: StudySettings
     folder: RunFolder
     progress: Progress
-    sites: dict[str, int] = field(default_factory=dict)  # name -> node id
-    members: dict[str, JoinReply] = field(default_factory=dict)
+    sites: dict[str, Member] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # site or node -> code
     records: list[RoundRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -148,22 +148,27 @@ class Study:
                 expected="one node a site",
                 fix="Give every site its own name in site.toml.",
             )
-        self.sites[member.site], self.members[member.site] = node, member
+        self.sites[member.site] = Member(node, member)
 
     def align(self) -> None:
         """Stage 1: alignment pretraining; the network then holds what was learned."""
         start = self._vector("align")
-        strategy = AlignStrategy(self.settings, self.sites, code_fingerprint(), self._keep)
+        strategy = AlignStrategy(self.settings, self.sites, self.bank.sha256, self._keep)
         load_vector(self.network, self._names("align"), self._rounds(strategy, start))
 
     def survive(self) -> tuple[HazardState, Candidate]:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
         start = self._vector("survival")
-        task = SurveyTask(stage="survival", round=0, settings=settings_document(self.settings))
+        task = SurveyTask(
+            stage="survival",
+            round=0,
+            bank_sha256=self.bank.sha256,
+            settings=settings_document(self.settings),
+        )
         survey = self._ask("query.survey", task, start, SurveyReply, partial(check_survey, self.settings))
         hazard = HazardState(self.settings, survey)
         surveyed = {site: self.sites[site] for site in survey}
-        strategy = SurvivalStrategy(self.settings, surveyed, code_fingerprint(), self._keep, hazard)
+        strategy = SurvivalStrategy(self.settings, surveyed, self.bank.sha256, self._keep, hazard)
         strategy.current = self._rounds(strategy, start)
         replies = self._evaluate(hazard, strategy.current, ["validation"])
         validation = validation_entry(_concordance(replies, "validation", hazard))
@@ -194,7 +199,7 @@ class Study:
         partial = bool(self.refused) or any(record.missing or record.rejected for record in self.records)
         return {
             "status": "completed-partial" if partial else "completed",
-            "sites": [self._site_entry(name) for name in sorted(self.members)],
+            "sites": [self._site_entry(name) for name in sorted(self.sites)],
             "refused": self.refused,
             "rounds": {
                 stage: sum(r.stage == stage and not r.repeated for r in self.records) for stage in STAGES
@@ -240,14 +245,17 @@ class Study:
         check: Callable[[str, Reply], None],
     ) -> dict[str, Reply]:
         """One exchange without training; sites that fail are warned of and left out."""
-        messages = [Message(pack(task, vector), node, kind) for node in self.sites.values()]
-        names = {node: name for name, node in self.sites.items()}
+        messages = [Message(pack(task, vector), member.node, kind) for member in self.sites.values()]
+        names = {member.node: name for name, member in self.sites.items()}
         replies: dict[str, Reply] = {}
         failed: dict[str, str] = dict.fromkeys(self.sites, "no answer")
         for message in send_and_receive(self.grid, messages, self.settings.federation.deadline_s):
-            site = names[message.metadata.src_node_id]
+            site = names.get(message.metadata.src_node_id)
+            if site is None:  # Flower itself answers for a node that has gone
+                continue
             try:
                 document, _ = read_reply(message, reply)
+                _check_name(site, document)
                 check(site, document)
                 replies[site] = document
                 del failed[site]
@@ -270,20 +278,23 @@ class Study:
         task = EvaluateTask(
             stage="survival",
             round=self.settings.survival.rounds,
+            bank_sha256=self.bank.sha256,
             settings=settings_document(self.settings),
             grid=hazard.grid_document,
-            hazard=hazard.document,
+            edges_days=hazard.edges_days.tolist(),
             parts=parts,
         )
-        return self._ask(MessageType.EVALUATE, task, vector, EvaluateReply, hazard.check_evaluation)
+        return self._ask(
+            MessageType.EVALUATE, task, vector, EvaluateReply, partial(hazard.check_evaluation, parts)
+        )
 
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
-        has_test = any("test" in member.parts for member in self.members.values())
+        has_test = any("test" in member.joined.parts for member in self.sites.values())
         return ["validation", "test"] if has_test else ["validation"]
 
     def _site_entry(self, name: str) -> dict[str, Any]:
-        parts = self.members[name].parts
+        parts = self.sites[name].joined.parts
         return {
             "name": name,
             "patients": sum(part.patients for part in parts.values()),
@@ -296,6 +307,13 @@ class Study:
 
     def _vector(self, stage: Stage) -> Vector:
         return to_vector(self.network, self._names(stage))
+
+
+def _check_name(site: str, document: SurveyReply | EvaluateReply) -> None:
+    if document.site != site:
+        raise FederationError(
+            "FECG-509", "reply", found="another site's name", expected="the one it joined with"
+        )
 
 
 def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: HazardState) -> GlobalConcordance:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings
-from fedecg.errors import FedecgError
+from fedecg.errors import FederationError, ModelError
 from fedecg.model import load_model
 from fedecg.progress import Progress
 from fedecg.text import load_bank
@@ -51,6 +51,7 @@ class Bench:
         out: Path,
     ) -> None:
         self.settings, self.dataset, self.parts, self.store, self.out = settings, dataset, parts, store, out
+        self.without_model: dict[str, str] = {}  # site that could not train alone -> code
         alone = settings.federation.model_copy(update={"quorum": 1})
         self.one_site = settings.model_copy(update={"federation": alone})
         names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
@@ -127,8 +128,9 @@ def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | No
         sites = bench.write_site(name, rows)
         try:
             run_column(bench.one_site, sites, sites.parent, f"local {number}/{len(bench.parts)} ({name})")
-        except FedecgError as error:
+        except (FederationError, ModelError) as error:
             progress.warn(f"{name} alone cannot train a model, and is not among the local ones: {error.code}")
+            bench.without_model[name] = error.code
             continue
         risks.append(bench.score(sites.parent))
         scores.append(validation.stratified_c(bench.score(sites.parent, "validation")))

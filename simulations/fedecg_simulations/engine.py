@@ -19,7 +19,7 @@ from fedecg.errors import RunError
 from fedecg_client.app import SITES_VARIABLE
 from fedecg_client.app import app as client_app
 from fedecg_server.app import app as server_app
-from fedecg_simulations.grid import RUN_ID, InProcessGrid
+from fedecg_simulations.grid import FIRST_NODE, RUN_ID, InProcessGrid
 
 __all__ = ["run_federation", "server_context"]
 
@@ -44,7 +44,9 @@ def run_federation(settings: StudySettings, sites: Path, study: Path, run_folder
     if settings.federation.backend == "ray":
         _on_ray(run_config, sites, len(folders))
     else:
-        nodes = {number: {"site-folder": str(folder)} for number, folder in enumerate(folders, start=1)}
+        nodes = {
+            number: {"site-folder": str(folder)} for number, folder in enumerate(folders, start=FIRST_NODE)
+        }
         server_app(InProcessGrid(client_app, nodes), server_context(run_config))
 
 

@@ -17,9 +17,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["InProcessGrid"]
+__all__ = ["FIRST_NODE", "RUN_ID", "InProcessGrid"]
 
 RUN_ID = 1
+FIRST_NODE = SUPERLINK_NODE_ID + 1
 
 
 class InProcessGrid(Grid):

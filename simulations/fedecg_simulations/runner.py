@@ -39,7 +39,8 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
     Raises:
         FedecgError: whatever makes the study impossible; then no summary.json is left in `out`.
     """
-    (out / "summary.json").unlink(missing_ok=True)
+    for earlier in ("summary.json", "report.html"):
+        (out / earlier).unlink(missing_ok=True)
     started = time.monotonic()
     dataset = load_dataset(settings)
     parts = partition(dataset, settings.partition, settings.seed)
@@ -136,6 +137,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "folds": dataset.folds,
         "notes": dataset.notes,
         "columns": columns,
+        "local-models-left-out": bench.without_model,
         "test": bench.test.entry(),
         "differences": differences,
         "federated-c-index": federated["evaluation"]["test"] | {"pooled-reference": reference},
@@ -143,7 +145,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "best-round": federated["best-round"],
         "bytes-per-round": federated["bytes-per-round"],
         "seconds": federated["seconds"] | seconds,
-        "code-fingerprint": code_fingerprint(),
+        "code-fingerprint": code_fingerprint("fedecg_simulations"),
         "settings-sha256": settings_sha256(settings),
     }
 

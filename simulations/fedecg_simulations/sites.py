@@ -32,7 +32,8 @@ def write_sites(cohort: Cohort, store: Path, parts: Mapping[str, NDArray[np.int6
         parts: site name -> rows of the cohort.
         folder: parent of the site folders.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    for earlier in folder.glob("*/site.toml"):
+        shutil.rmtree(earlier.parent)
     for name, rows in parts.items():
         site = folder / name
         write_cohort(cohort.select(rows), site / "cohort.csv")

@@ -74,9 +74,16 @@ def test_a_message_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_settings_out_of_range_are_refused_by_the_site(tmp_path: Path) -> None:
     folder = site(tmp_path, HEADER)
-    task = TrainTask(stage="align", round=1, settings={"align": {"local-steps": -1}})
+    task = TrainTask(stage="align", round=1, bank_sha256="", settings={"align": {"local-steps": -1}})
     text = ask({"site-folder": str(folder)}, pack(task), kind="train")
     assert Failure.model_validate_json(text).failed == "FECG-103"
+
+
+def test_a_bank_of_another_hash_is_refused(tmp_path: Path) -> None:
+    folder = site(tmp_path, HEADER)
+    task = TrainTask(stage="align", round=1, bank_sha256="other", settings={})
+    text = ask({"site-folder": str(folder)}, pack(task), kind="train")
+    assert Failure.model_validate_json(text).failed == "FECG-514"
 
 
 def test_a_node_without_a_site_folder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

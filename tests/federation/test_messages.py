@@ -19,7 +19,7 @@ from fedecg.federation.messages import (
 )
 
 REPLY = TrainReply(site="a", round=3, patients=10, events=2, steps=5, loss=0.1 + 0.2, code_fingerprint="f")
-TASK = TrainTask(stage="align", round=1, settings={})
+TASK = TrainTask(stage="align", round=1, bank_sha256="b", settings={})
 
 
 def test_a_document_and_a_vector_come_back_bit_for_bit() -> None:
@@ -69,6 +69,21 @@ def test_arrays_other_than_one_float32_vector_are_refused() -> None:
     content["weights"] = ArrayRecord({"flat": Array(np.zeros(3))})
     with pytest.raises(FederationError, match="FECG-501.*float32 vector"):
         unpack(content, TrainReply)
+
+
+@pytest.mark.parametrize("data", [b"junk", np.save.__doc__.encode()], ids=["few", "many"])
+def test_bytes_that_are_no_array_are_refused_whatever_they_declare(data: bytes) -> None:
+    content = pack(REPLY)
+    array = Array(dtype="float32", shape=(3,), stype="numpy.ndarray", data=data)
+    content["weights"] = ArrayRecord({"flat": array})
+    with pytest.raises(FederationError, match="FECG-501"):
+        unpack(content, TrainReply)
+
+
+def test_numbers_beyond_any_study_are_refused() -> None:
+    text = REPLY.model_dump_json(by_alias=True).replace('"patients":10', f'"patients":{10**30}')
+    with pytest.raises(FederationError, match=r"FECG-501.*patients"):
+        unpack(RecordDict({"document": ConfigRecord({"json": text})}), TrainReply)
 
 
 def test_the_size_of_a_message_is_that_of_its_payload() -> None:

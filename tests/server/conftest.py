@@ -15,7 +15,7 @@ from fedecg.signals import build_store, store_key
 from fedecg_client.app import app as client_app
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import Study
-from fedecg_simulations.grid import InProcessGrid
+from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 from fedecg_simulations.partitions import partition
 from fedecg_simulations.sites import write_sites
 from fedecg_simulations.sources import load_dataset
@@ -55,15 +55,21 @@ def sites(settings: StudySettings, tmp_path_factory: pytest.TempPathFactory) -> 
 def study(settings: StudySettings, sites: Path, tmp_path: Path) -> Callable[..., Study]:
     """Make a study over the sites; `tamper` may change the replies of one site to one kind of message."""
 
-    def make(tamper: Tamper | None = None, kind: str = "train", node: int = 2, quorum: int = 1) -> Study:
+    def make(
+        tamper: Tamper | None = None,
+        kind: str = "train",
+        node: int = FIRST_NODE + 1,
+        quorum: int = 1,
+        folder: Path = sites,
+    ) -> Study:
         federation = settings.federation.model_copy(update={"quorum": quorum, "deadline_s": 1.0})
         changed = settings.model_copy(update={"federation": federation})
         app = client_app if tamper is None else _tampering(tamper, kind, node)
-        names = sorted(file.parent for file in sites.glob("*/site.toml"))
-        nodes = {number: {"site-folder": str(folder)} for number, folder in enumerate(names, start=1)}
-        folder = RunFolder(tmp_path / "run")
-        folder.begin(changed)
-        return Study(InProcessGrid(app, nodes), changed, folder, Progress())
+        names = sorted(file.parent for file in folder.glob("*/site.toml"))
+        nodes = {number: {"site-folder": str(name)} for number, name in enumerate(names, start=FIRST_NODE)}
+        run_folder = RunFolder(tmp_path / "run")
+        run_folder.begin(changed)
+        return Study(InProcessGrid(app, nodes), changed, run_folder, Progress())
 
     return make
 

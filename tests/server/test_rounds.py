@@ -1,10 +1,14 @@
 """Bad replies are named, left out, and the round goes on; too few good ones end the study with a code."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message
+import torch
+from flwr.app import Error, Message
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from fedecg.errors import FederationError
 from fedecg.federation.messages import (
@@ -16,6 +20,8 @@ from fedecg.federation.messages import (
     pack,
     unpack,
 )
+from fedecg.training import SiteData
+from fedecg_server.run_folder import read_json
 from fedecg_server.study import Study
 
 Make = Callable[..., Study]
@@ -59,6 +65,12 @@ def fail(reply: Message) -> Message:
     return reply
 
 
+def flower_error(reply: Message) -> Message:
+    """What a SuperNode answers when the site's app has crashed."""
+    reply.__dict__["_content"], reply.__dict__["_error"] = None, Error(ErrorCode.CLIENT_APP_CRASHED, "x")
+    return reply
+
+
 @pytest.mark.parametrize(
     ("tamper", "code"),
     [
@@ -67,7 +79,9 @@ def fail(reply: Message) -> Message:
         (with_reply(TrainReply, round=7), "FECG-509"),
         (with_reply(TrainReply, site="city"), "FECG-509"),
         (with_reply(TrainReply, code_fingerprint="other"), "FECG-510"),
+        (with_reply(TrainReply, patients=10**6), "FECG-515"),
         (fail, "FECG-323"),
+        (flower_error, "FECG-508"),
     ],
 )
 def test_a_bad_reply_is_named_and_left_out(
@@ -88,6 +102,66 @@ def test_counts_that_contradict_themselves_are_rejected_with_the_update(study: M
     run.join()
     run.survive()
     assert all(record.rejected == {"coast": "FECG-524"} for record in run.records)
+
+
+def test_a_node_for_which_flower_itself_answers_is_missing(study: Make) -> None:
+    """A lost connection comes back as an error from the SuperLink's own node id."""
+
+    def gone(reply: Message) -> Message:
+        reply = flower_error(reply)
+        reply.metadata.__dict__["_src_node_id"] = SUPERLINK_NODE_ID
+        return reply
+
+    run = study(gone)
+    run.join()
+    run.align()
+    assert run.records[0].missing == ["coast"]
+    assert run.records[0].rejected == {}
+
+
+def test_a_site_whose_training_fails_does_not_take_the_others_of_its_process_with_it(
+    study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All virtual sites share one network: gradients that are not finite must not stay in it."""
+    honest = SiteData.signals
+
+    def spoiled(site: SiteData, rows: np.ndarray) -> torch.Tensor:
+        signal = honest(site, rows)
+        return signal * float("nan") if site.name == "city" else signal
+
+    monkeypatch.setattr(SiteData, "signals", spoiled)
+    run = study()
+    run.join()
+    run.align()
+    assert run.records[0].rejected == {"city": "FECG-323"}
+    assert run.records[0].answered == ["coast", "valley"]
+
+
+def test_a_cohort_table_that_was_replaced_is_read_anew(study: Make, sites: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "sites"
+    shutil.copytree(sites, copy)
+    for file in copy.glob("*/site.toml"):
+        file.write_text(file.read_text().replace('"../../store', f'"{sites.parent}/store'))
+    run = study(folder=copy)
+    run.join()
+    run.align()
+    before = run.records[0].loss
+    for table in copy.glob("*/cohort.csv"):
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text("".join(lines[: len(lines) // 2]))
+    run = study(folder=copy)
+    run.join()
+    run.align()
+    assert run.records[0].loss != before
+
+
+def test_a_round_below_the_quorum_is_in_the_book(study: Make) -> None:
+    run = study(fail, quorum=3)
+    run.join()
+    with pytest.raises(FederationError):
+        run.align()
+    book = read_json(run.folder.path / "rounds.json")
+    assert [(entry["stage"], entry["rejected"]) for entry in book] == [("align", {"coast": "FECG-323"})]
 
 
 def test_below_the_quorum_the_study_ends_and_says_who_and_why(study: Make) -> None:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from fedecg.config import load_study
+from fedecg.errors import RunError
 from fedecg.progress import Progress
 from fedecg_client.app import app as client_app
-from fedecg_server.run_folder import RunFolder
+from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.study import Study
 from fedecg_simulations.cli import main
-from fedecg_simulations.grid import InProcessGrid
+from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
 CONFIG = """
 name = "tiny"
@@ -29,7 +30,7 @@ test-patients = 60
 [data.sites]
 city = 90
 coast = 60
-rural = 2
+rural = 1
 [signals]
 samples = 256
 [model]
@@ -116,7 +117,7 @@ def test_sites_in_another_order_give_the_same_bits(
 ) -> None:
     lines = CONFIG.splitlines()
     at = lines.index("city = 90")
-    lines[at : at + 3] = ["rural = 2", "coast = 60", "city = 90"]
+    lines[at : at + 3] = ["rural = 1", "coast = 60", "city = 90"]
     assert run(tmp_path, store, text="\n".join(lines)) == finished[1]
 
 
@@ -125,7 +126,7 @@ def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
 ) -> None:
     out = finished[0] / "out"
     sites = {site["name"]: site for site in json.loads((out / "result.json").read_text())["sites"]}
-    assert sites["rural"]["parts"]["train"] == {"patients": 2, "events": 0}
+    assert sites["rural"]["parts"]["train"] == {"patients": 1, "events": 0}
     for record in json.loads((out / "rounds.json").read_text()):
         assert record["answered"] == ["city", "coast", "rural"]
         assert not record["rejected"]
@@ -147,6 +148,16 @@ def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
 def test_every_choice_of_the_settings_runs(overrides: list[str], store: Path, tmp_path: Path) -> None:
     summary = run(tmp_path, store, *overrides, "evaluation.comparison=false", "evaluation.bootstrap=0")
     assert summary["columns"]["federated"]["c-index"] is not None
+    if (
+        "model.preset=paper" in overrides
+    ):  # BatchNorm cannot learn from rural's single patient: said, not skipped
+        assert summary["status"] == "completed-partial"
+        rounds = json.loads((tmp_path / "out" / "rounds.json").read_text())
+        assert all(
+            entry["rejected"] == {"rural": "FECG-324"} for entry in rounds if entry["stage"] == "survival"
+        )
+    else:
+        assert summary["status"] == "completed"
     assert summary["columns"]["pooled"] is None
 
 
@@ -164,7 +175,9 @@ def test_one_step_at_every_site_is_one_pooled_step_through_the_whole_stack(
     vectors = []
     for sites in (out / "sites", out / "columns" / "pooled" / "sites"):
         folders = sorted(file.parent for file in sites.glob("*/site.toml"))
-        nodes = {number: {"site-folder": str(folder)} for number, folder in enumerate(folders, start=1)}
+        nodes = {
+            number: {"site-folder": str(folder)} for number, folder in enumerate(folders, start=FIRST_NODE)
+        }
         folder = RunFolder(tmp_path / sites.parent.name)
         folder.begin(settings)
         study = Study(InProcessGrid(client_app, nodes), settings, folder, Progress())
@@ -192,6 +205,45 @@ def test_no_events_anywhere_is_a_message_and_no_summary(store: Path, tmp_path: P
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
     assert "FECG-512 training events: found 0" in capsys.readouterr().err
     assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_quorum_that_cannot_be_met_is_said_at_once(store: Path, tmp_path: Path, capsys: Any) -> None:
+    file = configuration(tmp_path, store)
+    assert main(["run", str(file), "--out", str(tmp_path / "out"), "--set", "federation.quorum=4"]) == 3
+    assert "FECG-107 federation.quorum: found 4 with 3 virtual" in capsys.readouterr().err
+
+
+def test_what_an_earlier_study_left_is_not_taken_for_a_failed_ones(
+    store: Path, tmp_path: Path, capsys: Any
+) -> None:
+    run(tmp_path, store, "evaluation.comparison=false", "evaluation.bootstrap=0")
+    file = configuration(tmp_path, store, CONFIG.replace("city = 90\ncoast = 60\n", ""))
+    assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
+    for name in ("summary.json", "report.html", "result.json", "rounds.json", "model/model.json"):
+        assert not (tmp_path / "out" / name).exists()
+
+
+def test_a_file_of_an_unfinished_run_is_an_error_with_a_code(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"FECG-602 result\.json: found FileNotFoundError"):
+        read_json(tmp_path / "result.json")
+
+
+def test_ray_that_is_not_installed_is_said(
+    monkeypatch: pytest.MonkeyPatch, store: Path, tmp_path: Path, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    file = configuration(tmp_path, store)
+    assert main(["run", str(file), "--out", str(tmp_path / "out"), "--set", "federation.backend=ray"]) == 1
+    assert "FECG-603 backend: found ray is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_numbers(
+    finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path
+) -> None:
+    summary = run(tmp_path, store, "federation.backend=ray", "federation.threads=2")
+    differing = {key for key in summary if summary[key] != finished[1][key]}
+    assert differing <= {"settings-sha256"}
 
 
 def test_ctrl_c_in_a_round_leaves_nothing_that_looks_finished(store: Path, tmp_path: Path) -> None:

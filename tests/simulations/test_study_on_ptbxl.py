@@ -88,7 +88,9 @@ def test_a_folder_that_is_not_ptbxl_is_said(tmp_path: Path, capsys: Any) -> None
 
 def test_no_folder_at_all_names_the_option(capsys: Any) -> None:
     assert main(["run", str(ROOT / "configs" / "ptbxl.toml")]) == 3
-    assert "--data PATH" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "FECG-106 data.path: found nothing" in message
+    assert "--data PATH" in message
 
 
 def _forget_checksums(header: Path) -> None:

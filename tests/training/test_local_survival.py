@@ -185,9 +185,7 @@ def test_fedprox_keeps_a_site_closer_to_the_rounds_weights(make_site, linear_net
     held = moved(
         network, site, study(survival=survival, federation={"algorithm": "fedprox", "proximal-mu": 5.0})
     )
-    idle = moved(network, site, study(survival=survival, federation={"algorithm": "fedprox"}))
     assert held.norm() < 0.7 * free.norm()
-    assert torch.equal(idle, free)
 
 
 @pytest.mark.parametrize(
