@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
     "errors", "config", "files", "fingerprint", "progress",
     "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training", "federation", "report",
+    "cli",
 ]  # fmt: skip
 SOURCES = sorted(
     file for folder in ("fedecg", "server", "client", "simulations") for file in (ROOT / folder).rglob("*.py")

@@ -105,7 +105,7 @@ def result_sentence(summary: Summary) -> str:
     if gap.value is None:
         local = _stratified(summary, "local-mean")
         gap = Estimate(None if local is None else federated - local, None, None)
-    parts = [_against_pooled(federated, _stratified(summary, "pooled")) + _against_local(gap) + "."]
+    parts = [_against_pooled(federated, summary) + _against_local(gap) + "."]
     if (verdict := _verdict(federated, gap)) is not None:
         parts.append(verdict)
     return " ".join(parts)
@@ -184,16 +184,18 @@ def _from_sums(federated: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _against_pooled(federated: float, pooled: float | None) -> str:
+def _against_pooled(federated: float, summary: Summary) -> str:
+    pooled = _stratified(summary, "pooled")
+    low = ((summary.get("columns") or {}).get("pooled") or {}).get("stratified-ci-low")
+    unsettled = is_known(low) and low <= CHANCE
     if federated <= CHANCE:
         return f"Federated training did not beat chance (stratified C-index {c_index(federated)})"
     share = _share_kept(federated, pooled)
-    if share is None:
-        why = (
-            "there is no pooled model to compare with"
-            if pooled is None
-            else f"pooled training did not beat chance ({c_index(pooled)})"
-        )
+    if share is None or unsettled:
+        why = "there is no pooled model to compare with"
+        if pooled is not None:
+            chance = "is not clearly above chance" if pooled > CHANCE else "did not beat chance"
+            why = f"pooled training {chance} ({c_index(pooled)})"
         return f"Federated training reached a stratified C-index of {c_index(federated)} ({why})"
     verb = "reached" if round(100 * share) > 100 else "kept"
     return f"Federated training {verb} {percent(share)} of pooled training's gain over chance"

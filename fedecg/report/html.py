@@ -62,7 +62,7 @@ def report_html(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> str:
         comparison=comparison_grid(summary),
         notes=notes(summary),
         sites=partition_grid(sites),
-        data_notes=_counted(summary.get("notes") or {}),
+        data_notes=_counted(_data_counts(summary)),
         rounds=rounds_grid(rounds),
         rounds_line=_rounds_line(summary),
         fingerprints=_fingerprints(summary),
@@ -91,8 +91,18 @@ def _folds(folds: Mapping[str, Any]) -> str:
     return "; ".join(f"{part.replace('-', ' ')} {_flat(value)}" for part, value in folds.items())
 
 
+def _data_counts(summary: Summary) -> dict[str, Any]:
+    """What is worth knowing of the data: notes of the source, refused recordings, leads that break a quality rule."""
+    refused = {
+        f"recordings refused ({code})": n for code, n in (summary.get("refused-recordings") or {}).items()
+    }
+    quality = {f"quality {rule}": n for rule, n in (summary.get("quality") or {}).items() if n}
+    notes = {key.replace("-", " "): n for key, n in (summary.get("notes") or {}).items()}
+    return notes | refused | quality
+
+
 def _counted(numbers: Mapping[str, float]) -> str:
-    return ", ".join(f"{key.replace('-', ' ')} {count(value)}" for key, value in numbers.items())
+    return ", ".join(f"{key} {count(value)}" for key, value in numbers.items())
 
 
 def _flat(value: object) -> str:

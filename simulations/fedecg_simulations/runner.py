@@ -54,6 +54,7 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
     bench = Bench(settings, dataset, parts, store.folder, out)
     summary = summarise(bench, federated, progress)
     summary["refused-recordings"] = refused
+    summary["quality"] = quality_counts(dataset, store)
     summary["seconds"]["data"] = round(prepared, 3)
     rounds = read_json(out / "rounds.json")
     save_figures(summary, rounds, out / "figures")
@@ -101,6 +102,11 @@ def refused_recordings(dataset: Dataset, store: SignalStore, progress: Progress)
             f"{number} of {len(dataset.cohort)} recordings refused and left out: {code} ({CODES[code]})"
         )
     return dict(sorted(refused.items()))
+
+
+def quality_counts(dataset: Dataset, store: SignalStore) -> dict[str, int]:
+    """For each quality rule the leads that break it (for `too_short` the records, for `clipped` the samples)."""
+    return {rule: int(counts[dataset.cohort.record].sum()) for rule, counts in store.quality.items()}
 
 
 def without_refused(dataset: Dataset, store: SignalStore, parts: Parts) -> Parts:

@@ -171,3 +171,10 @@ def test_validation_speaks_of_the_weights_that_were_sent_and_the_last_word_count
     points = validation_points(rounds)
     assert {trained: point["stratified"] for trained, point in points.items()} == {0: 0.5, 1: 0.61}
     assert list(validation_points([entry(4, None, 0.5)])) == [4]
+
+
+def test_no_share_is_given_of_a_gain_that_is_not_clearly_there(summary: Summary) -> None:
+    summary["columns"]["pooled"]["stratified-ci-low"] = 0.45
+    sentence = result_sentence(summary)
+    assert "is not clearly above chance" in sentence
+    assert "%" not in sentence.split(" and was ")[0]

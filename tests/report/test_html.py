@@ -154,3 +154,12 @@ def test_the_room_shows_the_names_that_others_use() -> None:
 def test_counts_from_the_data_set_stand_below_the_sites(summary: Summary, rounds: Rounds) -> None:
     summary["notes"] = {"records": 21799, "ages-missing": 89}
     assert "Data: records 21,799, ages missing 89." in _text(report_html(summary, rounds))
+
+
+def test_refused_recordings_and_quality_are_counted_on_the_page(summary: Summary, rounds: Rounds) -> None:
+    summary["refused-recordings"] = {"FECG-204": 3}
+    summary["quality"] = {"flat": 7, "saturated": 0}
+    page = report_html(summary, rounds)
+    assert "recordings refused (FECG-204)" in page
+    assert "quality flat" in page
+    assert "saturated" not in page
