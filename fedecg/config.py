@@ -61,11 +61,13 @@ class DataSettings(Section):
 
     source: Literal["synthetic", "ptbxl"] = "synthetic"
     path: str = ""  # folder of the data set as published; `--data` overrides it
-    store: str = "runs/store"  # preprocessed signals are kept and reused here
-    sites: dict[str, Count] = Field(
+    store: Annotated[str, Field(min_length=1)] = "runs/store"  # preprocessed signals are kept and reused here
+    sites: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = Field(
         default_factory=dict
     )  # synthetic: site name -> patients for train + validation
-    test_patients: Annotated[int, Field(ge=0)] = 6000  # synthetic: patients of the separate test part
+    test_patients: Annotated[int, Field(ge=1, le=1_000_000)] = (
+        6000  # synthetic: patients of the separate test part
+    )
     records_hz: Literal[100, 500] = 100  # ptbxl: which of the two published folders to read
     event_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.30  # ptbxl: share of simulated events
 
@@ -268,8 +270,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError("FECG-102", path.name, found=str(error), expected="TOML 1.0") from None
+    except (ValueError, RecursionError) as error:  # not TOML, a number beyond all bounds, nested without end
+        raise SettingsError("FECG-102", path.name, found=f"{error!s:.200}", expected="TOML 1.0") from None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -295,9 +297,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _override_value(text: str) -> object:
     """Read the value as TOML; a bare word that is not TOML is a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        tree = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return tree["value"] if len(tree) == 1 else text
 
 
 def _describe(problem: Any) -> str:

@@ -89,3 +89,14 @@ def test_errors_survive_a_process_boundary() -> None:
     back = pickle.loads(pickle.dumps(error))
     assert isinstance(back, FedecgError)
     assert (str(back), back.code) == (str(error), "FECG-103")
+
+
+def test_nesting_without_end_and_numbers_beyond_all_bounds_are_refused(tmp_path: Path) -> None:
+    for text in ("a = " + "[" * 3000, "a = " + "9" * 5000):
+        with pytest.raises(SettingsError, match="FECG-102"):
+            load_study(write(tmp_path, text))
+
+
+def test_an_override_of_two_lines_is_one_value_and_so_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"FECG-103[\s\S]*seed"):
+        load_study(write(tmp_path, ""), ["seed=3\nname=4"])

@@ -41,6 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FedecgError as error:
         print(error, file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        unwritable = RunError(
+            "FECG-601",
+            "run folder",
+            found=type(error).__name__,
+            expected="a folder that can be written, with space left",
+            fix="Choose another --out or data.store.",
+        )
+        print(unwritable, file=sys.stderr)
+        return unwritable.exit_status
     except KeyboardInterrupt:
         stopped = RunError(
             "FECG-604",

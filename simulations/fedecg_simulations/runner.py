@@ -6,6 +6,7 @@ Called by `fedecg-simulate run`. `summary.json` is removed first and written las
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import CODES, SettingsError
+from fedecg.errors import CODES, RunError, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
@@ -34,13 +35,30 @@ Parts = dict[str, NDArray[np.int64]]
 
 
 def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
-    """Run a simulation and write its folder; returns the summary.
+    """Run a simulation and write its folder, which no other run may be using; returns the summary.
 
     Raises:
-        FedecgError: whatever makes the study impossible; then no summary.json is left in `out`.
+        RunError: FECG-605 another run is writing there.
+        FedecgError: whatever makes the study impossible; then no summary.json is left in `out`, unless it is that
+            of an earlier run and the input could not even be read.
     """
-    for earlier in ("summary.json", "report.html"):
-        (out / earlier).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                "FECG-605",
+                "run folder",
+                found="another run that is writing there",
+                expected="a folder of its own",
+                fix="Wait for it, or choose another --out.",
+            ) from None
+        return _run(settings, out, progress)
+
+
+def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
+    """The run itself, from data to report."""
     started = time.monotonic()
     dataset = load_dataset(settings)
     parts = partition(dataset, settings.partition, settings.seed)
@@ -48,6 +66,8 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
     store = ingest(dataset, settings, progress)
     refused = refused_recordings(dataset, store, progress)
     parts = without_refused(dataset, store, parts)
+    for earlier in ("summary.json", "report.html"):  # only now: bad input must not cost a finished result
+        (out / earlier).unlink(missing_ok=True)
     write_sites(dataset.cohort, store.folder, parts, out / "sites")
     prepared = time.monotonic() - started
     federated = run_column(settings, out / "sites", out, "federated")

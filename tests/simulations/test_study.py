@@ -1,5 +1,6 @@
 """A whole study through the real ServerApp and ClientApp, small enough for every change."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -221,6 +222,35 @@ def test_what_an_earlier_study_left_is_not_taken_for_a_failed_ones(
     for name in ("summary.json", "report.html", "result.json", "model/model.json"):
         assert not (tmp_path / "out" / name).exists()
     assert [entry["stage"] for entry in read_json(tmp_path / "out" / "rounds.json")] == ["align"]
+
+
+def test_bad_input_does_not_cost_a_finished_result(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text("{}")
+    config = str(Path(__file__).resolve().parents[2] / "configs" / "ptbxl.toml")
+    assert main(["run", config, "--data", str(tmp_path / "nope"), "--out", str(out)]) == 3
+    assert (out / "summary.json").read_text() == "{}"
+
+
+def test_two_runs_cannot_write_to_one_folder(store: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["run", str(configuration(tmp_path, store)), "--out", str(out)]) == 1
+    assert "FECG-605 run folder: found another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+def test_an_output_folder_that_cannot_be_made_is_said_without_its_path(
+    name: str, store: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main(["run", str(configuration(tmp_path, store)), "--out", str(tmp_path / name)]) == 1
+    message = capsys.readouterr().err
+    assert "FECG-601 run folder: found " in message
+    assert str(tmp_path) not in message
 
 
 def test_a_file_of_an_unfinished_run_is_an_error_with_a_code(tmp_path: Path) -> None:
