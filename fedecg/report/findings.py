@@ -226,7 +226,7 @@ def _verdict(federated: float, gap: Estimate) -> str | None:
         return "The interval includes zero: this test part does not settle whether it beats training alone."
     if federated <= CHANCE:
         return None
-    return "On this test part, training together beat training alone."
+    return "On this test part, training together beat the average of training alone."
 
 
 def _share_kept(value: float | None, pooled: float | None) -> float | None:

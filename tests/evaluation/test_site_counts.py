@@ -53,7 +53,9 @@ def test_a_site_without_patients_is_a_site_of_zeros():
 @settings(max_examples=300, deadline=None)
 @given(st.lists(patient, max_size=30))
 def test_counts_of_any_patients_pass_the_check(rows):
-    validate_site_counts(site_counts(*columns(rows), GRID), GRID)
+    counts = site_counts(*columns(rows), GRID)
+    validate_site_counts(counts, GRID)
+    assert counts.cells.sum() == len(rows)
 
 
 def refused(counts, code):

@@ -32,7 +32,7 @@ def test_a_good_result_states_share_gap_interval_and_verdict(summary: Summary) -
     # (0.712 - 0.5) / (0.724 - 0.5) = 0.946
     assert result_sentence(summary) == (
         "Federated training kept 95 % of pooled training's gain over chance and was 0.100 above the mean local "
-        "model (95 % CI +0.071 to +0.128). On this test part, training together beat training alone."
+        "model (95 % CI +0.071 to +0.128). On this test part, training together beat the average of training alone."
     )
 
 

@@ -15,7 +15,6 @@ from fedecg_simulations.synthetic import (
     Patients,
     consortium,
     make_patients,
-    make_recording,
     make_recordings,
 )
 from fedecg_simulations.synthetic.consortium import share_out
@@ -104,9 +103,8 @@ def test_recordings_have_the_sites_rate_ten_seconds_and_twelve_finite_leads() ->
         assert signal.dtype == np.float32
         assert np.isfinite(signal).all()
         assert 0.2 < np.ptp(signal, axis=-1).max() < 15.0
-        recording = make_recording(patients, 2)
-        assert recording.rate_hz == profile.rate_hz
-        assert np.array_equal(recording.signal_mv, signal[1])
+        assert patients.rate_hz == profile.rate_hz
+        assert np.array_equal(make_recordings(patients, [2])[0], signal[1])
 
 
 def test_hum_stands_at_the_sites_mains_frequency() -> None:

@@ -10,7 +10,6 @@ from fedecg_simulations.synthetic.consortium import (
     Patients,
     consortium,
     make_patients,
-    make_recording,
     make_recordings,
 )
 from fedecg_simulations.synthetic.sites import DEFAULT_SITES, SiteProfile
@@ -22,6 +21,5 @@ __all__ = [
     "SiteProfile",
     "consortium",
     "make_patients",
-    "make_recording",
     "make_recordings",
 ]

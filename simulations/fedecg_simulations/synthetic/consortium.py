@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.signals import Recording
 from fedecg_simulations.synthetic.hazard import draw_follow_up, true_log_hazard
 from fedecg_simulations.synthetic.physiology import Physiology, draw_physiology
 from fedecg_simulations.synthetic.recording import record
@@ -30,7 +29,6 @@ __all__ = [
     "Patients",
     "consortium",
     "make_patients",
-    "make_recording",
     "make_recordings",
     "share_out",
 ]
@@ -152,11 +150,6 @@ def make_recordings(patients: Patients, rows: Sequence[int] | NDArray[np.int64])
         for row in index
     ]
     return record(patients.physiology.rows(index), SITE_PROFILES[patients.site], generators)
-
-
-def make_recording(patients: Patients, i: int) -> Recording:
-    """Patient i's recording, as `make_recordings` makes it."""
-    return Recording(make_recordings(patients, [i])[0], patients.rate_hz)
 
 
 def _seed(seed: int, site_name: str, part: Part, use: str = "patients") -> np.random.SeedSequence:
