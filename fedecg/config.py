@@ -137,15 +137,20 @@ class AlignSettings(StageSettings):
 class SurvivalSettings(StageSettings):
     """Stage 2: Cox fine-tuning."""
 
-    loss: Literal["cox-batch", "cox-site", "cox-pooled"] = "cox-pooled"
+    loss: Literal["cox-batch", "cox-site", "cox-pooled", "grouped"] = "cox-pooled"
     ties: Literal["efron", "breslow"] = (
         "efron"  # cox-batch and cox-site; cox-pooled is Breslow on binned times
     )
     baseline: Literal["shared", "site"] = "shared"  # cox-pooled: one baseline hazard for all, or one a site
-    bins: Annotated[int, Field(ge=2, le=4096)] = 64  # time bins of the pooled baseline hazard
+    bins: Annotated[int, Field(ge=2, le=4096)] = 64  # most time bins of the pooled baseline hazard
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
     exp_bound: Positive = 10.0  # exp(log hazard) is continued linearly beyond this log hazard
+
+    @property
+    def intercepts(self) -> int:
+        """Baseline parameters among the network's weights: one a time bin for `grouped`, else none."""
+        return self.bins if self.loss == "grouped" else 0
 
 
 class FederationSettings(Section):

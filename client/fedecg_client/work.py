@@ -155,7 +155,9 @@ def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network
             fix="Copy the study's bank to the place that align.bank names.",
         )
     site = _site_data(folder, _state_of_files(folder), settings.signals, settings.align)
-    network = _network(settings.model, settings.signals.samples, settings.align.bank)
+    network = _network(
+        settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
+    )
     if weights is None:
         raise FederationError(
             "FECG-504", f"{task.stage} task", found="no weights", expected="one float32 vector"
@@ -174,9 +176,9 @@ def _bank_of(name: str) -> Bank:
 
 
 @lru_cache(maxsize=1)
-def _network(model: ModelSettings, samples: int, bank: str) -> Network:
+def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> Network:
     """Room for weights: every task brings those that it needs."""
-    return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0)
+    return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0, intercepts=intercepts)
 
 
 def _state_of_files(folder: Path) -> tuple[tuple[int, int], ...]:

@@ -24,7 +24,18 @@ from fedecg.files import write_whole
 __all__ = ["COLUMNS", "PARTS", "Cohort", "read_cohort", "write_cohort"]
 
 PARTS = ("train", "validation", "test")
-COLUMNS = ("record", "patient", "part", "event", "follow_up_days", "age_years", "female", "codes")
+COLUMNS = (
+    "record",
+    "patient",
+    "part",
+    "event",
+    "follow_up_days",
+    "entry_days",
+    "age_years",
+    "female",
+    "codes",
+)
+OPTIONAL = {"entry_days": "0"}  # column that a table may lack -> what its cells then hold
 OLDEST_YEARS = 120.0
 
 Value = TypeVar("Value")
@@ -42,6 +53,8 @@ class Cohort:
         part: (N,) str, "train", "validation" or "test".
         event: (N,) bool, True = event seen, False = censored.
         follow_up_days: (N,) float64 > 0, days from the ECG to the event or the last contact.
+        entry_days: (N,) float64, days from the ECG to the first day under observation, 0 <= entry < follow-up
+            (left truncation); 0 where observation begins with the ECG.
         age_years: (N,) float64 in [0, 120], NaN = missing.
         female: (N,) float64, 1 = female, 0 = male, NaN = missing.
         codes: N dictionaries, SCP code -> likelihood in percent, 0..100; empty = nothing stated.
@@ -52,6 +65,7 @@ class Cohort:
     part: NDArray[np.str_]
     event: NDArray[np.bool_]
     follow_up_days: NDArray[np.float64]
+    entry_days: NDArray[np.float64]
     age_years: NDArray[np.float64]
     female: NDArray[np.float64]
     codes: tuple[dict[str, float], ...]
@@ -72,11 +86,12 @@ class Cohort:
         """Check every rule that the rest of fedecg relies on; messages hold counts, never a value.
 
         Raises:
-            CohortError: FECG-221 columns of other kinds or lengths; FECG-222 follow-up; FECG-223 parts;
+            CohortError: FECG-221 columns of other kinds or lengths; FECG-222 follow-up; FECG-230 entry; FECG-223 parts;
                 FECG-224 a patient in two parts; FECG-225 a record twice; FECG-226 age, sex or likelihoods.
         """
         _check_columns(self)
         _check_follow_up(self)
+        _check_entry(self)
         _check_parts(self)
         _check_records(self)
         _check_ranges(self)
@@ -87,8 +102,8 @@ def read_cohort(path: str | Path) -> Cohort:
 
     Args:
         path: csv, UTF-8, with the columns `COLUMNS` (others are ignored). `event`: 0 or 1.
-            `age_years`, `female`: blank = missing. `codes`: a JSON object, {"SR": 0, "LVH": 100};
-            blank = nothing stated.
+            `entry_days` may be absent: all enter at 0. `age_years`, `female`: blank = missing.
+            `codes`: a JSON object, {"SR": 0, "LVH": 100}; blank = nothing stated.
 
     Raises:
         CohortError: FECG-227 no such table or a column is missing; FECG-228 cells that cannot be read;
@@ -101,6 +116,7 @@ def read_cohort(path: str | Path) -> Cohort:
         part=np.array(table["part"], dtype=np.str_),
         event=np.array(_parse(table, "event", _flag, "0 or 1"), dtype=np.bool_),
         follow_up_days=np.array(_parse(table, "follow_up_days", float, "numbers, in days"), dtype=np.float64),
+        entry_days=np.array(_parse(table, "entry_days", float, "numbers, in days"), dtype=np.float64),
         age_years=np.array(
             _parse(table, "age_years", _number_or_blank, "numbers or blank"), dtype=np.float64
         ),
@@ -130,6 +146,7 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
                 str(cohort.part[row]),
                 int(cohort.event[row]),
                 repr(float(cohort.follow_up_days[row])),
+                repr(float(cohort.entry_days[row])),
                 _blank_if_missing(cohort.age_years[row]),
                 _blank_if_missing(cohort.female[row]),
                 json.dumps(cohort.codes[row]),
@@ -139,7 +156,7 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
 
 
 def _check_columns(cohort: Cohort) -> None:
-    kinds = dict(zip(COLUMNS[:-1], "iiUbfff", strict=True))
+    kinds = dict(zip(COLUMNS[:-1], "iiUbffff", strict=True))
     columns = {name: getattr(cohort, name) for name in kinds}
     wrong = [
         name
@@ -165,6 +182,19 @@ def _check_follow_up(cohort: Cohort) -> None:
             found=f"{bad} of {len(cohort)} values that are not positive",
             expected="days from the ECG to the event or last contact, > 0",
             fix="Drop ECGs recorded after the last contact.",
+        )
+
+
+def _check_entry(cohort: Cohort) -> None:
+    inside = (cohort.entry_days >= 0) & (cohort.entry_days < cohort.follow_up_days)
+    bad = int(np.sum(~inside))
+    if bad:
+        raise CohortError(
+            "FECG-230",
+            "entry_days",
+            found=f"{bad} of {len(cohort)} values that are negative or not before the end of follow-up",
+            expected="days from the ECG to the first day under observation, 0 <= entry_days < follow_up_days",
+            fix="Write 0 where observation begins with the ECG, or leave the column out.",
         )
 
 
@@ -231,13 +261,16 @@ def _read_table(path: Path) -> dict[str, list[str]]:
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         _refuse_table(f"a file that cannot be read ({type(error).__name__})")
-    missing = [name for name in COLUMNS if name not in header]
+    missing = [name for name in COLUMNS if name not in header and name not in OPTIONAL]
     if missing:
         _refuse_table(f"{len(missing)} column(s) missing: {', '.join(missing)}")
     uneven = sum(len(row) != len(header) for row in rows)
     if uneven:
         _refuse_table(f"{uneven} of {len(rows)} rows with more or fewer cells than the header")
-    return {name: [row[header.index(name)] for row in rows] for name in COLUMNS}
+    return {
+        name: [row[header.index(name)] if name in header else OPTIONAL[name] for row in rows]
+        for name in COLUMNS
+    }
 
 
 def _refuse_table(found: str) -> NoReturn:

@@ -48,7 +48,7 @@ def aggregation_weight(settings: StudySettings, stage: str, patients: int, event
     """
     choice = settings.federation.weight
     if stage == "survival" and choice == "auto":
-        choice = "patients" if settings.survival.loss == "cox-pooled" else "events"
+        choice = "patients" if settings.survival.loss in ("cox-pooled", "grouped") else "events"
     by_events = stage == "survival" and choice == "events"
     return float(events if by_events else patients)
 

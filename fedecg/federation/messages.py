@@ -50,6 +50,7 @@ JSON = "json"
 # Bounds far beyond any study, so that no sum over sites can overflow.
 Count = Annotated[int, Field(ge=0, le=2**40)]
 Sum = Annotated[float, Field(ge=0, le=1e100)]
+SignedSum = Annotated[float, Field(ge=-1e100, le=1e100)]
 Part = Literal["train", "validation", "test"]
 
 
@@ -129,7 +130,7 @@ class RiskMoments(Section):
     """Sums of the log hazard over validation patients: the evaluation grid is centred on their mean."""
 
     patients: Count
-    sum: Annotated[float, Field(ge=-1e100, le=1e100)]
+    sum: SignedSum
     square_sum: Sum
 
     @staticmethod
@@ -157,7 +158,7 @@ class SurveyReply(Section):
 
     site: str
     train_events: list[Count]
-    train_exp_sums: list[Sum]
+    train_exp_sums: list[SignedSum]
     risk: RiskMoments
 
 
@@ -169,9 +170,12 @@ class TrainTask(Task):
 
 
 class RoundSums(Section):
-    """Sums under the weights that a site received: hazard sums by exit bin, validation counts and moments."""
+    """Sums under the weights that a site received: hazard sums by exit bin, validation counts and moments.
 
-    train_exp_sums: list[Sum]
+    A hazard sum is negative where more enter late than leave; summed from a bin to the last they never are.
+    """
+
+    train_exp_sums: list[SignedSum]
     validation: CountsDocument
     risk: RiskMoments
 
@@ -203,7 +207,7 @@ class EvaluateReply(Section):
     site: str
     counts: dict[Part, CountsDocument]
     validation_events: list[Count]
-    validation_exp_sums: list[Sum]
+    validation_exp_sums: list[SignedSum]
     risk: RiskMoments
 
 

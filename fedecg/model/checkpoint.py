@@ -25,6 +25,7 @@ from fedecg.model.network import Network, build_network
 __all__ = ["BaselineFile", "SavedModel", "load_model", "save_model"]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
+TRAINING_ONLY = {"intercepts"}  # of the network's tensors
 
 
 class BaselineFile(Section):
@@ -85,7 +86,11 @@ def save_model(
     Raises:
         RunError: FECG-601, the folder cannot be written.
     """
-    state = {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}
+    state = {
+        name: tensor.detach().contiguous()
+        for name, tensor in network.state_dict().items()
+        if name not in TRAINING_ONLY
+    }
     weights = save(state)
     described = ModelFile(
         model=network.settings,

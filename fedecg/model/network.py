@@ -23,7 +23,7 @@ Stage = Literal["align", "survival"]
 
 STAGE_PARTS: dict[Stage, tuple[str, ...]] = {
     "align": ("encoder", "projection", "temperature_scale"),
-    "survival": ("encoder", "risk"),
+    "survival": ("encoder", "risk", "intercepts"),
 }
 
 
@@ -35,6 +35,11 @@ class Network(nn.Module):
         samples: T, a positive multiple of 32.
         bank_dim: length of a vector of the code bank.
         temperature: start of the learnable temperature, in [0.01, 1].
+        intercepts: time bins of a discrete-time loss, 0 for all others.
+
+    Attributes:
+        intercepts: (bins,) log of the learned baseline hazard over the one that a study's survey found; used in
+            training only and not kept in a model file.
 
     Raises:
         ModelError: FECG-301, samples are not a positive multiple of 32.
@@ -43,10 +48,16 @@ class Network(nn.Module):
     """
 
     risk: RiskHead | PaperRiskHead
+    intercepts: nn.Parameter
     decoder: LeadDecoder | PaperDecoder
 
     def __init__(
-        self, settings: ModelSettings, samples: int, bank_dim: int, temperature: float = 0.1
+        self,
+        settings: ModelSettings,
+        samples: int,
+        bank_dim: int,
+        temperature: float = 0.1,
+        intercepts: int = 0,
     ) -> None:
         super().__init__()
         self.settings, self.samples, self.bank_dim = settings, samples, bank_dim
@@ -60,6 +71,8 @@ class Network(nn.Module):
         else:
             self.risk = RiskHead(size, settings.dropout)
             self.decoder = LeadDecoder(size, samples)
+        if intercepts:
+            self.intercepts = nn.Parameter(torch.zeros(intercepts))
 
     @property
     def temperature(self) -> Tensor:
@@ -105,12 +118,17 @@ class Network(nn.Module):
 
 
 def build_network(
-    settings: ModelSettings, samples: int, bank_dim: int, seed: int, temperature: float = 0.1
+    settings: ModelSettings,
+    samples: int,
+    bank_dim: int,
+    seed: int,
+    temperature: float = 0.1,
+    intercepts: int = 0,
 ) -> Network:
     """A network whose first weights depend on the seed alone; torch's own generator is left as it was.
 
     Args:
-        settings, samples, bank_dim, temperature: as for `Network`.
+        settings, samples, bank_dim, temperature, intercepts: as for `Network`.
         seed: any integer that torch takes.
 
     Raises:
@@ -118,7 +136,7 @@ def build_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(settings, samples, bank_dim, temperature)
+        return Network(settings, samples, bank_dim, temperature, intercepts)
 
 
 def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple[str, ...]:
@@ -127,7 +145,7 @@ def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple
     BatchNorm's running statistics (`paper`) are among them, its counters of batches are not.
 
     Args:
-        stage: `align` (encoder, projection, temperature) or `survival` (encoder, risk head).
+        stage: `align` (encoder, projection, temperature) or `survival` (encoder, risk head, intercepts if any).
         reconstruction: the stage trains the decoder, too.
     """
     parts = (*STAGE_PARTS[stage], "decoder") if reconstruction else STAGE_PARTS[stage]

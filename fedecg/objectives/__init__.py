@@ -5,12 +5,14 @@ Out: scalars to minimise, sums that may leave a site. Called by `fedecg.training
 """
 
 from fedecg.objectives.alignment import bank_loss, paper_loss
+from fedecg.objectives.grouped import IntervalTimes, grouped_loss, interval_times
 from fedecg.objectives.hazard import (
     Baseline,
     breslow,
     event_counts,
     event_time_grid,
     exit_bin,
+    first_bin,
     hazard_sums,
     merge_bins,
     pooled_ratio,
@@ -21,13 +23,17 @@ from fedecg.objectives.survival import cox_loss, linear_exp, pooled_cox_loss
 
 __all__ = [
     "Baseline",
+    "IntervalTimes",
     "bank_loss",
     "breslow",
     "cox_loss",
     "event_counts",
     "event_time_grid",
     "exit_bin",
+    "first_bin",
+    "grouped_loss",
     "hazard_sums",
+    "interval_times",
     "linear_exp",
     "merge_bins",
     "paper_loss",

@@ -8,6 +8,9 @@ Bins are **left-closed**: bin b holds edges_days[b] <= t < edges_days[b + 1], th
 right, and edges_days[0] = 0. Whoever leaves between two event times is then counted at the earlier one, where
 he was still at risk, and not at the later one: with an edge at every event time the binned likelihood is the
 exact one.
+
+Left truncation: who enters at entry_days > 0 is at risk at the event times after it, so from the first bin that starts
+later (`first_bin`); whoever enters at 0 from the first bin on.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = [
     "event_counts",
     "event_time_grid",
     "exit_bin",
+    "first_bin",
     "hazard_sums",
     "merge_bins",
     "pooled_ratio",
@@ -66,17 +70,41 @@ def event_counts(event: Booleans, exit_bin: Integers, n_bins: int) -> Integers:
     return np.bincount(exit_bin[event], minlength=n_bins).astype(np.int64)
 
 
-def hazard_sums(log_hazard: Floats, exit_bin: Integers, n_bins: int, exp_bound: float) -> Floats:
-    """Sums (n_bins,) of exp(log hazard) by exit bin; these add up over sites.
+def first_bin(entry_days: Floats, event: Booleans, exit_bin: Integers, edges_days: Floats) -> Integers:
+    """First bin (N,) in which each patient is at risk; `exit_bin + 1` for one who is in no risk set at all.
+
+    An event is always at risk in its own bin, also where it entered inside that bin.
+
+    Args:
+        entry_days: (N,), days >= 0 from which the patient is observed; 0 = from the start.
+        event: (N,), bool.
+        exit_bin: (N,), of the same patients.
+        edges_days: (bins,), left edges, ascending from 0.
+    """
+    later = np.where(entry_days > 0, np.searchsorted(edges_days, entry_days, side="right"), 0)
+    return np.minimum(later, exit_bin + ~event).astype(np.int64)
+
+
+def hazard_sums(
+    log_hazard: Floats, exit_bin: Integers, n_bins: int, exp_bound: float, first_bin: Integers | None = None
+) -> Floats:
+    """Sums (n_bins,) of exp(log hazard), by exit bin less by entry bin; these add up over sites.
+
+    Summed from bin s to the last, they are the sum over the risk set of s. Without late entries all are >= 0.
 
     Args:
         log_hazard: (N,), dropout and masking off.
         exit_bin: (N,), in 0 .. n_bins - 1.
         n_bins: number of bins.
         exp_bound: exp is continued linearly beyond this log hazard, as in `survival.linear_exp`.
+        first_bin: (N,), first bin at risk, in 0 .. exit_bin + 1; None: all are at risk from bin 0 on.
     """
     hazard = np.exp(np.minimum(log_hazard, exp_bound)) * (1 + np.maximum(log_hazard - exp_bound, 0))
-    return np.bincount(exit_bin, weights=hazard, minlength=n_bins).astype(np.float64)
+    leaving = np.bincount(exit_bin, weights=hazard, minlength=n_bins).astype(np.float64)
+    if first_bin is None or not first_bin.any():
+        return leaving
+    late = first_bin > 0
+    return leaving - np.bincount(first_bin[late] - 1, weights=hazard[late], minlength=n_bins)
 
 
 def merge_bins(events_per_grid_bin: Integers, bins: int) -> Integers:
@@ -187,6 +215,13 @@ class Baseline:
     def at(self, follow_up_days: Floats) -> Floats:
         """H0 (N,) at each follow-up (N,) in days: the value of the bin in which the patient leaves."""
         return self.cumulative_hazard[exit_bin(follow_up_days, self.edges_days)]
+
+    def exposure(self, entry_days: Floats, event: Booleans, follow_up_days: Floats) -> Floats:
+        """H0 (N,) that each patient has been exposed to between entry and exit; `at` where all enter at 0."""
+        last = exit_bin(follow_up_days, self.edges_days)
+        first = first_bin(entry_days, event, last, self.edges_days)
+        before = np.concatenate([[0.0], self.cumulative_hazard])
+        return np.asarray(before[last + 1] - before[first])
 
 
 def _baseline_problem(edges_days: Floats, cumulative_hazard: Floats) -> str:

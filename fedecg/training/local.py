@@ -12,11 +12,13 @@ Both stages minimise (1 - r) * main + r * reconstruction, r = `reconstruction` o
                  at the start of the round: at those weights its expected gradient is that of the whole risk set
                  (with Breslow ties), which no partial likelihood inside a mini-batch gives.
     cox-pooled   fixed-baseline form, per patient, with the pooled hazard (`baseline = "shared"`) or with the
-                 site's own (`"site"`).
+                 site's own (`"site"`). The only one that knows of late entries (left truncation).
+    grouped      discrete-time likelihood, per patient; its baseline is the survey's hazard times what the network's
+                 `intercepts` have learned.
 
 A site without training records, or without anything to learn from, makes 0 steps and leaves the network as it
 was: weight decay alone must not move it. Nothing to learn from means no reconstruction and, in alignment, no
-statements, in survival neither events nor a shared baseline.
+statements, in survival neither events nor a baseline of all sites.
 """
 
 from __future__ import annotations
@@ -32,7 +34,16 @@ from torch import Tensor
 from fedecg.config import StudySettings, SurvivalSettings
 from fedecg.errors import CohortError, ModelError
 from fedecg.model import Network, stage_tensors
-from fedecg.objectives import Baseline, bank_loss, cox_loss, paper_loss, pooled_cox_loss, reconstruction_loss
+from fedecg.objectives import (
+    Baseline,
+    bank_loss,
+    cox_loss,
+    grouped_loss,
+    interval_times,
+    paper_loss,
+    pooled_cox_loss,
+    reconstruction_loss,
+)
 from fedecg.signals import LEADS
 from fedecg.training.descent import descend
 from fedecg.training.randomness import seeded_torch, site_generator
@@ -43,6 +54,10 @@ from fedecg.training.site_data import SiteData
 __all__ = ["Trained", "train_align", "train_survival"]
 
 Rows = NDArray[np.int64]
+
+SMALLEST_STEP = (
+    1e-12  # of the baseline hazard, where the survey's bin had no event; its intercept finds the rest
+)
 
 
 @dataclass(frozen=True)
@@ -111,18 +126,20 @@ def train_survival(
     """`survival.local-steps` steps of Cox fine-tuning, in place.
 
     Args:
-        baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`.
+        baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped.
 
     Raises:
-        CohortError: FECG-231, a patient with several training records: they are not independent.
+        CohortError: FECG-231, a patient with several training records: they are not independent; FECG-234, late
+            entries under a loss that does not know them.
         ModelError: FECG-325 a shared baseline is needed and there is none; FECG-322, FECG-326 as `site_baseline`;
             FECG-323, FECG-324 as `descend`.
     """
     stage = settings.survival
     rows = site.rows("train")
     _refuse_repeated_patients(site.cohort.patient[rows])
+    _refuse_late_entries(site.entry_days(rows), stage.loss)
     events = int(site.events(rows).sum())
-    shared = stage.loss == "cox-pooled" and stage.baseline == "shared"
+    shared = stage.loss == "grouped" or (stage.loss == "cox-pooled" and stage.baseline == "shared")
     if not len(rows) or not (events or shared or stage.reconstruction):
         return Trained(len(rows), events, 0, 0.0)
 
@@ -135,7 +152,10 @@ def train_survival(
         hazard = _shared(baseline) if shared else site_baseline(network, site, rows, stage.exp_bound)
         # Per event, as the partial likelihood is, where the update is to be weighted by events.
         factor = len(rows) / max(events, 1) if stage.loss == "cox-site" else 1.0
-        main_loss = _fixed_baseline_loss(site, stage, hazard, factor)
+        if stage.loss == "grouped":
+            main_loss = _grouped_loss(network, site, stage, hazard)
+        else:
+            main_loss = _fixed_baseline_loss(site, stage, hazard, factor)
 
     def loss_of(batch: Rows) -> Tensor:
         signal_mv = site.signals(batch)
@@ -165,9 +185,26 @@ def _fixed_baseline_loss(
     """Mean per patient, times `factor`, with the baseline hazard held fixed for the round."""
 
     def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
-        hazard = _tensor_like(log_hazard, baseline.at(site.follow_up_days(batch)))
+        event = site.events(batch)
+        exposure = baseline.exposure(site.entry_days(batch), event, site.follow_up_days(batch))
+        hazard = _tensor_like(log_hazard, exposure)
+        return factor * pooled_cox_loss(log_hazard, torch.from_numpy(event), hazard, stage.exp_bound)
+
+    return main_loss
+
+
+def _grouped_loss(
+    network: Network, site: SiteData, stage: SurvivalSettings, survey: Baseline
+) -> Callable[[Tensor, Rows], Tensor]:
+    """Mean per patient; the network's intercepts are departures from the survey's baseline, bin by bin."""
+    steps = np.diff(survey.cumulative_hazard, prepend=0.0)
+    log_steps = np.log(np.maximum(steps, SMALLEST_STEP))
+
+    def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
+        times = interval_times(site.follow_up_days(batch), survey.edges_days, stage.horizon_days)
+        log_baseline = _tensor_like(log_hazard, log_steps) + network.intercepts[: len(log_steps)]
         event = torch.from_numpy(site.events(batch))
-        return factor * pooled_cox_loss(log_hazard, event, hazard, stage.exp_bound)
+        return grouped_loss(log_hazard, event, times, log_baseline, stage.exp_bound)
 
     return main_loss
 
@@ -200,10 +237,22 @@ def _shared(baseline: Baseline | None) -> Baseline:
             "FECG-325",
             "survival round",
             found="no baseline hazard",
-            expected='the pooled baseline hazard (survival.loss = "cox-pooled", survival.baseline = "shared")',
+            expected='that of all sites (survival.loss = "grouped", or "cox-pooled" with survival.baseline = "shared")',
             fix='Send it with the task, or set survival.baseline = "site".',
         )
     return baseline
+
+
+def _refuse_late_entries(entry_days: NDArray[np.float64], loss: str) -> None:
+    late = int(np.sum(entry_days > 0))
+    if late and loss != "cox-pooled":
+        raise CohortError(
+            "FECG-234",
+            "training part of the cohort",
+            found=f"{late} of {len(entry_days)} patients who enter after their ECG",
+            expected=f"entry_days = 0 for all, under survival.loss = {loss}",
+            fix='Use survival.loss = "cox-pooled", which takes late entries into account.',
+        )
 
 
 def _refuse_repeated_patients(patient: NDArray[np.int64]) -> None:

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from fedecg.errors import ModelError
 from fedecg.model import Network
-from fedecg.objectives import Baseline, breslow, event_counts, event_time_grid, exit_bin, hazard_sums
+from fedecg.objectives import (
+    Baseline,
+    breslow,
+    event_counts,
+    event_time_grid,
+    exit_bin,
+    first_bin,
+    hazard_sums,
+)
 from fedecg.training.site_data import SiteData
 
 __all__ = ["SurvivalSums", "log_hazards", "site_baseline", "survival_sums"]
@@ -29,7 +37,7 @@ class SurvivalSums:
 
     Attributes:
         events: (bins,) int64, events by exit bin.
-        exp_sums: (bins,) float64, sums of exp(log hazard) by exit bin.
+        exp_sums: (bins,) float64, sums of exp(log hazard) by exit bin, less those of late entries.
     """
 
     events: NDArray[np.int64]
@@ -81,9 +89,10 @@ def survival_sums(
     Raises:
         ModelError: FECG-326, log hazards that are not finite.
     """
-    bins = exit_bin(site.follow_up_days(rows), edges_days)
-    sums = hazard_sums(log_hazards(network, site, rows), bins, len(edges_days), exp_bound)
-    return SurvivalSums(event_counts(site.events(rows), bins, len(edges_days)), sums)
+    event, last = site.events(rows), exit_bin(site.follow_up_days(rows), edges_days)
+    first = first_bin(site.entry_days(rows), event, last, edges_days)
+    sums = hazard_sums(log_hazards(network, site, rows), last, len(edges_days), exp_bound, first)
+    return SurvivalSums(event_counts(event, last, len(edges_days)), sums)
 
 
 def site_baseline(network: Network, site: SiteData, rows: Rows, exp_bound: float) -> Baseline:

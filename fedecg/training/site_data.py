@@ -90,6 +90,10 @@ class SiteData:
         """Days (n,) > 0 from the ECG to the event or the last contact."""
         return self.cohort.follow_up_days[rows]
 
+    def entry_days(self, rows: Rows) -> NDArray[np.float64]:
+        """Days (n,) >= 0 from the ECG to the first day under observation."""
+        return self.cohort.entry_days[rows]
+
 
 def load_site_data(site_folder: str | Path, settings: StudySettings, bank: Bank) -> SiteData:
     """Open what site.toml names, and check that its parts belong together and to the study.

@@ -119,26 +119,27 @@ class HazardState:
         record.hazard_ratio = ratio if in_use else None
         repeat = in_use and not RATIO_BOUNDS[0] <= ratio <= RATIO_BOUNDS[1]
         damping = math.sqrt(ratio) if in_use and not repeat else 1.0
-        self.cumulative = breslow(events, exp_sums) * damping
+        if survival.loss != "grouped":  # whose intercepts are departures from the survey's baseline
+            self.cumulative = breslow(events, exp_sums) * damping
         return not repeat
 
     def check_round(self, site: str, sums: RoundSums | None) -> None:
         """Sums of a round must fit this study's grids and each other, before anything is added up.
 
         Raises:
-            FederationError: FECG-503 missing or of another length; a code of the evaluation room where counts
-                contradict themselves.
+            FederationError: FECG-503 missing or of another length; FECG-516 a negative risk set; a code of the
+                evaluation room where counts contradict themselves.
         """
         if sums is None:
             raise FederationError(
                 "FECG-503", f"sums of {site}", found="none", expected="those of a survival round"
             )
-        _check_length(f"hazard sums of {site}", sums.train_exp_sums, len(self.cumulative))
+        _check_exp_sums(site, sums.train_exp_sums, len(self.cumulative))
         validate_site_counts(sums.validation.counts(self.grid), self.grid, site)
 
     def check_evaluation(self, parts: Sequence[str], site: str, reply: EvaluateReply) -> None:
         """The same for the replies to an evaluation; raises as `check_round`."""
-        _check_length(f"hazard sums of {site}", reply.validation_exp_sums, len(self.cumulative))
+        _check_exp_sums(site, reply.validation_exp_sums, len(self.cumulative))
         _check_length(f"events of {site}", reply.validation_events, len(self.cumulative))
         if set(reply.counts) != set(parts):
             found = ", ".join(sorted(reply.counts)) or "none"
@@ -151,11 +152,11 @@ def check_survey(settings: StudySettings, site: str, reply: SurveyReply) -> None
     """Sums of a survey must be as long as the public grid.
 
     Raises:
-        FederationError: FECG-503.
+        FederationError: FECG-503, FECG-516 as for a round.
     """
     bins = len(public_grid(settings.survival.grid_days, settings.survival.horizon_days))
     _check_length(f"events of {site}", reply.train_events, bins)
-    _check_length(f"hazard sums of {site}", reply.train_exp_sums, bins)
+    _check_exp_sums(site, reply.train_exp_sums, bins)
 
 
 def federated_concordance(counts: Mapping[str, CountsDocument], grid: RiskTimeGrid) -> GlobalConcordance:
@@ -167,6 +168,21 @@ def _check_length(what: str, column: Sequence[float], expected: int) -> None:
     if len(column) != expected:
         raise FederationError(
             "FECG-503", what, found=f"{len(column)} numbers", expected=f"{expected} numbers"
+        )
+
+
+def _check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
+    """Of the right length, and no risk set negative beyond rounding."""
+    _check_length(f"hazard sums of {site}", sums, expected)
+    risk = np.cumsum(np.array(sums[::-1]))
+    negative = int(np.sum(risk < -1e-9 * np.abs(risk).max(initial=0.0)))
+    if negative:
+        raise FederationError(
+            "FECG-516",
+            f"hazard sums of {site}",
+            found=f"{negative} of {expected} risk sets that are negative",
+            expected="sums over the patients at risk, >= 0",
+            fix="Sums of exits and of late entries must come from the same patients.",
         )
 
 

@@ -103,6 +103,7 @@ class Study:
             self.bank.vectors.shape[1],
             settings.seed,
             settings.align.temperature,
+            settings.survival.intercepts,
         )
 
     def join(self) -> None:

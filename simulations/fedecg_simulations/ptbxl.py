@@ -70,6 +70,7 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         part=part[rows],
         event=event,
         follow_up_days=follow_up_days,
+        entry_days=np.zeros(len(rows)),
         age_years=age,
         female=female,
         codes=stated,

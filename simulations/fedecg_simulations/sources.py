@@ -65,6 +65,7 @@ def load_synthetic(settings: StudySettings) -> Dataset:
     cohort = Cohort(
         record=np.arange(total),
         patient=np.arange(total),
+        entry_days=np.zeros(total),
         codes=tuple(codes for patients in groups for codes in patients.codes),
         **joined,
     )

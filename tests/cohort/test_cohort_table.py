@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from fedecg.cohort import COLUMNS, Cohort, read_cohort, write_cohort
 from fedecg.errors import CohortError
 
-HEADER = ",".join(COLUMNS) + "\n"
+HEADER = ",".join(name for name in COLUMNS if name != "entry_days") + "\n"  # a table may lack it
 SECRET = 918273645  # stands for a patient: no message may contain it
 
 
@@ -24,6 +24,7 @@ def four_records() -> Cohort:
         part=np.array(["train", "train", "validation", "test"]),
         event=np.array([True, False, False, True]),
         follow_up_days=np.array([10.5, 1 / 3, 3652.0, 1.0]),
+        entry_days=np.array([0.0, 0.25, 0.0, 0.5]),
         age_years=np.array([61.0, np.nan, 17.25, 90.0]),
         female=np.array([1.0, 0.0, np.nan, 0.0]),
         codes=({"LVH": 100.0, "SR": 0.0}, {}, {"RAO/RAE": 33.3}, {"NORM": 80.0}),
@@ -104,6 +105,22 @@ def test_columns_of_unequal_length_are_named() -> None:
 def test_follow_up_that_is_not_positive_is_counted(bad: float) -> None:
     text = refusal(replace(four_records(), follow_up_days=np.array([1.0, bad, bad, 2.0])))
     assert "FECG-222 follow_up_days: found 2 of 4 values that are not positive; expected days" in text
+
+
+@pytest.mark.parametrize("bad", [-1.0, 2.0, 5.0, math.nan])
+def test_an_entry_that_is_not_before_the_end_of_follow_up_is_counted(bad: float) -> None:
+    cohort = replace(
+        four_records(), follow_up_days=np.full(4, 2.0), entry_days=np.array([0.0, bad, 1.0, bad])
+    )
+    text = refusal(cohort)
+    assert "FECG-230 entry_days: found 2 of 4 values that are negative or not before the end" in text
+    assert "leave the column out" in text
+
+
+def test_a_table_without_entry_days_lets_all_enter_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.csv"
+    path.write_text(HEADER + "0,1,train,0,5,,,\n")
+    assert read_cohort(path).entry_days.tolist() == [0.0]
 
 
 def test_an_unknown_part_is_counted() -> None:

@@ -192,6 +192,19 @@ def test_a_survey_of_another_grid_leaves_its_site_out_of_the_stage(study: Make) 
     assert all(record.expected == ["city", "valley"] for record in run.records)
 
 
+def test_hazard_sums_that_make_a_negative_risk_set_leave_their_site_out(study: Make) -> None:
+    def negative(reply: Message) -> Message:
+        document, vector = unpack(reply.content, SurveyReply)
+        sums = [-1.0, *document.train_exp_sums[1:-1], -1.0]
+        reply.content = pack(document.model_copy(update={"train_exp_sums": sums}), vector)
+        return reply
+
+    run = study(negative, kind="query.survey")
+    run.join()
+    run.survive()
+    assert run.refused == {"coast": "FECG-516"}
+
+
 def test_an_evaluation_that_contradicts_itself_is_left_out(study: Make) -> None:
     run = study(with_reply(EvaluateReply, validation_events=[1]), kind="evaluate")
     run.join()

@@ -35,6 +35,7 @@ def make_dataset(patients: int, seed: int = 0, records_each: int = 1) -> Dataset
         part=np.repeat(part, records_each),
         event=np.repeat(rng.random(patients) < 0.3, records_each),
         follow_up_days=np.full(rows, 100.0),
+        entry_days=np.zeros(rows),
         age_years=np.full(rows, 60.0),
         female=np.zeros(rows),
         codes=tuple(LABELS[number] for number in np.repeat(rng.integers(0, 4, size=patients), records_each)),

@@ -137,6 +137,7 @@ def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
     [
         ["survival.loss=cox-batch", "federation.algorithm=fedprox", "federation.proximal-mu=0.1"],
         ["survival.loss=cox-site", "survival.baseline=site"],
+        ["survival.loss=grouped"],
         ["align.loss=paper", "survival.baseline=site", "survival.reconstruction=0.5"],
         ["model.preset=paper", "align.rounds=0"],
         ["partition.by=iid", "partition.sites=2"],

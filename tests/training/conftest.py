@@ -54,6 +54,7 @@ def cohort(feature) -> Cohort:
         part=np.array(["train"] * RECORDS),
         event=days <= censored,
         follow_up_days=np.minimum(days, censored),
+        entry_days=np.zeros(RECORDS),
         age_years=np.full(RECORDS, 60.0),
         female=np.zeros(RECORDS),
         codes=({},) * RECORDS,
@@ -91,6 +92,7 @@ class LinearNetwork(nn.Module):
         self.projection = nn.Linear(4, BANK_DIM)
         self.decoder = nn.Linear(4, 12 * SAMPLES)
         self.temperature_scale = nn.Parameter(torch.tensor(-1.0))
+        self.intercepts = nn.Parameter(torch.zeros(RECORDS))
         self.double()
         draw = torch.Generator().manual_seed(7)
         with torch.no_grad():

@@ -19,6 +19,7 @@ LOSSES = [
     {"loss": "cox-pooled"},
     {"loss": "cox-pooled", "baseline": "site"},
     {"loss": "cox-batch", "reconstruction": 0.5},
+    {"loss": "grouped"},
 ]
 
 
@@ -247,6 +248,36 @@ def test_a_patient_with_two_training_records_is_refused(make_site, linear_networ
     assert refusal.value.code == "FECG-231"
     assert "2 of 5 records of patients who have another one there" in str(refusal.value)
     assert "index ECG" in refusal.value.fix
+
+
+@pytest.mark.parametrize("loss", ["cox-batch", "cox-site", "grouped"])
+def test_late_entries_are_refused_by_losses_that_do_not_know_them(make_site, linear_network, study, loss):
+    site = make_site(range(6), entry_days=np.array([0.0, 3.0, 0.0, 0.0, 5.0, 0.0]))
+    with pytest.raises(CohortError) as refusal:
+        train_survival(linear_network(), site, study(survival={"loss": loss}), 1, None)
+    assert refusal.value.code == "FECG-234"
+    assert "2 of 6 patients who enter after their ECG" in str(refusal.value)
+    assert "cox-pooled" in refusal.value.fix
+
+
+@pytest.mark.parametrize("baseline", ["shared", "site"])
+def test_late_entries_change_the_pooled_step(make_site, linear_network, study, baseline):
+    late = make_site(range(40)).cohort.follow_up_days / 2
+    settings = study(survival={**FULL_BATCH, "learning-rate": RATE, "baseline": baseline})
+    steps = []
+    for entry_days in (np.zeros(40), late):
+        site, network = make_site(range(40), entry_days=entry_days), linear_network()
+        steps.append(moved(network, site, settings, baseline=pooled_baseline(network, [site])))
+    assert (steps[0] - steps[1]).norm() > 1e-6 * steps[0].norm()
+
+
+def test_grouped_learns_its_intercepts_and_needs_the_surveys_baseline(make_site, linear_network, study):
+    site, network = make_site(range(60)), linear_network()
+    settings = study(survival={"loss": "grouped", "batch-size": 60, "local-steps": 5})
+    _, _, after = run(network, site, settings, baseline=pooled_baseline(network, [site]))
+    assert after.intercepts.abs().max() > 1e-4
+    with pytest.raises(ModelError, match="FECG-325"):
+        train_survival(network, site, settings, 1, None)
 
 
 def test_a_diverging_round_is_refused(make_site, linear_network, study):
