@@ -125,6 +125,7 @@ class AlignSettings(StageSettings):
     """Stage 1: pull the ECG embedding to the embedding of what the report says."""
 
     loss: Literal["bank", "paper"] = "bank"
+    start: str = ""  # folder of an aligned model to begin with; with rounds = 0 it goes straight to survival
     bank: str = "minilm-demo"  # a bank in the package, or a path to a .safetensors bank
     likelihood_zero: Literal["stated", "paper"] = "stated"  # PTB-XL: 0 means "not stated how likely"
     temperature: Annotated[float, Field(ge=0.01, le=1.0)] = 0.1  # start value; learned within [0.01, 1]

@@ -98,6 +98,7 @@ CODES: dict[str, str] = {
     "FECG-307": "model.json is not one of this format",
     "FECG-308": "weights of a model are not those that model.json names",
     "FECG-309": "weights of a model do not fit its network",
+    "FECG-310": "a model to start from that does not fit the study",
     "FECG-321": "a baseline hazard is not a rising step function",
     "FECG-322": "bins with events have no usable risk sum",
     "FECG-323": "a training loss or gradient is not finite",

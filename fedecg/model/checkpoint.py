@@ -20,9 +20,9 @@ from safetensors.torch import load, save
 from fedecg.config import ModelSettings, Section, SignalSettings
 from fedecg.errors import ModelError
 from fedecg.files import write_whole
-from fedecg.model.network import Network, build_network
+from fedecg.model.network import Network, build_network, stage_tensors
 
-__all__ = ["BaselineFile", "SavedModel", "load_model", "save_model"]
+__all__ = ["BaselineFile", "SavedModel", "load_aligned", "load_model", "save_model"]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
 TRAINING_ONLY = {"intercepts"}  # of the network's tensors
@@ -126,6 +126,37 @@ def load_model(folder: str | Path) -> SavedModel:
     network = build_network(described.model, described.signals.samples, described.bank_dim, seed=0)
     _load_state(network, weights)
     return SavedModel(network.eval(), described.signals, described.bank_sha256, described.baseline)
+
+
+def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:
+    """Give a network what alignment has taught an earlier model: all but the risk head, in place.
+
+    Args:
+        network: of the study that begins.
+        folder: of the earlier model.
+        signals, bank_sha256: of the study; the earlier model must have been aligned with the same.
+
+    Raises:
+        ModelError: FECG-306..309 as `load_model`; FECG-310, a model of another kind of network, signals or bank.
+    """
+    earlier = load_model(folder)
+    same = {
+        "[model]": earlier.network.settings == network.settings,
+        "[signals]": earlier.signals == signals,
+        "code bank": earlier.bank_sha256 == bank_sha256,
+    }
+    different = [name for name, equal in same.items() if not equal]
+    if different:
+        raise ModelError(
+            "FECG-310",
+            "model to start from",
+            found=f"another {', another '.join(different)} than the study's",
+            expected="the same network, signals and code bank",
+            fix="Take [model], [signals] and align.bank from that model's study.toml.",
+        )
+    taught = stage_tensors(network, "align", reconstruction=True)
+    state = earlier.network.state_dict()
+    network.load_state_dict({name: state[name] for name in taught}, strict=False)
 
 
 def _load_state(network: Network, weights: bytes) -> None:

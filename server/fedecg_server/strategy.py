@@ -44,9 +44,10 @@ Keep = Callable[[RoundRecord], None]
 
 
 def settings_document(settings: StudySettings) -> dict[str, object]:
-    """What a site is told of the study: everything but what concerns the simulation that runs it."""
+    """What a site is told of the study: all but the coordinator's own paths and what concerns a simulation."""
     return settings.model_dump(
-        by_alias=True, exclude={"data": True, "partition": True, "federation": {"backend"}}
+        by_alias=True,
+        exclude={"data": True, "partition": True, "federation": {"backend"}, "align": {"start"}},
     )
 
 

@@ -38,6 +38,7 @@ from fedecg.model import (
     BaselineFile,
     Network,
     build_network,
+    load_aligned,
     load_vector,
     save_model,
     stage_tensors,
@@ -105,6 +106,8 @@ class Study:
             settings.align.temperature,
             settings.survival.intercepts,
         )
+        if settings.align.start:
+            load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
 
     def join(self) -> None:
         """Ask every node who it is; names must be different and the code the same.

@@ -14,6 +14,7 @@ from fedecg.model import (
     Network,
     build_network,
     layout,
+    load_aligned,
     load_model,
     load_vector,
     save_model,
@@ -147,6 +148,29 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
         ModelError, match=r"FECG-309 weights.safetensors: found RuntimeError; expected the tensors"
     ):
         load_model(folder)
+
+
+def test_an_earlier_model_gives_all_but_its_risk_head(folder: Path) -> None:
+    earlier, network = small(1).state_dict(), small(2)
+    head = {name: tensor.clone() for name, tensor in network.state_dict().items() if name.startswith("risk.")}
+    load_aligned(network, folder, SIGNALS, "abc")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, head[name] if name in head else earlier[name])
+
+
+def test_a_model_of_another_kind_is_no_start(folder: Path) -> None:
+    longer = SIGNALS.model_copy(update={"lowpass_hz": 30.0})
+    with pytest.raises(
+        ModelError, match=r"FECG-310 .*another \[signals\], another code bank than the study's"
+    ):
+        load_aligned(small(2), folder, longer, "abd")
+
+
+def test_intercepts_of_a_discrete_time_loss_do_not_enter_the_file(tmp_path: Path) -> None:
+    network = build_network(ModelSettings(size="small"), SIGNALS.samples, 8, 1, intercepts=5)
+    assert "intercepts" in stage_tensors(network, "survival", False)
+    save_model(tmp_path, network, SIGNALS, "")
+    assert "intercepts" not in load_model(tmp_path).network.state_dict()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
