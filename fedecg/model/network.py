@@ -102,6 +102,19 @@ class Network(nn.Module):
         hazard: Tensor = self.risk(embedding)
         return hazard
 
+    def observe(self, embedding: Tensor) -> None:
+        """Show embeddings to the risk head while it does not learn.
+
+        BatchNorm's running statistics (`paper`) then fit them when survival training begins; where they do not, the
+        log hazards of evaluation, of which the baseline hazard is made, are not those of training.
+
+        Args:
+            embedding: (N, embedding_size), N >= 2 in training mode.
+        """
+        if self.settings.preset == "paper":
+            with torch.no_grad():
+                self.risk(embedding)
+
     def project(self, embedding: Tensor) -> Tensor:
         """(N, embedding_size) -> (N, bank_dim)."""
         projected: Tensor = self.projection(embedding)
@@ -142,14 +155,20 @@ def build_network(
 def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple[str, ...]:
     """Names of the float state tensors that a stage trains and ships, in the order of the state dict.
 
-    BatchNorm's running statistics (`paper`) are among them, its counters of batches are not.
+    BatchNorm's running statistics (`paper`) are among them, in alignment those of the risk head, too (`observe`); its
+    counters of batches are not.
 
     Args:
         stage: `align` (encoder, projection, temperature) or `survival` (encoder, risk head, intercepts if any).
         reconstruction: the stage trains the decoder, too.
     """
     parts = (*STAGE_PARTS[stage], "decoder") if reconstruction else STAGE_PARTS[stage]
-    state = network.state_dict()
     return tuple(
-        name for name, tensor in state.items() if name.split(".")[0] in parts and tensor.is_floating_point()
+        name
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point()
+        and (
+            name.split(".")[0] in parts
+            or (stage == "align" and name.startswith("risk.") and ".running_" in name)
+        )
     )

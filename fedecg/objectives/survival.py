@@ -9,6 +9,7 @@ hazard as given (`fedecg.objectives.hazard`) and is then a sum over patients wit
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -76,8 +77,8 @@ def pooled_cox_loss(log_hazard: Tensor, event: Tensor, cumulative_hazard: Tensor
         log_hazard: (N,), no unit; larger means earlier event.
         event: (N,), bool; True = event seen, False = censored.
         cumulative_hazard: (N,), H0 at each patient's own follow-up time, finite and >= 0 (`Baseline.at`).
-        exp_bound: exp(log hazard) is continued linearly beyond this log hazard, so a stale H0 cannot make one
-            patient's gradient grow without limit.
+        exp_bound: exp(log hazard) is continued linearly beyond this log hazard, and H0 beyond exp(exp_bound) counts
+            as that, so a stale H0 cannot make one patient's gradient grow without limit.
 
     Returns:
         Scalar, nats per patient; a mean over patients, so mini-batches are unbiased and per-patient clipping
@@ -85,7 +86,8 @@ def pooled_cox_loss(log_hazard: Tensor, event: Tensor, cumulative_hazard: Tensor
 
     Source: Breslow 1972, discussion of Cox 1972; design.md section 5.
     """
-    per_patient = linear_exp(log_hazard, exp_bound) * cumulative_hazard - event * log_hazard
+    exposure = cumulative_hazard.clamp(max=math.exp(exp_bound))  # a baseline gone astray must not overflow
+    per_patient = linear_exp(log_hazard, exp_bound) * exposure - event * log_hazard
     return per_patient.sum() / max(len(log_hazard), 1)
 
 

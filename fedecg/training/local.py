@@ -106,6 +106,7 @@ def train_align(
     def loss_of(batch: Rows) -> Tensor:
         signal_mv = site.signals(batch)
         embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, rng))
+        network.observe(embedding)
         projected = network.project(embedding)
         targets, bank = _tensor_like(projected, site.targets[batch]), _tensor_like(projected, bank_vectors)
         if stage.loss == "bank":

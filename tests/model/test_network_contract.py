@@ -227,6 +227,9 @@ def test_a_stage_ships_the_encoder_and_its_own_parts(
     network = network_of(kind)
     names = stage_tensors(network, stage, reconstruction)  # type: ignore[arg-type]
     own = {"align": {"projection", "temperature_scale"}, "survival": {"risk"}}[stage]
+    if stage == "align" and kind["preset"] == "paper":  # running statistics that `observe` keeps up to date
+        own = own | {"risk"}
+        assert all(".running_" in name for name in names if name.startswith("risk."))
     assert {name.split(".")[0] for name in names} == {"encoder"} | own | (
         {"decoder"} if reconstruction else set()
     )

@@ -72,6 +72,14 @@ def partial_likelihood(covariates, event, days, coefficients):
     return -sum(eta[i] - np.log(np.exp(eta[days >= days[i]]).sum()) for i in np.flatnonzero(event))
 
 
+def test_a_baseline_gone_astray_gives_a_large_and_finite_gradient():
+    eta = torch.tensor([0.0, 3.0], requires_grad=True)
+    loss = pooled_cox_loss(eta, torch.tensor([True, False]), torch.tensor([1e30, 1e38]), BOUND)
+    loss.backward()
+    assert torch.isfinite(eta.grad).all()
+    assert (eta.grad > 1e3).all()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_local_gradients_add_up_to_the_pooled_partial_likelihoods(seed):
     sites = consortium(seed)

@@ -109,6 +109,9 @@ class LinearNetwork(nn.Module):
     def log_hazard(self, embedding):
         return self.risk(embedding).squeeze(1)
 
+    def observe(self, embedding):
+        """No running statistics."""
+
     def project(self, embedding):
         return self.projection(embedding)
 

@@ -53,6 +53,19 @@ def test_an_alignment_round_moves_its_tensors_alone_and_repeats_bit_by_bit(make_
     assert changed_tensors(start, network) == set(stage_tensors(network, "align", True))
 
 
+def test_alignment_leaves_the_paper_presets_risk_head_fit_for_evaluation(make_site, study, bank_vectors):
+    """Log hazards of evaluation (running statistics) are as wide as those of training (statistics of the batch)."""
+    site, network = make_site(range(60)), network_of(ModelSettings(preset="paper"))
+    before = network.risk.layers[2].weight.clone()
+    train_align(network, site, study(align={"batch-size": 30, "local-steps": 30}), 1, bank_vectors)
+    assert torch.equal(network.risk.layers[2].weight, before)
+    evaluated = log_hazards(network, site, site.rows("train"))
+    network.train()
+    with torch.no_grad():
+        trained = network.log_hazard(network.embed(site.signals(site.rows("train")))).numpy()
+    assert 0.2 < evaluated.std() / trained.std() < 5
+
+
 def test_the_planted_feature_is_found_by_alignment_and_survival_in_turn(
     make_site, study, bank_vectors, feature
 ):
