@@ -135,6 +135,9 @@ class AlignSettings(StageSettings):
     )
 
 
+MOST_GRID_BINS = 100_000  # days up to 273 years
+
+
 class SurvivalSettings(StageSettings):
     """Stage 2: Cox fine-tuning."""
 
@@ -146,7 +149,15 @@ class SurvivalSettings(StageSettings):
     bins: Annotated[int, Field(ge=2, le=4096)] = 64  # most time bins of the pooled baseline hazard
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
-    exp_bound: Positive = 10.0  # exp(log hazard) is continued linearly beyond this log hazard
+    exp_bound: Annotated[float, Field(gt=0, le=100)] = (
+        10.0  # exp(log hazard) is continued linearly beyond this log hazard
+    )
+
+    @model_validator(mode="after")
+    def _grid_is_of_reasonable_size(self) -> SurvivalSettings:
+        if self.horizon_days / self.grid_days > MOST_GRID_BINS:
+            raise ValueError(f"expected at most {MOST_GRID_BINS} bins of grid-days up to horizon-days")
+        return self
 
     @property
     def intercepts(self) -> int:

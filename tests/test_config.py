@@ -14,6 +14,11 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
+def test_a_public_grid_of_absurd_size_is_refused():
+    with pytest.raises(SettingsError, match="expected at most 100000 bins of grid-days"):
+        parse_settings(StudySettings, {"survival": {"grid-days": 1e-300}})
+
+
 def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     file = write(
         tmp_path,

@@ -65,7 +65,7 @@ class Row:
     Attributes:
         stratified: from pairs within a site; the primary measure.
         overall: from all pairs ("global C").
-        share_kept: (C - 0.5) / (pooled C - 0.5), stratified; None where pooled does not beat chance.
+        share_kept: (C - 0.5) / (pooled C - 0.5), stratified; None where pooled is not clearly above chance.
     """
 
     key: str
@@ -82,13 +82,13 @@ def is_simulated(summary: Summary) -> bool:
 
 def comparison_rows(summary: Summary) -> tuple[Row, ...]:
     """All seven columns in the order of `COLUMNS`; a column that is null has empty estimates."""
-    pooled = _stratified(summary, "pooled")
+    gain = _pooled_gain(summary)
     rows = []
     for key, label in COLUMNS.items():
         column = (summary.get("columns") or {}).get(key) or {}
         stratified = _estimate(column, "c-index-stratified", "stratified-ci-low", "stratified-ci-high")
         overall = _estimate(column, "c-index", "ci-low", "ci-high")
-        rows.append(Row(key, label, stratified, overall, _share_kept(stratified.value, pooled)))
+        rows.append(Row(key, label, stratified, overall, _share_kept(stratified.value, gain)))
     return tuple(rows)
 
 
@@ -186,12 +186,10 @@ def _from_sums(federated: Mapping[str, Any]) -> list[str]:
 
 def _against_pooled(federated: float, summary: Summary) -> str:
     pooled = _stratified(summary, "pooled")
-    low = ((summary.get("columns") or {}).get("pooled") or {}).get("stratified-ci-low")
-    unsettled = is_known(low) and low <= CHANCE
     if federated <= CHANCE:
         return f"Federated training did not beat chance (stratified C-index {c_index(federated)})"
-    share = _share_kept(federated, pooled)
-    if share is None or unsettled:
+    share = _share_kept(federated, _pooled_gain(summary))
+    if share is None:
         why = "there is no pooled model to compare with"
         if pooled is not None:
             chance = "is not clearly above chance" if pooled > CHANCE else "did not beat chance"
@@ -229,10 +227,17 @@ def _verdict(federated: float, gap: Estimate) -> str | None:
     return "On this test part, training together beat the average of training alone."
 
 
-def _share_kept(value: float | None, pooled: float | None) -> float | None:
-    if value is None or pooled is None or pooled <= CHANCE:
+def _pooled_gain(summary: Summary) -> float | None:
+    """Pooled training's gain over chance; None where even its interval's lower end does not beat chance."""
+    pooled = _stratified(summary, "pooled")
+    low = ((summary.get("columns") or {}).get("pooled") or {}).get("stratified-ci-low")
+    if pooled is None or (low if is_known(low) else pooled) <= CHANCE:
         return None
-    return (value - CHANCE) / (pooled - CHANCE)
+    return pooled - CHANCE
+
+
+def _share_kept(value: float | None, pooled_gain: float | None) -> float | None:
+    return None if value is None or pooled_gain is None else (value - CHANCE) / pooled_gain
 
 
 def _stratified(summary: Summary, key: str) -> float | None:

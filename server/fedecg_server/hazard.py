@@ -36,7 +36,7 @@ from fedecg.federation.messages import (
 from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.objectives import breslow, merge_bins, pooled_ratio, public_grid
 
-__all__ = ["HazardState", "check_survey", "federated_concordance"]
+__all__ = ["HazardState", "check_events", "check_survey", "federated_concordance"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -61,14 +61,7 @@ class HazardState:
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
         sums = {site: np.array(reply.train_events, dtype=np.int64) for site, reply in sorted(survey.items())}
         events = _total(sums.values())
-        if not np.any(events):
-            raise FederationError(
-                "FECG-512",
-                "training events",
-                found=f"0 at {len(survey)} site(s)",
-                expected="at least 1 event",
-                fix="Check the event column of the cohort tables, or lengthen follow-up.",
-            )
+        check_events(int(events.sum()), len(survey))
         starts = merge_bins(events, settings.survival.bins)
         self.edges_days = public[starts]
         self.events = {site: np.add.reduceat(column, starts) for site, column in sums.items()}
@@ -146,6 +139,22 @@ class HazardState:
             raise FederationError("FECG-503", f"parts of {site}", found=found, expected=", ".join(parts))
         for counts in reply.counts.values():
             validate_site_counts(counts.counts(self.grid), self.grid, site)
+
+
+def check_events(events: int, sites: int) -> None:
+    """A study without a single training event has nothing to learn from.
+
+    Raises:
+        FederationError: FECG-512.
+    """
+    if not events:
+        raise FederationError(
+            "FECG-512",
+            "training events",
+            found=f"0 at {sites} site(s)",
+            expected="at least 1 event",
+            fix="Check the event column of the cohort tables, or lengthen follow-up.",
+        )
 
 
 def check_survey(settings: StudySettings, site: str, reply: SurveyReply) -> None:

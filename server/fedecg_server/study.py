@@ -48,7 +48,7 @@ from fedecg.objectives import breslow
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
-from fedecg_server.hazard import HazardState, check_survey, federated_concordance
+from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.strategy import (
     AlignStrategy,
@@ -113,7 +113,7 @@ class Study:
         """Ask every node who it is; names must be different and the code the same.
 
         Raises:
-            FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum.
+            FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum; FECG-512 no events.
         """
         federation = self.settings.federation
         if len(list(self.grid.get_node_ids())) < federation.quorum:
@@ -132,6 +132,8 @@ class Study:
                 expected=f"at least {federation.quorum} (federation.quorum)",
                 fix=f"Codes of those refused: {', '.join(self.refused.values()) or 'none'}.",
             )
+        parts = [member.joined.parts.get("train") for member in self.sites.values()]
+        check_events(sum(part.events for part in parts if part), len(self.sites))
 
     def _admit(self, message: Message) -> None:
         node = message.metadata.src_node_id

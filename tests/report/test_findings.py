@@ -74,6 +74,11 @@ def test_pooled_at_chance_has_no_gain_to_keep(summary: Summary) -> None:
     assert {row.share_kept for row in comparison_rows(summary)} == {None}
 
 
+def test_pooled_whose_interval_includes_chance_has_no_gain_to_keep(summary: Summary) -> None:
+    summary["columns"]["pooled"]["stratified-ci-low"] = 0.49
+    assert {row.share_kept for row in comparison_rows(summary)} == {None}
+
+
 def test_without_pooled_and_local_columns_the_sentence_says_so(summary: Summary) -> None:
     summary["columns"].update({"pooled": None, "local-mean": None})
     summary["differences"] = None
