@@ -149,9 +149,7 @@ class SurvivalSettings(StageSettings):
     bins: Annotated[int, Field(ge=2, le=4096)] = 64  # most time bins of the pooled baseline hazard
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
-    exp_bound: Annotated[float, Field(gt=0, le=100)] = (
-        10.0  # exp(log hazard) is continued linearly beyond this log hazard
-    )
+    exp_bound: Annotated[float, Field(gt=0, le=50)] = 10.0  # beyond it exp(log hazard) is continued linearly
 
     @model_validator(mode="after")
     def _grid_is_of_reasonable_size(self) -> SurvivalSettings:

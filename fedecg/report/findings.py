@@ -231,7 +231,7 @@ def _pooled_gain(summary: Summary) -> float | None:
     """Pooled training's gain over chance; None where even its interval's lower end does not beat chance."""
     pooled = _stratified(summary, "pooled")
     low = ((summary.get("columns") or {}).get("pooled") or {}).get("stratified-ci-low")
-    if pooled is None or (low if is_known(low) else pooled) <= CHANCE:
+    if pooled is None or min(pooled, low if is_known(low) else pooled) <= CHANCE:
         return None
     return pooled - CHANCE
 
