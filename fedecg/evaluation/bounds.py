@@ -44,7 +44,7 @@ class GlobalConcordance:
         c_index: estimate of the pooled C; NaN where nothing is comparable.
         lower, upper: the pooled C lies between them for certain.
         se: standard error of the estimate from the cells (sampling of patients alone, not of sites).
-        ci_low, ci_high: [lower - 1.96 se, upper + 1.96 se] on the logit scale.
+        ci_low, ci_high: [lower - q se, upper + q se] on the logit scale, q about 2 (`logit_interval`).
         stratified: exact C over the pairs within sites, the primary measure; NaN where nothing is comparable.
         stratified_se, stratified_ci_low, stratified_ci_high: its standard error, from cells, and 95 % interval.
         comparable_within: comparable pairs within sites, exact.
@@ -94,6 +94,10 @@ def global_concordance(sites: Sequence[SiteCounts]) -> GlobalConcordance:
     within, everywhere = cell_pairs(cells), cell_pairs(pooled)
     across = CellPairs(*(all_pairs - own for all_pairs, own in zip(everywhere, within, strict=True)))
     share = _comparable_share(exact, within)
+    if exact.comparable + across.certain + across.both_events == 0:
+        share = (
+            share or 0.5
+        )  # nothing but pairs that may be comparable: there are bounds, so there is an estimate
     lower, estimate, upper = _bounds(exact, across, share)
     events = int(pooled[..., 1].sum())
     se = influence_se(*expected_pairs(pooled, share), pooled)

@@ -19,7 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedecg.evaluation.inputs import Outcomes, checked_outcomes, checked_strata
 
-__all__ = ["Concordance", "PairCounts", "concordance", "pair_counts", "stratified_concordance"]
+__all__ = [
+    "Concordance",
+    "PairCounts",
+    "among_later_exits",
+    "concordance",
+    "pair_counts",
+    "stratified_concordance",
+]
 
 Int64 = NDArray[np.int64]
 
@@ -124,7 +131,7 @@ def pair_counts(time: ArrayLike, event: ArrayLike, risk: ArrayLike) -> PairCount
     outcomes = checked_outcomes(time, event, risk)
     event_rows = np.flatnonzero(outcomes.event)
     before, lower, tied = _among_earlier_events(outcomes)
-    after, lower_after, tied_after = _among_later_exits(outcomes, event_rows)
+    after, lower_after, tied_after = among_later_exits(outcomes, event_rows)
     concordant = before - lower - tied
     discordant = lower
     concordant[event_rows] += lower_after
@@ -155,7 +162,7 @@ def _among_earlier_events(outcomes: Outcomes) -> tuple[Int64, Int64, Int64]:
     return before, *_lower_and_tied(risk[in_time], before, risk)
 
 
-def _among_later_exits(outcomes: Outcomes, event_rows: NDArray[np.intp]) -> tuple[Int64, Int64, Int64]:
+def among_later_exits(outcomes: Outcomes, event_rows: NDArray[np.intp]) -> tuple[Int64, Int64, Int64]:
     """For every event: later exits that make a pair with it; those of lower risk; those of equal risk."""
     time, event, risk = outcomes
     _, moment = np.unique(time, return_inverse=True)

@@ -7,14 +7,11 @@ Out: matplotlib Figures, drawn without pyplot's global state; the same input giv
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
@@ -24,50 +21,34 @@ from matplotlib.ticker import MaxNLocator
 
 from fedecg.files import write_whole
 from fedecg.report.findings import CHANCE, Row, Summary, comparison_rows, is_simulated, validation_points
+from fedecg.report.look import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    WIDTH_IN,
+    look,
+    rendered,
+)
 from fedecg.report.wording import count, is_known, printable, shares
 
 __all__ = ["comparison_figure", "figure_svg", "rounds_figure", "save_figures", "sites_figure"]
 
-WIDTH_IN = 5.0  # narrow on purpose: at 390 px the text is still about 9 px high
-PNG_DPI = 150
 LABELS_SHOWN = 6  # of a label mix; the rest is one grey piece
 NAME_CHARACTERS = 18
 
-# Okabe & Ito 2008: distinct for all common kinds of colour blindness.
-BLUE, ORANGE, GREEN, SKY, VERMILION, PURPLE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#56B4E9",
-    "#D55E00",
-    "#CC79A7",
-)
-INK, GREY, LIGHT = "#222222", "#6B6B6B", "#C9CED3"
 MIX_COLOURS = (BLUE, ORANGE, SKY, VERMILION, GREEN, PURPLE)
-
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so the same everywhere
-    "font.size": 9,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "fedecg",  # ids in the SVG would be random without it
-}
 
 
 def comparison_figure(summary: Summary) -> Figure:
     """Stratified C-index with 95 % interval of every way to train; null columns are left out."""
     rows = [row for row in comparison_rows(summary) if row.stratified.value is not None]
-    with _style():
+    with look():
         figure, axes = _panel(summary, "C-index on the test part", height_in=1.15 + 0.27 * max(len(rows), 3))
         axes.axvline(CHANCE, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1, label="chance")
         for y, row in enumerate(reversed(rows)):
@@ -91,7 +72,7 @@ def rounds_figure(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> Figu
         _series([points[rounds_trained].get(name) for rounds_trained in number])
         for name in ("stratified", "global", "lower", "upper")
     )
-    with _style():
+    with look():
         figure, axes = _panel(summary, "C-index by round, validation part", height_in=3.1)
         axes.set_xlabel("after survival round")
         axes.set_ylabel("C-index")
@@ -125,7 +106,7 @@ def sites_figure(summary: Summary) -> Figure:
     """Patients and events of every site, and, where stated, the mix of labels."""
     sites = list(reversed(summary.get("sites") or []))
     mixes = [_mix(site) for site in sites]
-    with _style():
+    with look():
         figure = _figure(summary, "Sites", height_in=1.5 + 0.27 * max(len(sites), 3))
         if not sites:
             _say_nothing_to_show(figure.add_subplot(), "no sites")
@@ -142,7 +123,7 @@ def sites_figure(summary: Summary) -> Figure:
 
 def figure_svg(figure: Figure) -> bytes:
     """The figure as SVG, without date or versions."""
-    return _rendered(figure, "svg", {"Date": None, "Creator": None})
+    return rendered(figure, "svg", {"Date": None, "Creator": None})
 
 
 def save_figures(summary: Summary, rounds: Sequence[Mapping[str, Any]], folder: str | Path) -> list[Path]:
@@ -162,27 +143,13 @@ def save_figures(summary: Summary, rounds: Sequence[Mapping[str, Any]], folder: 
     written = []
     for name, figure in figures.items():
         for suffix, content in (
-            ("png", _rendered(figure, "png", {"Software": None})),
+            ("png", rendered(figure, "png", {"Software": None})),
             ("svg", figure_svg(figure)),
         ):
             path = Path(folder) / f"{name}.{suffix}"
             write_whole(path, content)
             written.append(path)
     return written
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    # "default" first: a matplotlibrc on someone's machine must not change a report.
-    with matplotlib.style.context(["default", STYLE]):
-        yield
-
-
-def _rendered(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format=kind, dpi=PNG_DPI, metadata=metadata)
-    return buffer.getvalue()
 
 
 def _figure(summary: Summary, title: str, height_in: float) -> Figure:

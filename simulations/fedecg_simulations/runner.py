@@ -6,7 +6,6 @@ Called by `fedecg-simulate run`. `summary.json` is removed first and written las
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import CODES, RunError, SettingsError
+from fedecg.errors import CODES, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg.report import save_figures, write_report
@@ -25,6 +24,7 @@ from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.lock import only_one
 from fedecg_simulations.partitions import partition, partition_table
 from fedecg_simulations.sites import write_sites
 from fedecg_simulations.sources import load_dataset
@@ -42,18 +42,7 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
         FedecgError: whatever makes the study impossible; then no summary.json is left in `out`, unless it is that
             of an earlier run and the input could not even be read.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                "FECG-605",
-                "run folder",
-                found="another run that is writing there",
-                expected="a folder of its own",
-                fix="Wait for it, or choose another --out.",
-            ) from None
+    with only_one(out):
         return _run(settings, out, progress)
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import expit, logit
 
 from fedecg.errors import CohortError
@@ -48,7 +49,7 @@ def test_the_interval_is_symmetric_on_the_logit_scale():
     estimate = concordance_interval(*simulated(300, 0.4, np.random.default_rng(3)))
     middle = (logit(estimate.ci_low) + logit(estimate.ci_high)) / 2
     assert expit(middle) == pytest.approx(estimate.c_index, abs=1e-12)
-    half = 1.959964 * estimate.se / (estimate.c_index * (1 - estimate.c_index))
+    half = stats.t.ppf(0.975, estimate.events - 1) * estimate.se / (estimate.c_index * (1 - estimate.c_index))
     assert logit(estimate.ci_high) - middle == pytest.approx(half, rel=1e-6)
 
 

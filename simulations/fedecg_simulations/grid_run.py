@@ -1,0 +1,183 @@
+"""Runs the cells of a grid, each in a process of its own, and keeps its tables up to date.
+
+In:  a `GridPlan`, the grid's folder, how many cells at once. Out: each cell's `Outcome`; the grid's tables, written
+after every cell. Called by `fedecg-simulate grid`. Finished cells are never run again, failed ones at the next call.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedecg.errors import FedecgError, SettingsError
+from fedecg.fingerprint import code_fingerprint
+from fedecg.progress import Progress
+from fedecg_simulations.grid_cells import (
+    LOG,
+    Outcome,
+    cell_folder,
+    drop_folders,
+    make_room,
+    read_outcome,
+    settle,
+)
+from fedecg_simulations.grid_plan import Cell, GridPlan
+from fedecg_simulations.grid_report import write_report
+from fedecg_simulations.lock import only_one
+from fedecg_simulations.partitions import partition
+from fedecg_simulations.runner import check_quorum_can_be_met
+from fedecg_simulations.sources import load_dataset
+
+__all__ = ["Outcomes", "check_cells", "read_outcomes", "run_grid"]
+
+Outcomes = dict[str, Outcome]  # cell's name -> how it stands
+LOOK_EVERY_S = 0.1
+GRACE_S = 10.0  # for a cell to end by itself when the grid is stopped
+
+
+def read_outcomes(plan: GridPlan, out: Path) -> Outcomes:
+    """How all cells stand."""
+    return {cell.name: read_outcome(cell, out) for cell in plan.cells}
+
+
+def check_cells(cells: Iterable[Cell]) -> None:
+    """Load each cell's patients and deal them to its sites, so that what cannot be is known before hours of work.
+
+    Raises:
+        SettingsError: FECG-114 with a line for every cell that cannot be.
+    """
+    lines = []
+    by_data = sorted(cells, key=_data_of)  # one data set in memory at a time
+    data, dataset = "", None
+    for cell in by_data:
+        try:
+            if dataset is None or _data_of(cell) != data:
+                data, dataset = _data_of(cell), load_dataset(cell.settings)
+            parts = partition(dataset, cell.settings.partition, cell.seed)
+            check_quorum_can_be_met(cell.settings, len(parts))
+        except FedecgError as error:
+            lines.append(f"{cell.name}: {error}")
+    if lines:
+        raise SettingsError(
+            "FECG-114",
+            "cells",
+            found=f"{len(lines)} that cannot be\n  " + "\n  ".join(sorted(lines)) + "\n",
+            expected="data and partitions that can be",
+            fix="Nothing was run.",
+        )
+
+
+def run_grid(plan: GridPlan, out: Path, jobs: int, progress: Progress) -> Outcomes:
+    """Run the cells that are not finished, `jobs` at once; tables are written after each.
+
+    Raises:
+        SettingsError: FECG-114 before anything runs.
+        RunError: FECG-605 another grid is writing there; FECG-601 tables cannot be written.
+        KeyboardInterrupt: all cells' processes are ended first.
+    """
+    check_cells(cell for cell in plan.cells if not read_outcome(cell, out).finished)
+    with only_one(out) as lock:
+        outcomes = read_outcomes(plan, out)
+        for cell in plan.cells:
+            if outcomes[cell.name].finished:  # a kill may have come before this
+                drop_folders(cell, out)
+        to_run = [cell for cell in plan.cells if not outcomes[cell.name].finished]
+        _say_what_is_there(plan, outcomes, progress)
+        write_report(plan, outcomes, out)
+        with (
+            progress.task("cells", len(to_run)) as advance,
+            closing(_run_cells(to_run, out, jobs, lock)) as ended,
+        ):
+            for done, (cell, outcome) in enumerate(ended, start=1):
+                outcomes[cell.name] = outcome
+                if outcome.failure is not None:
+                    progress.warn(f"{cell.name} failed: {outcome.failure['message']}")
+                write_report(plan, outcomes, out)
+                advance(done, cell.name)
+    _warn_of_other_code(outcomes, progress)
+    return outcomes
+
+
+@dataclass(frozen=True)
+class _Running:
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    started_s: float
+
+
+def _run_cells(
+    cells: Iterable[Cell], out: Path, jobs: int, lock: int
+) -> Generator[tuple[Cell, Outcome], None, None]:
+    """Each cell with its outcome, as it ends; whatever ends this ends the processes."""
+    waiting, running = deque(cells), list[_Running]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(_start(waiting.popleft(), out, lock))
+            ended = [one for one in running if one.process.poll() is not None]
+            for one in ended:
+                running.remove(one)
+                seconds = time.monotonic() - one.started_s
+                yield one.cell, settle(one.cell, out, one.process.returncode, seconds)
+            if not ended:
+                time.sleep(LOOK_EVERY_S)
+    finally:
+        _stop([one.process for one in running])
+
+
+def _start(cell: Cell, out: Path, lock: int) -> _Running:
+    study = make_room(cell, out)
+    folder = cell_folder(cell, out)
+    command = [sys.executable, "-m", "fedecg_simulations.cli", "run", str(study), "--out", str(folder)]
+    with (folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # A cell holds the grid's lock, too: after a kill of the grid alone no other grid starts beside it.
+            pass_fds=(lock,),
+        )
+    return _Running(cell, process, time.monotonic())
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask as Ctrl-C does, so that nothing half-written is left; then insist."""
+    try:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        until = time.monotonic() + GRACE_S
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _data_of(cell: Cell) -> str:
+    return f"{cell.seed} {cell.settings.data!r}"
+
+
+def _say_what_is_there(plan: GridPlan, outcomes: Outcomes, progress: Progress) -> None:
+    finished = sum(outcome.finished for outcome in outcomes.values())
+    failed = sum(outcome.status == "failed" for outcome in outcomes.values())
+    progress.say(f"grid {plan.name}: {len(outcomes)} cells, {finished} finished, {failed} failed earlier")
+    others = sum(outcome.other_settings for outcome in outcomes.values())
+    if others:
+        progress.warn(f"{others} cells were finished with other settings, and are run again")
+
+
+def _warn_of_other_code(outcomes: Outcomes, progress: Progress) -> None:
+    made_by = [o.summary["code-fingerprint"] for o in outcomes.values() if o.summary is not None]
+    others = sum(code != code_fingerprint("fedecg_simulations") for code in made_by)
+    if others:
+        progress.warn(f"{others} of {len(made_by)} finished cells were made by other code than today's")
