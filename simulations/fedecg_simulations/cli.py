@@ -1,7 +1,8 @@
 """`fedecg-simulate`: studies on public or synthetic data, split over virtual sites.
 
 In:  a settings file and overrides. Out: a run folder, a table on stdout, an exit status.
-Exit status: 0 finished, 2 wrong use, 3 bad input, 4 refused by policy, 5 finished without some sites, 1 anything else.
+Exit status: 0 finished, 2 wrong use, 3 bad input, 4 refused by policy, 5 finished without some sites (or cells of a
+grid), 1 anything else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fedecg.errors import FedecgError, RunError
 from fedecg.progress import Progress
 from fedecg.report import partition_table as sites_table
 from fedecg.report import print_summary
+from fedecg_simulations.cox import add_cox
 
 __all__ = ["main"]
 
@@ -28,7 +30,9 @@ EXAMPLES = """examples:
   fedecg-simulate run configs/demo.toml
   fedecg-simulate run configs/ptbxl.toml --data /data/ptb-xl --out runs/ptbxl
   fedecg-simulate run configs/demo.toml --set seed=3 survival.loss=cox-batch federation.algorithm=fedprox
+  fedecg-simulate grid configs/grids/losses.toml --jobs 2
   fedecg-simulate partition configs/ptbxl.toml --data /data/ptb-xl --set partition.by=dirichlet partition.alpha=0.1
+  fedecg-simulate cox patients.csv --time days --event hf --site hospital
 """
 
 
@@ -36,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        settings = _settings(options)
-        return int(options.command(settings, options))
+        return int(options.command(options))
     except FedecgError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -95,7 +98,28 @@ def _parser() -> argparse.ArgumentParser:
             help="override settings, e.g. survival.loss=cox-batch",
         )
         command.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_grid(commands)
+    add_cox(commands)
     return parser
+
+
+def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    grid = commands.add_parser("grid", help="run many studies and compare them; finished ones are kept")
+    grid.add_argument("config", type=Path, metavar="CONFIG", help="grid file (TOML); see configs/grids/")
+    grid.add_argument(
+        "--out", type=Path, metavar="DIR", help="grid folder (default: runs/ + the file's name)"
+    )
+    grid.add_argument("--jobs", type=_positive, default=1, metavar="N", help="studies at once (default: 1)")
+    grid.add_argument("--dry-run", action="store_true", help="check and list the studies, run nothing")
+    grid.add_argument("--json", action="store_true", help="print the rows of the table as JSON")
+    grid.set_defaults(command=_grid)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a number of at least 1")
+    return number
 
 
 def _settings(options: argparse.Namespace) -> StudySettings:
@@ -105,9 +129,10 @@ def _settings(options: argparse.Namespace) -> StudySettings:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"path": options.data})})
 
 
-def _run(settings: StudySettings, options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     from fedecg_simulations.runner import run_simulation  # torch is not needed to say --help
 
+    settings = _settings(options)
     out = options.out or Path("runs") / options.config.stem
     progress = Progress()
     summary = run_simulation(settings, out, progress)
@@ -121,10 +146,11 @@ def _run(settings: StudySettings, options: argparse.Namespace) -> int:
     return 0 if summary["status"] == "completed" else 5
 
 
-def _partition(settings: StudySettings, options: argparse.Namespace) -> int:
+def _partition(options: argparse.Namespace) -> int:
     from fedecg_simulations.partitions import partition, partition_table
     from fedecg_simulations.sources import load_dataset
 
+    settings = _settings(options)
     dataset = load_dataset(settings)
     rows = partition_table(dataset, partition(dataset, settings.partition, settings.seed))
     if options.json:
@@ -132,6 +158,33 @@ def _partition(settings: StudySettings, options: argparse.Namespace) -> int:
     else:
         Console().print(sites_table(rows))
     return 0
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from fedecg_simulations.grid_plan import load_grid
+
+    plan = load_grid(options.config)  # what is wrong with the file is said before torch is loaded
+    from fedecg_simulations.grid_report import REPORT_FILES, outcomes_of, summary_text
+    from fedecg_simulations.grid_run import check_cells, read_outcomes, run_grid
+    from fedecg_simulations.grid_table import grid_rows
+
+    out = options.out or Path("runs") / options.config.stem
+    progress = Progress()
+    if options.dry_run:
+        outcomes = read_outcomes(plan, out)
+        check_cells(cell for cell in plan.cells if not outcomes[cell.name].finished)
+    else:
+        outcomes = run_grid(plan, out, options.jobs, progress)
+        progress.say(f"written: {', '.join(str(out / name) for name in REPORT_FILES)}")
+    rows = grid_rows(plan, outcomes)
+    if options.json:
+        print(json.dumps({"grid": plan.name, "outcomes": outcomes_of(rows), "rows": rows}, indent=2))
+    elif options.dry_run:
+        print("\n".join(f"{outcomes[cell.name].status:17} {cell.name}" for cell in plan.cells))
+    else:
+        print(summary_text(plan, rows), end="")
+    failed = any(outcome.status == "failed" for outcome in outcomes.values())
+    return 5 if failed and not options.dry_run else 0
 
 
 if __name__ == "__main__":
