@@ -194,8 +194,27 @@ class EvaluationSettings(Section):
 
     time_bins: Annotated[int, Field(ge=1, le=4096)] = 24
     risk_bins: Annotated[int, Field(ge=2, le=4096)] = 50
+    horizons_years: Annotated[
+        list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1, max_length=20)
+    ] = [
+        1.0,
+        3.0,
+        5.0,
+        10.0,
+    ]  # of absolute risk, Brier score, AUC and calibration
+    tau_years: Annotated[float, Field(gt=0, le=100)] = 5.0  # Uno's C counts events before it
+    risk_groups: Annotated[int, Field(ge=2, le=10)] = 3  # whose survival is shown
+    min_at_risk: Annotated[int, Field(ge=0)] = (
+        20  # a site with fewer beyond a horizon contributes nothing there
+    )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     comparison: bool = True  # also train the pooled and local-only columns
+
+    @model_validator(mode="after")
+    def _horizons_rise(self) -> EvaluationSettings:
+        if sorted(set(self.horizons_years)) != self.horizons_years:
+            raise ValueError("expected horizons-years in rising order, each once")
+        return self
 
 
 class StudySettings(Section):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fedecg.config import Section, load_site
 from fedecg.errors import FedecgError, SettingsError
 from fedecg.federation.messages import EvaluateTask, Failure, JoinTask, SurveyTask, TrainTask, pack, unpack
+from fedecg.federation.sums import AssessTask
 from fedecg_client import work
 
 __all__ = ["SITES_VARIABLE", "app"]
@@ -86,6 +87,7 @@ def _place(error: Exception) -> str:
 
 
 app.query("join")(answering(JoinTask, work.join))
+app.query("assess")(answering(AssessTask, work.assess))
 app.query("survey")(answering(SurveyTask, work.survey))
 app.train()(answering(TrainTask, work.train))
 app.evaluate()(answering(EvaluateTask, work.evaluate))

@@ -24,7 +24,7 @@ from fedecg.config import (
     parse_settings,
 )
 from fedecg.errors import FederationError
-from fedecg.evaluation import RiskTimeGrid, site_counts
+from fedecg.evaluation import RiskTimeGrid, site_counts, site_sums
 from fedecg.federation.messages import (
     CountsDocument,
     EvaluateReply,
@@ -43,13 +43,14 @@ from fedecg.federation.messages import (
     TrainReply,
     TrainTask,
 )
+from fedecg.federation.sums import AssessReply, AssessTask
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
 from fedecg.objectives import Baseline, public_grid
 from fedecg.text import Bank, load_bank
 from fedecg.training import SiteData, load_site_data, log_hazards, survival_sums, train_align, train_survival
 
-__all__ = ["evaluate", "join", "survey", "train"]
+__all__ = ["assess", "evaluate", "join", "survey", "train"]
 
 Weights = NDArray[np.float32] | None
 Floats = NDArray[np.float64]
@@ -126,6 +127,15 @@ def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[Evalua
         risk=RiskMoments.of(log_hazards(network, site, validation)),
     )
     return reply, None
+
+
+def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
+    """The sums of every figure of the evaluation, on the part asked for."""
+    site, network, _ = _open(folder, task, weights)
+    rows = site.rows(task.part)
+    scores = log_hazards(network, site, rows)
+    sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, task.plan.plan())
+    return AssessReply.of(site.name, sums), None
 
 
 def _round_sums(

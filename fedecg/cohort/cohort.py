@@ -31,11 +31,12 @@ COLUMNS = (
     "event",
     "follow_up_days",
     "entry_days",
+    "died",
     "age_years",
     "female",
     "codes",
 )
-OPTIONAL = {"entry_days": "0"}  # column that a table may lack -> what its cells then hold
+OPTIONAL = {"entry_days": "0", "died": "0"}  # column that a table may lack -> what its cells then hold
 OLDEST_YEARS = 120.0
 
 Value = TypeVar("Value")
@@ -55,6 +56,7 @@ class Cohort:
         follow_up_days: (N,) float64 > 0, days from the ECG to the event or the last contact.
         entry_days: (N,) float64, days from the ECG to the first day under observation, 0 <= entry < follow-up
             (left truncation); 0 where observation begins with the ECG.
+        died: (N,) bool, True = follow-up ended with the patient's death, before any event: a competing risk.
         age_years: (N,) float64 in [0, 120], NaN = missing.
         female: (N,) float64, 1 = female, 0 = male, NaN = missing.
         codes: N dictionaries, SCP code -> likelihood in percent, 0..100; empty = nothing stated.
@@ -66,6 +68,7 @@ class Cohort:
     event: NDArray[np.bool_]
     follow_up_days: NDArray[np.float64]
     entry_days: NDArray[np.float64]
+    died: NDArray[np.bool_]
     age_years: NDArray[np.float64]
     female: NDArray[np.float64]
     codes: tuple[dict[str, float], ...]
@@ -87,7 +90,7 @@ class Cohort:
 
         Raises:
             CohortError: FECG-221 columns of other kinds or lengths; FECG-222 follow-up; FECG-230 entry; FECG-223 parts;
-                FECG-224 a patient in two parts; FECG-225 a record twice; FECG-226 age, sex or likelihoods.
+                FECG-224 a patient in two parts; FECG-225 a record twice; FECG-226 age, sex, likelihoods or deaths.
         """
         _check_columns(self)
         _check_follow_up(self)
@@ -102,7 +105,8 @@ def read_cohort(path: str | Path) -> Cohort:
 
     Args:
         path: csv, UTF-8, with the columns `COLUMNS` (others are ignored). `event`: 0 or 1.
-            `entry_days` may be absent: all enter at 0. `age_years`, `female`: blank = missing.
+            `entry_days` and `died` may be absent: all enter at 0, no deaths are known.
+            `age_years`, `female`: blank = missing.
             `codes`: a JSON object, {"SR": 0, "LVH": 100}; blank = nothing stated.
 
     Raises:
@@ -117,6 +121,7 @@ def read_cohort(path: str | Path) -> Cohort:
         event=np.array(_parse(table, "event", _flag, "0 or 1"), dtype=np.bool_),
         follow_up_days=np.array(_parse(table, "follow_up_days", float, "numbers, in days"), dtype=np.float64),
         entry_days=np.array(_parse(table, "entry_days", float, "numbers, in days"), dtype=np.float64),
+        died=np.array(_parse(table, "died", _flag, "0 or 1"), dtype=np.bool_),
         age_years=np.array(
             _parse(table, "age_years", _number_or_blank, "numbers or blank"), dtype=np.float64
         ),
@@ -147,6 +152,7 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
                 int(cohort.event[row]),
                 repr(float(cohort.follow_up_days[row])),
                 repr(float(cohort.entry_days[row])),
+                int(cohort.died[row]),
                 _blank_if_missing(cohort.age_years[row]),
                 _blank_if_missing(cohort.female[row]),
                 json.dumps(cohort.codes[row]),
@@ -156,7 +162,7 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
 
 
 def _check_columns(cohort: Cohort) -> None:
-    kinds = dict(zip(COLUMNS[:-1], "iiUbffff", strict=True))
+    kinds = dict(zip(COLUMNS[:-1], "iiUbffbff", strict=True))
     columns = {name: getattr(cohort, name) for name in kinds}
     wrong = [
         name
@@ -239,6 +245,7 @@ def _check_ranges(cohort: Cohort) -> None:
     _refuse_range(
         "age_years", ~np.isnan(age) & ~((age >= 0) & (age <= OLDEST_YEARS)), "years in 0..120, or missing"
     )
+    _refuse_range("died", cohort.died & cohort.event, "1 only where event = 0: death before any event")
     _refuse_range("female", ~np.isnan(female) & ~np.isin(female, (0.0, 1.0)), "1, 0, or missing")
     outside = [not all(0 <= likelihood <= 100 for likelihood in codes.values()) for codes in cohort.codes]
     _refuse_range("codes", np.array(outside, dtype=np.bool_), "likelihoods in percent, 0..100")

@@ -1,4 +1,4 @@
-"""Federated and pooled evaluation: concordance from arrays and from additive sums.
+"""Federated and pooled evaluation: every figure from arrays and from additive sums.
 
 In:  outcomes and risks of patients at a site (or of all patients, in a simulation).
 Out: exact pair counts, intervals, sites' counts and their sum with guaranteed bounds, paired differences.
@@ -12,8 +12,24 @@ Called by training (best round), by the client (counts), by the server (sums) an
     counts       a site's counts, and their check by the coordinator
     bounds       all sites' counts -> stratified C, global C with bounds
     bootstrap    paired difference of two risks
+    power        the smallest difference that so many events can show
+    life_table, curves, log_rank          exits by risk group -> survival, follow-up, incidence, test
+    censoring, brier, auc, uno            weights from a site's own censoring -> errors and ranks at horizons
+    calibration, risk_calibration         observed and expected events, slope; predicted and observed risk
+    heterogeneity                         random-effects summary over sites
+    assessment                            all of it as one plan, one record of sums a site, one result
 """
 
+from fedecg.evaluation.assessment import (
+    VERSION,
+    Assessment,
+    AssessmentPlan,
+    SiteSums,
+    absolute_risk,
+    assess,
+    check_site_sums,
+    site_sums,
+)
 from fedecg.evaluation.bootstrap import PairedDifference, paired_bootstrap
 from fedecg.evaluation.bounds import GlobalConcordance, global_concordance
 from fedecg.evaluation.concordance import (
@@ -31,23 +47,34 @@ from fedecg.evaluation.intervals import (
     concordance_interval,
     stratified_interval,
 )
+from fedecg.evaluation.power import DetectableDifference, detectable_difference
 
 __all__ = [
     "FEW_EVENTS",
+    "VERSION",
+    "Assessment",
+    "AssessmentPlan",
     "Concordance",
+    "DetectableDifference",
     "Estimate",
     "GlobalConcordance",
     "PairCounts",
     "PairedDifference",
     "RiskTimeGrid",
     "SiteCounts",
+    "SiteSums",
+    "absolute_risk",
+    "assess",
+    "check_site_sums",
     "concordance",
     "concordance_interval",
+    "detectable_difference",
     "global_concordance",
     "pair_counts",
     "paired_bootstrap",
     "risk_grid",
     "site_counts",
+    "site_sums",
     "stratified_concordance",
     "stratified_interval",
     "time_grid",

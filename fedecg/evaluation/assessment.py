@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,9 +53,18 @@ from fedecg.evaluation.risk_calibration import (
 from fedecg.evaluation.uno import UnoConcordance, UnoSums, uno_concordance, uno_sums
 from fedecg.objectives import Baseline
 
-__all__ = ["VERSION", "Assessment", "AssessmentPlan", "SiteSums", "assess", "check_site_sums", "site_sums"]
+__all__ = [
+    "VERSION",
+    "Assessment",
+    "AssessmentPlan",
+    "SiteSums",
+    "absolute_risk",
+    "assess",
+    "check_site_sums",
+    "site_sums",
+]
 
-VERSION = 1  # of the sums
+VERSION: Literal[1] = 1  # of the sums
 
 Float64 = NDArray[np.float64]
 

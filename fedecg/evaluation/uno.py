@@ -252,4 +252,4 @@ def _shared_bin(outcomes: Outcomes, rows: NDArray[np.intp], pair_weight: Float64
         for kind in pairs
         for of_kind in kind
     ]
-    return np.reshape(by_bin, (2, 2, edges.size - 1))
+    return np.reshape(by_bin, (2, 2, edges.size - 1)).astype(np.float64)  # of nobody, bincount gives integers

@@ -90,6 +90,10 @@ class SiteData:
         """Days (n,) > 0 from the ECG to the event or the last contact."""
         return self.cohort.follow_up_days[rows]
 
+    def cause(self, rows: Rows) -> NDArray[np.int64]:
+        """Why follow-up ended (n,): 0 = censored, 1 = event, 2 = death before it."""
+        return np.where(self.cohort.died[rows], 2, self.cohort.event[rows].astype(np.int64))
+
     def entry_days(self, rows: Rows) -> NDArray[np.float64]:
         """Days (n,) >= 0 from the ECG to the first day under observation."""
         return self.cohort.entry_days[rows]

@@ -36,7 +36,7 @@ from fedecg.federation.messages import (
 from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.objectives import breslow, merge_bins, pooled_ratio, public_grid
 
-__all__ = ["HazardState", "check_events", "check_survey", "federated_concordance"]
+__all__ = ["HazardState", "check_events", "check_survey", "federated_concordance", "pooled_moments"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -84,10 +84,7 @@ class HazardState:
 
     def grid_for(self, moments: Sequence[RiskMoments]) -> RiskTimeGrid:
         """Time cuts of the study, risk cuts centred on the mean log hazard of the sites' validation patients."""
-        patients = max(sum(part.patients for part in moments), 1)
-        mean = sum(part.sum for part in moments) / patients
-        variance = sum(part.square_sum for part in moments) / patients - mean**2
-        risk_cuts = risk_grid(mean, math.sqrt(max(variance, 0.0)), self.settings.evaluation.risk_bins)
+        risk_cuts = risk_grid(*pooled_moments(moments), self.settings.evaluation.risk_bins)
         return RiskTimeGrid(time_cuts_days=self.time_cuts_days, risk_cuts=risk_cuts)
 
     def digest(self, record: RoundRecord, replies: Mapping[str, TrainReply]) -> bool:
@@ -139,6 +136,14 @@ class HazardState:
             raise FederationError("FECG-503", f"parts of {site}", found=found, expected=", ".join(parts))
         for counts in reply.counts.values():
             validate_site_counts(counts.counts(self.grid), self.grid, site)
+
+
+def pooled_moments(moments: Sequence[RiskMoments]) -> tuple[float, float]:
+    """Mean and standard deviation of the log hazard over all sites' patients; 0 and 0 of nobody."""
+    patients = max(sum(part.patients for part in moments), 1)
+    mean = sum(part.sum for part in moments) / patients
+    variance = sum(part.square_sum for part in moments) / patients - mean**2
+    return mean, math.sqrt(max(variance, 0.0))
 
 
 def check_events(events: int, sites: int) -> None:

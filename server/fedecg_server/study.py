@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedecg.config import Section, Stage, StageSettings, StudySettings, settings_sha256
 from fedecg.errors import FederationError
-from fedecg.evaluation import GlobalConcordance
+from fedecg.evaluation import GlobalConcordance, SiteSums
 from fedecg.federation.messages import (
     EvaluateReply,
     EvaluateTask,
@@ -33,6 +33,7 @@ from fedecg.federation.messages import (
     to_record,
 )
 from fedecg.federation.rounds import RoundRecord, validation_entry
+from fedecg.federation.sums import AssessReply, AssessTask, PlanDocument
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import (
     BaselineFile,
@@ -44,9 +45,10 @@ from fedecg.model import (
     stage_tensors,
     to_vector,
 )
-from fedecg.objectives import breslow
+from fedecg.objectives import Baseline, breslow
 from fedecg.progress import Progress
 from fedecg.text import load_bank
+from fedecg_server.assessment import assessment_entry, assessment_plan, checked_sums
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.run_folder import RunFolder
@@ -62,7 +64,7 @@ from fedecg_server.strategy import (
 __all__ = ["run_study"]
 
 Vector = NDArray[np.float32]
-Reply = TypeVar("Reply", SurveyReply, EvaluateReply)
+Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply)
 
 STAGES: tuple[Stage, ...] = ("align", "survival")
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
@@ -191,6 +193,8 @@ class Study:
         parts = self._parts()
         start = time.monotonic()
         replies = self._evaluate(hazard, best.vector, parts)
+        baseline = _baseline(hazard, replies)
+        self.folder.keep_assessment(self._assess(hazard, best, parts[-1], baseline))
         self.seconds["evaluation"] = time.monotonic() - start
         load_vector(self.network, self._names("survival"), best.vector)
         save_model(
@@ -198,7 +202,10 @@ class Study:
             self.network,
             self.settings.signals,
             self.bank.sha256,
-            _baseline(hazard, replies),
+            BaselineFile(
+                edges_days=baseline.edges_days.tolist(),
+                cumulative_hazard=baseline.cumulative_hazard.tolist(),
+            ),
         )
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
@@ -294,6 +301,25 @@ class Study:
             MessageType.EVALUATE, task, vector, EvaluateReply, partial(hazard.check_evaluation, parts)
         )
 
+    def _assess(self, hazard: HazardState, best: Candidate, part: Part, baseline: Baseline) -> dict[str, Any]:
+        """Every figure of the chosen weights on one part, from one more exchange of sums."""
+        plan = assessment_plan(self.settings, hazard.grid, best.moments, baseline)
+        task = AssessTask(
+            stage="survival",
+            round=best.rounds,
+            bank_sha256=self.bank.sha256,
+            settings=settings_document(self.settings),
+            plan=PlanDocument.of(plan),
+            part=part,
+        )
+        sums: dict[str, SiteSums] = {}
+
+        def check(site: str, reply: AssessReply) -> None:
+            sums[site] = checked_sums(plan, site, reply)
+
+        self._ask("query.assess", task, best.vector, AssessReply, check)
+        return assessment_entry(plan, part, sums)
+
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
         has_test = any("test" in member.joined.parts for member in self.sites.values())
@@ -315,7 +341,7 @@ class Study:
         return to_vector(self.network, self._names(stage))
 
 
-def _check_name(site: str, document: SurveyReply | EvaluateReply) -> None:
+def _check_name(site: str, document: SurveyReply | EvaluateReply | AssessReply) -> None:
     if document.site != site:
         raise FederationError(
             "FECG-509", "reply", found="another site's name", expected="the one it joined with"
@@ -327,12 +353,11 @@ def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: Hazar
     return federated_concordance(counts, hazard.grid)
 
 
-def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> BaselineFile:
+def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> Baseline:
     """The baseline that ships with the model: of validation patients, whom the network was not fitted to."""
     events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
     exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
-    cumulative = breslow(events, exp_sums)
-    return BaselineFile(edges_days=hazard.edges_days.tolist(), cumulative_hazard=cumulative.tolist())
+    return Baseline(hazard.edges_days, breslow(events, exp_sums))
 
 
 def _note(record: RoundRecord) -> str:

@@ -71,6 +71,7 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         event=event,
         follow_up_days=follow_up_days,
         entry_days=np.zeros(len(rows)),
+        died=np.zeros(len(rows), dtype=np.bool_),
         age_years=age,
         female=female,
         codes=stated,

@@ -66,6 +66,7 @@ def load_synthetic(settings: StudySettings) -> Dataset:
         record=np.arange(total),
         patient=np.arange(total),
         entry_days=np.zeros(total),
+        died=np.zeros(total, dtype=np.bool_),
         codes=tuple(codes for patients in groups for codes in patients.codes),
         **joined,
     )

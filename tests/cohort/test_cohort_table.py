@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from fedecg.cohort import COLUMNS, Cohort, read_cohort, write_cohort
+from fedecg.cohort.cohort import OPTIONAL
 from fedecg.errors import CohortError
 
-HEADER = ",".join(name for name in COLUMNS if name != "entry_days") + "\n"  # a table may lack it
+HEADER = ",".join(name for name in COLUMNS if name not in OPTIONAL) + "\n"  # as a table may be
 SECRET = 918273645  # stands for a patient: no message may contain it
 
 
@@ -25,6 +26,7 @@ def four_records() -> Cohort:
         event=np.array([True, False, False, True]),
         follow_up_days=np.array([10.5, 1 / 3, 3652.0, 1.0]),
         entry_days=np.array([0.0, 0.25, 0.0, 0.5]),
+        died=np.array([False, True, False, False]),
         age_years=np.array([61.0, np.nan, 17.25, 90.0]),
         female=np.array([1.0, 0.0, np.nan, 0.0]),
         codes=({"LVH": 100.0, "SR": 0.0}, {}, {"RAO/RAE": 33.3}, {"NORM": 80.0}),
@@ -121,6 +123,12 @@ def test_a_table_without_entry_days_lets_all_enter_at_the_start(tmp_path: Path) 
     path = tmp_path / "cohort.csv"
     path.write_text(HEADER + "0,1,train,0,5,,,\n")
     assert read_cohort(path).entry_days.tolist() == [0.0]
+    assert read_cohort(path).died.tolist() == [False]
+
+
+def test_a_death_beside_an_event_is_refused() -> None:
+    text = refusal(replace(four_records(), died=np.array([True, True, False, False])))
+    assert "FECG-226 died: found 1 of 4 rows out of range; expected 1 only where event = 0" in text
 
 
 def test_an_unknown_part_is_counted() -> None:

@@ -87,4 +87,5 @@ def _tampering(tamper: Tamper, kind: str, node: int) -> ClientApp:
     app.evaluate()(handle)
     app.query("join")(handle)
     app.query("survey")(handle)
+    app.query("assess")(handle)
     return app

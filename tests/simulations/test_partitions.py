@@ -36,6 +36,7 @@ def make_dataset(patients: int, seed: int = 0, records_each: int = 1) -> Dataset
         event=np.repeat(rng.random(patients) < 0.3, records_each),
         follow_up_days=np.full(rows, 100.0),
         entry_days=np.zeros(rows),
+        died=np.zeros(rows, dtype=bool),
         age_years=np.full(rows, 60.0),
         female=np.zeros(rows),
         codes=tuple(LABELS[number] for number in np.repeat(rng.integers(0, 4, size=patients), records_each)),

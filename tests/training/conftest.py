@@ -55,6 +55,7 @@ def cohort(feature) -> Cohort:
         event=days <= censored,
         follow_up_days=np.minimum(days, censored),
         entry_days=np.zeros(RECORDS),
+        died=np.zeros(RECORDS, dtype=bool),
         age_years=np.full(RECORDS, 60.0),
         female=np.zeros(RECORDS),
         codes=({},) * RECORDS,

@@ -1,0 +1,169 @@
+"""The evaluation's plan and sums as documents: what the coordinator asks of every site, what each sends back.
+
+In:  `AssessmentPlan` and `SiteSums` of the evaluation room. Out: documents that `messages` packs, and back.
+Called by both sides. Every array of the sums travels flat under the name `part.field`; its shape is not sent but
+follows from the plan, so that a site cannot choose it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fedecg.config import Section
+from fedecg.errors import FederationError
+from fedecg.evaluation import VERSION, AssessmentPlan, RiskTimeGrid, SiteSums, site_sums
+from fedecg.federation.messages import CountsDocument, GridDocument, HazardDocument, Part, SignedSum, Task
+from fedecg.objectives import Baseline
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["AssessReply", "AssessTask", "PlanDocument"]
+
+PARTS = ("life", "brier", "auc", "uno", "hazard", "risk")
+# Fields that repeat the plan: known to both sides, never sent.
+PUBLIC = {"edges_days", "group_cuts", "horizons_days", "risk_cuts", "time_cuts_days", "tau_days", "centre"}
+SIGNED = {
+    "hazard.event_sum",
+    "hazard.moments",
+}  # sums of centred log hazards; all others are of counts and weights
+
+Sums = TypeVar("Sums", bound="DataclassInstance")
+
+
+class PlanDocument(Section):
+    """`fedecg.evaluation.AssessmentPlan`, field by field."""
+
+    grid: GridDocument
+    edges_days: list[float]
+    group_cuts: list[float]
+    calibration_cuts: list[float]
+    horizons_days: Annotated[list[float], Field(min_length=1)]
+    tau_days: float
+    centre: float
+    baseline: HazardDocument
+    min_at_risk: Annotated[int, Field(ge=0)]
+
+    @staticmethod
+    def of(plan: AssessmentPlan) -> PlanDocument:
+        """From the evaluation room's type."""
+        return PlanDocument(
+            grid=GridDocument(
+                time_cuts_days=plan.grid.time_cuts_days.tolist(), risk_cuts=plan.grid.risk_cuts.tolist()
+            ),
+            edges_days=plan.edges_days.tolist(),
+            group_cuts=plan.group_cuts.tolist(),
+            calibration_cuts=plan.calibration_cuts.tolist(),
+            horizons_days=plan.horizons_days.tolist(),
+            tau_days=plan.tau_days,
+            centre=plan.centre,
+            baseline=HazardDocument(
+                edges_days=plan.baseline.edges_days.tolist(),
+                cumulative=plan.baseline.cumulative_hazard.tolist(),
+            ),
+            min_at_risk=plan.min_at_risk,
+        )
+
+    def plan(self) -> AssessmentPlan:
+        """Back to the evaluation room's type.
+
+        Raises:
+            FederationError: FECG-526 cuts that do not rise.
+            ModelError: FECG-321 a baseline that is none.
+        """
+        return AssessmentPlan(
+            grid=RiskTimeGrid(np.array(self.grid.time_cuts_days), np.array(self.grid.risk_cuts)),
+            edges_days=np.array(self.edges_days),
+            group_cuts=np.array(self.group_cuts),
+            calibration_cuts=np.array(self.calibration_cuts),
+            horizons_days=np.array(self.horizons_days),
+            tau_days=self.tau_days,
+            centre=self.centre,
+            baseline=Baseline(np.array(self.baseline.edges_days), np.array(self.baseline.cumulative)),
+            min_at_risk=self.min_at_risk,
+        )
+
+
+class AssessTask(Task):
+    """Evaluate given weights on one part of each site's cohort; nothing is trained."""
+
+    plan: PlanDocument
+    part: Part
+
+
+class AssessReply(Section):
+    """A site's sums: counts of its concordance, and every other array, flat, under `part.field`."""
+
+    site: str
+    version: Literal[1]  # of the sums: `fedecg.evaluation.VERSION`
+    concordance: CountsDocument
+    arrays: dict[str, list[SignedSum]]
+
+    @staticmethod
+    def of(site: str, sums: SiteSums) -> AssessReply:
+        """From the evaluation room's type."""
+        arrays = {
+            f"{part}.{name}": np.asarray(getattr(getattr(sums, part), name)).ravel().tolist()
+            for part in PARTS
+            for name in _travelling(getattr(sums, part))
+        }
+        return AssessReply(
+            site=site, version=VERSION, concordance=CountsDocument.of(sums.concordance), arrays=arrays
+        )
+
+    def sums(self, plan: AssessmentPlan) -> SiteSums:
+        """Back to the evaluation room's type, in the shapes of the plan.
+
+        Raises:
+            FederationError: FECG-503 arrays that are missing, unknown, of another length or kind; as
+                `CountsDocument.counts` and `LifeTable`.
+        """
+        empty = site_sums(np.zeros(0), np.zeros(0), np.zeros(0), plan)
+        expected = {f"{part}.{name}" for part in PARTS for name in _travelling(getattr(empty, part))}
+        if set(self.arrays) != expected:
+            other = sorted(set(self.arrays) ^ expected)
+            raise FederationError(
+                "FECG-503",
+                "sums of a reply",
+                found=f"{len(other)} arrays that are missing or unknown",
+                expected=f"{len(expected)} arrays, those of version {VERSION}",
+            )
+        parts = {part: self._filled(part, getattr(empty, part)) for part in PARTS}
+        return replace(empty, concordance=self.concordance.counts(plan.grid), **parts)
+
+    def _filled(self, part: str, empty: Sums) -> Sums:
+        """The part with the numbers of this reply, each in the shape and kind of the empty part's."""
+        values = {
+            name: _like(getattr(empty, name), f"{part}.{name}", self.arrays[f"{part}.{name}"])
+            for name in _travelling(empty)
+        }
+        return replace(empty, **values)
+
+
+def _travelling(part: DataclassInstance) -> list[str]:
+    return [field.name for field in fields(part) if field.name not in PUBLIC]
+
+
+def _like(template: NDArray[np.generic] | float, name: str, values: list[float]) -> object:
+    """Numbers in the shape and kind of a template, which is an array, an int or a float."""
+    shape, whole = np.shape(template), np.issubdtype(np.asarray(template).dtype, np.integer)
+    column = np.array(values, dtype=np.float64)
+    wrong = 0 if name in SIGNED else int(np.sum(column < 0))
+    if whole:
+        wrong += int(np.sum(column != np.round(column)))
+    if column.size != math.prod(shape) or wrong:
+        kind = "counts" if whole else "sums"
+        raise FederationError(
+            "FECG-503",
+            f"{name} of a reply",
+            found=f"{column.size} numbers, {wrong} of them impossible",
+            expected=f"{math.prod(shape)} {kind}" + ("" if name in SIGNED else " >= 0"),
+        )
+    typed = column.astype(np.int64) if whole else column
+    return typed.reshape(shape) if shape else typed[0].item()
