@@ -20,6 +20,7 @@ from fedecg.federation.messages import (
     pack,
     unpack,
 )
+from fedecg.federation.sums import AssessReply
 from fedecg.training import SiteData
 from fedecg_server.run_folder import read_json
 from fedecg_server.study import Study
@@ -212,6 +213,22 @@ def test_an_evaluation_that_contradicts_itself_is_left_out(study: Make) -> None:
     result = run.conclude(hazard, best)
     assert result["status"] == "completed-partial"
     assert result["refused"] == {"coast": "FECG-503"}
+
+
+def test_sums_of_the_final_evaluation_that_contradict_themselves_are_left_out(study: Make) -> None:
+    def inflated(reply: Message) -> Message:
+        document, _ = unpack(reply.content, AssessReply)
+        arrays = {**document.arrays, "hazard.patients": [10.0**6]}
+        reply.content = pack(document.model_copy(update={"arrays": arrays}))
+        return reply
+
+    run = study(inflated, kind="query.assess")
+    run.join()
+    result = run.conclude(*run.survive())
+    assert result["refused"] == {"coast": "FECG-527"}
+    assessment = read_json(run.folder.path / "assessment.json")
+    assert sorted(assessment["sites"]) == ["city", "valley"]
+    assert assessment["part"] == "test"
 
 
 def test_the_book_lists_every_round_and_the_last_validation(study: Make) -> None:
