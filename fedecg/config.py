@@ -79,6 +79,9 @@ class PartitionSettings(Section):
     column: Literal["site", "device"] = "site"
     sites: Count = 4  # number of virtual sites, unless `by = "column"`
     label: Literal["superclass", "event"] = "superclass"  # what a Dirichlet split skews
+    follow_up: Literal["full", "staggered", "disjoint"] = (
+        "full"  # sites stop at different times; or see other years
+    )
     alpha: Positive = 0.5  # Dirichlet concentration or, for `quantity`, evenness; small = uneven
 
 

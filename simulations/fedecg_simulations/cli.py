@@ -147,12 +147,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _partition(options: argparse.Namespace) -> int:
-    from fedecg_simulations.partitions import partition, partition_table
+    from fedecg_simulations.partitions import partition_table, virtual_sites
     from fedecg_simulations.sources import load_dataset
 
     settings = _settings(options)
     dataset = load_dataset(settings)
-    rows = partition_table(dataset, partition(dataset, settings.partition, settings.seed))
+    rows = partition_table(*virtual_sites(dataset, settings.partition, settings.seed))
     if options.json:
         print(json.dumps({"outcomes": dataset.outcomes, "sites": rows}, indent=2))
     else:

@@ -31,7 +31,7 @@ from fedecg_simulations.grid_cells import (
 from fedecg_simulations.grid_plan import Cell, GridPlan
 from fedecg_simulations.grid_report import write_report
 from fedecg_simulations.lock import only_one
-from fedecg_simulations.partitions import partition
+from fedecg_simulations.partitions import virtual_sites
 from fedecg_simulations.runner import check_quorum_can_be_met
 from fedecg_simulations.sources import load_dataset
 
@@ -60,7 +60,7 @@ def check_cells(cells: Iterable[Cell]) -> None:
         try:
             if dataset is None or _data_of(cell) != data:
                 data, dataset = _data_of(cell), load_dataset(cell.settings)
-            parts = partition(dataset, cell.settings.partition, cell.seed)
+            _, parts = virtual_sites(dataset, cell.settings.partition, cell.seed)
             check_quorum_can_be_met(cell.settings, len(parts))
         except FedecgError as error:
             lines.append(f"{cell.name}: {error}")

@@ -22,10 +22,22 @@ from fedecg.config import PartitionSettings
 from fedecg.errors import CohortError
 from fedecg.text import dominant_superclass
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.follow_up import as_followed
 
-__all__ = ["partition", "partition_table"]
+__all__ = ["partition", "partition_table", "virtual_sites"]
 
 Rows = NDArray[np.int64]
+
+
+def virtual_sites(
+    dataset: Dataset, settings: PartitionSettings, seed: int
+) -> tuple[Dataset, dict[str, Rows]]:
+    """Deal the patients, then cut each site's follow-up; the data set as its sites know it, and their rows.
+
+    Raises:
+        CohortError: FECG-625, FECG-626 as `partition`.
+    """
+    return as_followed(dataset, partition(dataset, settings, seed), settings.follow_up)
 
 
 def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[str, Rows]:

@@ -25,7 +25,7 @@ from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.lock import only_one
-from fedecg_simulations.partitions import partition, partition_table
+from fedecg_simulations.partitions import partition_table, virtual_sites
 from fedecg_simulations.sites import write_sites
 from fedecg_simulations.sources import load_dataset
 
@@ -50,7 +50,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     """The run itself, from data to report."""
     started = time.monotonic()
     dataset = load_dataset(settings)
-    parts = partition(dataset, settings.partition, settings.seed)
+    dataset, parts = virtual_sites(dataset, settings.partition, settings.seed)
     check_quorum_can_be_met(settings, len(parts))
     store = ingest(dataset, settings, progress)
     refused = refused_recordings(dataset, store, progress)

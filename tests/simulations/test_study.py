@@ -143,6 +143,8 @@ def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
         ["partition.by=iid", "partition.sites=2"],
         ["partition.by=dirichlet", "partition.sites=2", "partition.alpha=5"],
         ["partition.by=quantity", "partition.sites=2", "partition.alpha=5"],
+        ["partition.by=iid", "partition.sites=2", "partition.follow-up=disjoint"],
+        ["partition.by=iid", "partition.sites=2", "partition.follow-up=staggered"],
     ],
     ids=lambda overrides: " ".join(overrides),
 )
