@@ -1,6 +1,6 @@
 """Figures of a study: the comparison, the C-index by round, the sites.
 
-In:  the summary and the rounds of a study, as in summary.json and rounds.json.
+In:  the summary and the rounds of a study, as in summary.json and rounds.json; for the files also assessment.json.
 Out: matplotlib Figures, drawn without pyplot's global state; the same input gives the same bytes.
      Called by the simulation's runner (files beside the report) and by `html` (inside the report).
 """
@@ -20,6 +20,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from fedecg.files import write_whole
+from fedecg.report.assessment import Assessment
+from fedecg.report.assessment_figures import calibration_figure, survival_figure
 from fedecg.report.findings import CHANCE, Row, Summary, comparison_rows, is_simulated, validation_points
 from fedecg.report.look import (
     BLUE,
@@ -31,9 +33,10 @@ from fedecg.report.look import (
     PURPLE,
     SKY,
     VERMILION,
-    WIDTH_IN,
     look,
+    new_figure,
     rendered,
+    say_nothing_to_show,
 )
 from fedecg.report.wording import count, is_known, printable, shares
 
@@ -60,7 +63,7 @@ def comparison_figure(summary: Summary) -> Figure:
         axes.set_xlim(*_c_limits(rows))
         axes.set_xlabel("stratified C-index, 95 % CI (dashed line: chance)")
         if not rows:
-            _say_nothing_to_show(axes, "no model was scored")
+            say_nothing_to_show(axes, "no model was scored")
     return figure
 
 
@@ -77,7 +80,7 @@ def rounds_figure(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> Figu
         axes.set_xlabel("after survival round")
         axes.set_ylabel("C-index")
         if not points:
-            _say_nothing_to_show(axes, "no round was scored")
+            say_nothing_to_show(axes, "no round was scored")
             return figure
         axes.axhline(CHANCE, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.fill_between(
@@ -107,9 +110,10 @@ def sites_figure(summary: Summary) -> Figure:
     sites = list(reversed(summary.get("sites") or []))
     mixes = [_mix(site) for site in sites]
     with look():
-        figure = _figure(summary, "Sites", height_in=1.5 + 0.27 * max(len(sites), 3))
+        height_in = 1.5 + 0.27 * max(len(sites), 3)
+        figure = new_figure("Sites", height_in, simulated=is_simulated(summary))
         if not sites:
-            _say_nothing_to_show(figure.add_subplot(), "no sites")
+            say_nothing_to_show(figure.add_subplot(), "no sites")
             return figure
         if not any(mixes):
             _draw_sizes(figure.add_subplot(), sites)
@@ -126,11 +130,21 @@ def figure_svg(figure: Figure) -> bytes:
     return rendered(figure, "svg", {"Date": None, "Creator": None})
 
 
-def save_figures(summary: Summary, rounds: Sequence[Mapping[str, Any]], folder: str | Path) -> list[Path]:
-    """Write comparison, rounds and sites as PNG (150 dpi) and SVG.
+def save_figures(
+    summary: Summary,
+    rounds: Sequence[Mapping[str, Any]],
+    folder: str | Path,
+    assessment: Assessment | None = None,
+) -> list[Path]:
+    """Write every figure as PNG (150 dpi) and SVG.
+
+    Args:
+        summary, rounds: as in summary.json and rounds.json.
+        folder: made if absent.
+        assessment: as in assessment.json; None for a run that has none, which has no survival and calibration.
 
     Returns:
-        The six paths.
+        The paths, two a figure.
 
     Raises:
         RunError: FECG-601.
@@ -140,6 +154,10 @@ def save_figures(summary: Summary, rounds: Sequence[Mapping[str, Any]], folder: 
         "rounds": rounds_figure(summary, rounds),
         "sites": sites_figure(summary),
     }
+    if assessment is not None:
+        simulated = is_simulated(summary)
+        figures["survival"] = survival_figure(assessment, simulated=simulated)
+        figures["calibration"] = calibration_figure(assessment, simulated=simulated)
     written = []
     for name, figure in figures.items():
         for suffix, content in (
@@ -152,22 +170,9 @@ def save_figures(summary: Summary, rounds: Sequence[Mapping[str, Any]], folder: 
     return written
 
 
-def _figure(summary: Summary, title: str, height_in: float) -> Figure:
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    figure.suptitle(title, x=0.012, ha="left", fontsize=10, fontweight="bold")
-    if is_simulated(summary):
-        figure.text(0.988, 0.98, "SIMULATED outcomes", ha="right", va="top", fontsize=8.5, color=VERMILION)
-    return figure
-
-
 def _panel(summary: Summary, title: str, height_in: float) -> tuple[Figure, Axes]:
-    figure = _figure(summary, title, height_in)
+    figure = new_figure(title, height_in, simulated=is_simulated(summary))
     return figure, figure.add_subplot()
-
-
-def _say_nothing_to_show(axes: Axes, text: str) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes)
 
 
 def _draw_row(axes: Axes, y: int, row: Row) -> None:

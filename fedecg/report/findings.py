@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedecg.report.wording import c_index, count, difference, is_known, percent, printable
+from fedecg.report.wording import c_index, count, difference, is_known, p_value, percent, printable
 
 __all__ = [
     "CHANCE",
@@ -159,12 +159,10 @@ def _rounds_trained(entry: Mapping[str, Any]) -> int:
 
 
 def _certainty(entry: Mapping[str, Any]) -> str:
-    share, p_value = entry.get("share-below-zero"), entry.get("p-value")
+    share, p = entry.get("share-below-zero"), entry.get("p-value")
     if is_known(share):
         return f"; below zero in {percent(share)} of the resamples"
-    if is_known(p_value):
-        return "; p < 0.001" if p_value < 0.001 else f"; p = {p_value:.3f}"
-    return ""
+    return f"; {p_value(p)}" if is_known(p) else ""
 
 
 def _from_sums(federated: Mapping[str, Any]) -> list[str]:

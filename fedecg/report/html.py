@@ -1,6 +1,6 @@
 """The report of a study: one HTML file that needs nothing else, for screen, phone and A4 paper.
 
-In:  the summary and the rounds of a study, as in summary.json and rounds.json.
+In:  the summary, the rounds and the assessment of a study, as in summary.json, rounds.json and assessment.json.
 Out: report.html, the same bytes for the same input. Called by the simulation's runner.
 
 Every text passes Jinja's autoescape; figures are SVG inside `img` (scripts in them could not run), and a
@@ -18,6 +18,16 @@ import jinja2
 from matplotlib.figure import Figure
 
 from fedecg.files import write_whole
+from fedecg.report.assessment import (
+    Assessment,
+    evaluation_lines,
+    horizon_grid,
+    horizon_notes,
+    site_grid,
+    site_notes,
+)
+from fedecg.report.assessment_figures import calibration_figure, survival_figure
+from fedecg.report.assessment_words import calibration_words, survival_words
 from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, sites_figure
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
 from fedecg.report.table import comparison_grid, partition_grid, rounds_grid
@@ -35,8 +45,17 @@ ENVIRONMENT = jinja2.Environment(
 )
 
 
-def write_report(summary: Summary, rounds: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+def write_report(
+    summary: Summary,
+    rounds: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    assessment: Assessment | None = None,
+) -> Path:
     """Write the report as one self-contained HTML file.
+
+    Args:
+        summary, rounds, assessment: as `report_html`.
+        path: of the file; its folder is made if absent.
 
     Returns:
         The path.
@@ -45,12 +64,19 @@ def write_report(summary: Summary, rounds: Sequence[Mapping[str, Any]], path: st
         RunError: FECG-601.
     """
     target = Path(path)
-    write_whole(target, report_html(summary, rounds).encode())
+    write_whole(target, report_html(summary, rounds, assessment).encode())
     return target
 
 
-def report_html(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> str:
-    """The report as text."""
+def report_html(
+    summary: Summary, rounds: Sequence[Mapping[str, Any]], assessment: Assessment | None = None
+) -> str:
+    """The report as text.
+
+    Args:
+        summary, rounds: as in summary.json and rounds.json.
+        assessment: as in assessment.json; None for a run that has none.
+    """
     sites = summary.get("sites") or []
     return ENVIRONMENT.get_template("report.html.j2").render(
         study=str(summary.get("study", "study")),
@@ -61,6 +87,7 @@ def report_html(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> str:
         figures=_figures(summary, rounds),
         comparison=comparison_grid(summary),
         notes=notes(summary),
+        evaluation=None if assessment is None else _evaluation(summary, assessment),
         sites=partition_grid(sites),
         data_notes=_counted(_data_counts(summary)),
         rounds=rounds_grid(rounds),
@@ -109,30 +136,49 @@ def _flat(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     models = "; ".join(
         f"{row.label} {c_index(row.stratified.value, row.stratified.low, row.stratified.high)}"
         for row in comparison_rows(summary)
     )
-    drawn = (
-        (
+    return {
+        "comparison": _shown(
             comparison_figure(summary),
             f"Stratified C-index on the test part with 95 % interval: {models}.",
             "Stratified C-index of every way to train, on the same test part.",
         ),
-        (
+        "rounds": _shown(
             rounds_figure(summary, rounds),
             "C-index on the validation part by survival round; the numbers are in the table of rounds.",
             "C-index of the federated model on the validation part. The global C comes from sums alone: its "
             "true value lies in the band. The best round by stratified C is kept.",
         ),
-        (
+        "sites": _shown(
             sites_figure(summary),
             "Patients, events and label mix of every site; the numbers are in the table of sites.",
             "Patients and events of every site and, where stated, the mix of labels.",
         ),
-    )
-    return [{"source": _source(figure), "alternative": alt, "caption": text} for figure, alt, text in drawn]
+    }
+
+
+def _evaluation(summary: Summary, assessment: Assessment) -> dict[str, Any]:
+    """What the template shows of the federated model's final evaluation."""
+    simulated = is_simulated(summary)
+    return {
+        "lines": evaluation_lines(assessment),
+        "survival": _shown(survival_figure(assessment, simulated=simulated), *survival_words(assessment)),
+        "calibration": _shown(
+            calibration_figure(assessment, simulated=simulated), *calibration_words(assessment)
+        ),
+        "horizons": horizon_grid(assessment),
+        "horizon_notes": horizon_notes(assessment),
+        "sites": site_grid(assessment),
+        "site_notes": site_notes(assessment),
+    }
+
+
+def _shown(figure: Figure, alternative: str, caption: str) -> dict[str, str]:
+    return {"source": _source(figure), "alternative": alternative, "caption": caption}
 
 
 def _source(figure: Figure) -> str:

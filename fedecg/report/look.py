@@ -1,6 +1,6 @@
 """One look for all figures: sizes, colours that all kinds of sight tell apart, fonts, and files without a date.
 
-Called by `fedecg.report.figures` and by the grids of the simulations.
+Called by `figures` and `assessment_figures` and by the grids of the simulations.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "VERMILION",
     "WIDTH_IN",
     "look",
+    "new_figure",
     "rendered",
+    "say_nothing_to_show",
 ]
 
 WIDTH_IN = 5.0  # narrow on purpose: at 390 px the text is still about 9 px high
@@ -65,6 +68,21 @@ def look() -> Iterator[None]:
     """Draw inside: "default" first, since a matplotlibrc on someone's machine must not change a report."""
     with matplotlib.style.context(["default", STYLE]):
         yield
+
+
+def new_figure(title: str, height_in: float, *, simulated: bool) -> Figure:
+    """An empty figure with its title, labelled where the outcomes are simulated; to be drawn within `look`."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    figure.suptitle(title, x=0.012, ha="left", fontsize=10, fontweight="bold")
+    if simulated:
+        figure.text(0.988, 0.98, "SIMULATED outcomes", ha="right", va="top", fontsize=8.5, color=VERMILION)
+    return figure
+
+
+def say_nothing_to_show(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes)
 
 
 def rendered(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

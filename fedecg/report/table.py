@@ -7,14 +7,15 @@ Out: `Grid`s of text, `rich` tables, Markdown. Called by the simulation's comman
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedecg.report.assessment import compact_horizon_grid, has_horizons, short_line
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
+from fedecg.report.grid import Grid
 from fedecg.report.wording import (
     DASH,
     byte_size,
@@ -28,7 +29,6 @@ from fedecg.report.wording import (
 )
 
 __all__ = [
-    "Grid",
     "comparison_grid",
     "comparison_markdown",
     "comparison_table",
@@ -37,25 +37,6 @@ __all__ = [
     "print_summary",
     "rounds_grid",
 ]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, before anything is escaped for where it goes.
-
-    Attributes:
-        header: one title a column.
-        rows: one tuple a row, as long as `header`.
-        numeric: for each column, whether it is set flush right.
-        emphasis: the row to stress, or None.
-        total: the last line, or empty.
-    """
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
-    emphasis: int | None = None
-    total: tuple[str, ...] = ()
 
 
 def comparison_grid(summary: Summary) -> Grid:
@@ -127,10 +108,14 @@ def partition_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """Print the comparison, the notes below it and the result in a sentence."""
+    """Print the comparison, the notes below it, the evaluation where there is one, and the result in a sentence."""
     console.print(comparison_table(summary))
     for line in notes(summary):
         console.print(Text(line, style="dim"))
+    if (assessment := summary.get("assessment")) is not None:
+        if has_horizons(assessment):
+            console.print(_rich(compact_horizon_grid(assessment), _evaluation_title(summary)))
+        console.print(Text(short_line(assessment), style="dim"))
     console.print(Text(result_sentence(summary), style="bold"))
 
 
@@ -156,8 +141,15 @@ def comparison_markdown(summary: Summary) -> str:
 
 
 def _title(summary: Summary) -> str:
-    suffix = " (outcomes SIMULATED)" if is_simulated(summary) else ""
-    return f"{printable(summary.get('study', 'study'))}: was federation worth it?{suffix}"
+    return f"{printable(summary.get('study', 'study'))}: was federation worth it?{_suffix(summary)}"
+
+
+def _evaluation_title(summary: Summary) -> str:
+    return f"Federated model by horizon{_suffix(summary)}"
+
+
+def _suffix(summary: Summary) -> str:
+    return " (outcomes SIMULATED)" if is_simulated(summary) else ""
 
 
 def _rich(grid: Grid, title: str) -> Table:

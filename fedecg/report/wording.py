@@ -12,20 +12,27 @@ from typing import TypeGuard
 
 __all__ = [
     "DASH",
+    "DAYS_A_YEAR",
     "byte_size",
     "c_index",
     "count",
+    "decimal",
     "difference",
     "duration",
     "is_known",
     "label_mix",
+    "p_value",
     "percent",
     "printable",
+    "ratio",
+    "risk",
     "shares",
+    "years",
 ]
 
 DASH = "–"
 MINUS = "−"
+DAYS_A_YEAR = 365.25
 
 
 def is_known(value: float | None) -> TypeGuard[float]:
@@ -66,6 +73,42 @@ def percent(share: float | None) -> str:
         return "<1 %"
     digits = f"{abs(share) * 100:.0f}"
     return f"{MINUS if share < 0 and digits != '0' else ''}{digits} %"
+
+
+def risk(share: float | None) -> str:
+    """`5.7 %` from 0.057; a risk that is above 0 but rounds to it is `<0.1 %`."""
+    if not is_known(share):
+        return DASH
+    return "<0.1 %" if 0 < share < 0.0005 else f"{share * 100:.1f} %"
+
+
+def ratio(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """`0.95 (0.85–1.07)`; without the interval where one of its ends is missing."""
+    if not is_known(value):
+        return DASH
+    if not (is_known(low) and is_known(high)):
+        return decimal(value, 2)
+    return f"{decimal(value, 2)} ({decimal(low, 2)}–{decimal(high, 2)})"
+
+
+def decimal(value: float | None, digits: int) -> str:
+    """`−0.012`; what rounds to zero has no sign."""
+    if not is_known(value):
+        return DASH
+    text = f"{abs(value):.{digits}f}"
+    return f"{MINUS}{text}" if value < 0 and float(text) > 0 else text
+
+
+def p_value(value: float | None) -> str:
+    """`p < 0.001`, `p = 0.240`."""
+    if not is_known(value):
+        return f"p {DASH}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def years(time_days: float | None) -> str:
+    """`5` or `4.4` from days."""
+    return f"{round(time_days / DAYS_A_YEAR, 1):g}" if is_known(time_days) else DASH
 
 
 def count(value: float | None) -> str:

@@ -100,9 +100,11 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
     if bench.settings.evaluation.comparison:
         start = time.monotonic()
         risks["pooled"] = _pooled(bench)[None]
-        middle = time.monotonic()
+        seconds["pooled"] = round(time.monotonic() - start, 3)
+    if bench.settings.evaluation.comparison and bench.settings.evaluation.local_models:
+        start = time.monotonic()
         risks["local-mean"], risks["local-best"] = _local(bench, progress)
-        seconds = {"pooled": round(middle - start, 3), "local": round(time.monotonic() - middle, 3)}
+        seconds["local"] = round(time.monotonic() - start, 3)
     return risks | _controls(bench), seconds
 
 

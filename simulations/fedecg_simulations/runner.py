@@ -18,7 +18,7 @@ from fedecg.config import StudySettings, settings_sha256
 from fedecg.errors import CODES, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
-from fedecg.report import save_figures, write_report
+from fedecg.report import save_figures, without_curves, write_report
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.columns import Bench, all_columns, run_column
@@ -65,9 +65,10 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     summary["refused-recordings"] = refused
     summary["quality"] = quality_counts(dataset, store)
     summary["seconds"]["data"] = round(prepared, 3)
-    rounds = read_json(out / "rounds.json")
-    save_figures(summary, rounds, out / "figures")
-    write_report(summary, rounds, out / "report.html")
+    rounds, assessment = (read_json(out / name) for name in ("rounds.json", "assessment.json"))
+    summary["assessment"] = without_curves(assessment)
+    save_figures(summary, rounds, out / "figures", assessment)
+    write_report(summary, rounds, out / "report.html", assessment)
     write_json(out / "summary.json", summary)
     return summary
 
