@@ -212,6 +212,7 @@ class EvaluationSettings(Section):
     )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     comparison: bool = True  # also train the pooled and local-only columns
+    leave_one_site_out: bool = False  # with comparison: a federation without each site, judged on that site
     local_models: bool = True  # with comparison: each site alone, too, and not the pooled model only
 
     @model_validator(mode="after")

@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "FECG-107": "a quorum of more sites than there are",
     "FECG-108": "an option of the Cox model is out of range",
     "FECG-109": "a test part of a table is no COL=VALUE, empty or everything",
+    "FECG-110": "a single site cannot be left out",
     "FECG-111": "grid file missing, not readable or not TOML",
     "FECG-112": "a grid file is wrong (all problems are listed)",
     "FECG-113": "settings of a grid's cells are wrong (all problems are listed)",

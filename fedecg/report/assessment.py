@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedecg.evaluation.intervals import FEW_EVENTS
 from fedecg.report.grid import Grid
 from fedecg.report.wording import (
     DASH,
+    DAYS_A_YEAR,
     c_index,
     count,
     decimal,
@@ -130,8 +132,7 @@ def horizon_notes(assessment: Assessment) -> tuple[str, ...]:
     empty = [years(days) for days, sites, _ in horizons if not sites]
     if empty:
         lines.append(
-            f"A dash at {_years_list(empty)}: no site had {count(assessment['min-at-risk'])} patients followed "
-            "beyond that horizon."
+            f"A dash at {_years_list(empty)}: no site had {_least(assessment)} followed beyond that horizon."
         )
     without = [years(days) for days, sites, cases in horizons if sites and not cases]
     if without:
@@ -153,7 +154,7 @@ def site_grid(assessment: Assessment) -> Grid:
             (
                 printable(name),
                 count(own["patients"]),
-                count(own["events"]) + ("*" if own["few-events"] else ""),
+                count(own["events"]),
                 count(own["comparable-within"]),
                 _own_c(own),
             )
@@ -167,8 +168,8 @@ def site_grid(assessment: Assessment) -> Grid:
 def site_notes(assessment: Assessment) -> tuple[str, ...]:
     """The random-effects summary of the sites' C, and how far to trust it."""
     lines = [_mean_line(assessment["heterogeneity"])]
-    if any(own["few-events"] for own in assessment["sites"].values()):
-        lines.append("* Fewer than 30 events: the interval is narrower than it should be.")
+    if any(_is_uncertain(own) for own in (*assessment["sites"].values(), assessment["concordance"])):
+        lines.append(f"*: fewer than {FEW_EVENTS} events; the interval is narrower than it should be.")
     entered = assessment["heterogeneity"]["sites"] or 0
     if entered > 1:
         lines.append(
@@ -252,14 +253,19 @@ def _mean_risk(assessment: Assessment, column: str, at: int) -> float | None:
 def _pooled_cells(pooled: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         count(pooled["patients"]),
-        count(pooled["events"]) + ("*" if pooled["few-events"] else ""),
+        count(pooled["events"]),
         count(pooled["comparable-within"]),
         _own_c(pooled),
     )
 
 
 def _own_c(own: Mapping[str, Any]) -> str:
-    return c_index(own["stratified"], own["stratified-ci-low"], own["stratified-ci-high"])
+    text = c_index(own["stratified"], own["stratified-ci-low"], own["stratified-ci-high"])
+    return f"{text}*" if _is_uncertain(own) else text
+
+
+def _is_uncertain(own: Mapping[str, Any]) -> bool:
+    return bool(own["few-events"]) and is_known(own["stratified"])
 
 
 def _mean_line(effects: Mapping[str, Any]) -> str:
@@ -287,7 +293,7 @@ def _uno_line(assessment: Assessment) -> str:
     uno = assessment["uno"]
     until = f"Uno's C up to {years(uno['tau-days'])} years: "
     if not uno["sites"]:
-        return f"{until}{DASH}; no site had {count(assessment['min-at-risk'])} patients followed that long."
+        return f"{until}{DASH}; no site had {_least(assessment)} followed that long."
     who = f"{_number(uno['patients'], 'patient')}, {_number(uno['events'], 'event')}"
     if not is_known(uno["c-index"]):
         return f"{until}{DASH}; no comparable pair ({who})."
@@ -295,7 +301,9 @@ def _uno_line(assessment: Assessment) -> str:
 
 
 def _follow_up_line(quartiles_days: Sequence[float | None]) -> str:
-    low, median, high = (years(days) for days in quartiles_days)
+    """A quartile that is null was not reached."""
+    known = [None if days is None else days / DAYS_A_YEAR for days in quartiles_days]
+    low, median, high = (decimal(value, 1) for value in known)
     return f"Median follow-up: {median} years (quartiles {low} and {high}), reverse Kaplan-Meier."
 
 
@@ -315,6 +323,10 @@ def _detectable_line(assessment: Assessment) -> str:
         f"With {_number(events, 'event')} a difference in C below {c_index(smallest['difference'])} could not be "
         "expected to show (80 % power), two models of unrelated risks."
     )
+
+
+def _least(assessment: Assessment) -> str:
+    return _number(max(assessment["min-at-risk"], 1), "patient")
 
 
 def _years_list(texts: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from fedecg.evaluation.intervals import NORMAL_975
 from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line, slope_line
 from fedecg.report.look import (
     BLUE,
@@ -30,11 +31,18 @@ from fedecg.report.look import (
 )
 from fedecg.report.wording import DAYS_A_YEAR, count, ratio, years
 
-__all__ = ["calibration_figure", "group_names", "shown_until_days", "survival_figure"]
+__all__ = [
+    "LAST_SHARE",
+    "LEAST_AT_RISK",
+    "Shown",
+    "calibration_figure",
+    "group_names",
+    "shown",
+    "survival_figure",
+]
 
 LEAST_AT_RISK = 20  # in the smallest group; behind that a curve is noise
 LAST_SHARE = 0.05  # of all patients, where a group is smaller than that from the start
-NORMAL_975 = 1.959963984540054
 LABEL_GAP = 0.07  # between names beside the curves, as a share of the axes' height
 STEP = 0.05  # the risk axis ends at a multiple of it
 
@@ -109,10 +117,22 @@ def group_names(groups: int) -> tuple[str, ...]:
     return few.get(groups) or tuple(ends.get(number, str(number)) for number in range(1, groups + 1))
 
 
-def shown_until_days(edges_days: ArrayLike, at_risk: ArrayLike) -> float:
-    """Where the curves end: the last edge with 20 at risk in the smallest group that has anybody.
+class Shown(NamedTuple):
+    """How far the curves are shown.
 
-    Where that is within a year (small studies), the last edge that 5 % of all patients reach.
+    Attributes:
+        until_days: the last edge.
+        smallest_group: the rule is the smallest group's; otherwise the share of all patients.
+    """
+
+    until_days: float
+    smallest_group: bool
+
+
+def shown(edges_days: ArrayLike, at_risk: ArrayLike) -> Shown:
+    """How far the curves are shown: to the last edge with 20 at risk in the smallest group that has anybody.
+
+    Where that is within a year (small studies), to the last edge that 5 % of all patients reach.
 
     Args:
         edges_days: (B,) left edges of the bins.
@@ -120,12 +140,12 @@ def shown_until_days(edges_days: ArrayLike, at_risk: ArrayLike) -> float:
     """
     edges, patients = _floats(edges_days), _floats(at_risk)
     present = patients[patients[:, 0] > 0]
-    enough = np.asarray((present >= LEAST_AT_RISK).all(axis=0))
+    limit = _last_edge(edges, np.asarray((present >= LEAST_AT_RISK).all(axis=0)))
+    if limit >= DAYS_A_YEAR:
+        return Shown(limit, True)
     everybody = patients.sum(axis=0)
-    limit = _last_edge(edges, enough)
-    if limit < DAYS_A_YEAR:
-        limit = _last_edge(edges, everybody >= LAST_SHARE * max(everybody[0], 1))
-    return max(limit, float(edges[min(1, edges.size - 1)]))
+    limit = _last_edge(edges, everybody >= LAST_SHARE * max(everybody[0], 1))
+    return Shown(max(limit, float(edges[min(1, edges.size - 1)])), False)
 
 
 def _last_edge(edges: Float64, fulfilled: NDArray[np.bool_]) -> float:
@@ -138,10 +158,10 @@ def _curves(assessment: Assessment, *, incidence: bool) -> _Curves:
     at_risk, edges = _floats(entry["at-risk"]), _floats(entry["edges-days"])
     names = ("incidence", "ci-low", "ci-high") if incidence else ("survival", "ci-low", "ci-high")
     columns = [_floats([group[0] for group in entry[name]] if incidence else entry[name]) for name in names]
-    shown = edges <= shown_until_days(edges, at_risk)
+    early = edges <= shown(edges, at_risk).until_days
     start = 0.0 if incidence else 1.0
-    value, low, high = (np.insert(column[:, :-1], 0, start, axis=1)[:, shown] for column in columns)
-    return _Curves(edges[shown] / DAYS_A_YEAR, value, low, high, at_risk[:, shown])
+    value, low, high = (np.insert(column[:, :-1], 0, start, axis=1)[:, early] for column in columns)
+    return _Curves(edges[early] / DAYS_A_YEAR, value, low, high, at_risk[:, early])
 
 
 def _draw_curve(axes: Axes, curves: _Curves, group: int, name: str) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line
-from fedecg.report.assessment_figures import LEAST_AT_RISK, group_names, shown_until_days
-from fedecg.report.wording import DAYS_A_YEAR, is_known, ratio, risk, years
+from fedecg.report.assessment_figures import LAST_SHARE, LEAST_AT_RISK, group_names, shown
+from fedecg.report.wording import is_known, ratio, risk, years
 
 __all__ = ["calibration_words", "survival_words"]
 
@@ -19,15 +19,17 @@ def survival_words(assessment: Assessment) -> tuple[str, str]:
     """Alternative text and caption of the survival figure."""
     deaths = assessment["deaths"]
     curve = "Aalen-Johansen estimate with death as competing risk" if deaths else "Kaplan-Meier estimate"
-    until = shown_until_days(assessment["survival"]["edges-days"], assessment["survival"]["at-risk"])
-    smallest = until >= DAYS_A_YEAR and f"{LEAST_AT_RISK} patients of the smallest group are at risk"
+    limit = shown(assessment["survival"]["edges-days"], assessment["survival"]["at-risk"])
+    rule = f"{LAST_SHARE:.0%} of all patients are at risk"
+    if limit.smallest_group:
+        rule = f"{LEAST_AT_RISK} patients of the smallest group are at risk"
     caption = (
         f"{curve} by group of predicted risk, 95 % bands, from the sum of the sites' life tables. The groups' cuts "
         "are public: quantiles of a normal log hazard with the validation patients' mean and spread. Shown while "
-        f"{smallest or 'one patient in twenty is at risk'}."
+        f"{rule}."
     )
     return (
-        f"{curve} by group of risk. {_at_last_horizon(assessment, until)}{log_rank_line(assessment)}.",
+        f"{curve} by group of risk. {_at_last_horizon(assessment, limit.until_days)}{log_rank_line(assessment)}.",
         caption,
     )
 
@@ -55,14 +57,15 @@ def calibration_words(assessment: Assessment) -> tuple[str, str]:
 def _at_last_horizon(assessment: Assessment, until_days: float) -> str:
     """The curves' values at the last horizon that is shown, if one is."""
     name = "incidence-at-horizons" if assessment["deaths"] else "survival-at-horizons"
-    shown = [at for at, days in enumerate(assessment["horizons-days"]) if days <= until_days]
-    if not shown:
+    early = [at for at, days in enumerate(assessment["horizons-days"]) if days <= until_days]
+    if not early:
         return ""
-    values = [_event(group)[shown[-1]] for group in assessment[name]["value"]]
+    values = [_event(group)[early[-1]] for group in assessment[name]["value"]]
     names = group_names(len(values))
-    told = ", ".join(f"{name} {risk(value)}" for name, value in zip(names, values, strict=True))
+    known = [(name, value) for name, value in zip(names, values, strict=True) if is_known(value)]
+    told = ", ".join(f"{name} {risk(value)}" for name, value in known)
     kind = "With" if assessment["deaths"] else "Without"
-    return f"{kind} the event at year {years(assessment['horizons-days'][shown[-1]])}: {told}; "
+    return f"{kind} the event at year {years(assessment['horizons-days'][early[-1]])}: {told}; "
 
 
 def _event(group: list[Any]) -> list[Any]:

@@ -95,8 +95,8 @@ def decimal(value: float | None, digits: int) -> str:
     """`−0.012`; what rounds to zero has no sign."""
     if not is_known(value):
         return DASH
-    text = f"{abs(value):.{digits}f}"
-    return f"{MINUS}{text}" if value < 0 and float(text) > 0 else text
+    text = f"{abs(value):,.{digits}f}"
+    return f"{MINUS}{text}" if value < 0 and text.strip("0.") else text
 
 
 def p_value(value: float | None) -> str:

@@ -105,6 +105,10 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
         start = time.monotonic()
         risks["local-mean"], risks["local-best"] = _local(bench, progress)
         seconds["local"] = round(time.monotonic() - start, 3)
+    if bench.settings.evaluation.comparison and bench.settings.evaluation.leave_one_site_out:
+        start = time.monotonic()
+        risks["unseen-site"] = _unseen_site(bench)[None]
+        seconds["unseen-site"] = round(time.monotonic() - start, 3)
     return risks | _controls(bench), seconds
 
 
@@ -120,6 +124,25 @@ def _pooled(bench: Bench) -> Floats:
         settings.model_copy(update={"align": align, "survival": survival}), folder / "sites", folder, "pooled"
     )
     return bench.score(folder)
+
+
+def _unseen_site(bench: Bench) -> Floats:
+    """Each test patient's log hazard from a federation that their own site had no part in.
+
+    Scores of different sites come from different models: only pairs within a site may be compared.
+    """
+    unseen = np.full(len(bench.test.event), np.nan)
+    for number, name in enumerate(sorted(bench.parts), start=1):
+        others = {site: rows for site, rows in bench.parts.items() if site != name}
+        folder = bench.out / "columns" / f"without-{name}"
+        write_sites(bench.dataset.cohort, bench.store, others, folder / "sites")
+        quorum = min(bench.settings.federation.quorum, len(others))
+        federation = bench.settings.federation.model_copy(update={"quorum": quorum})
+        settings = bench.settings.model_copy(update={"federation": federation})
+        run_column(settings, folder / "sites", folder, f"without {number}/{len(bench.parts)} ({name})")
+        own = bench.test.site == name
+        unseen[own] = bench.score(folder)[own]
+    return unseen
 
 
 def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | None]:

@@ -92,7 +92,7 @@ def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
     """Virtual sites are all there from the start: waiting for more would be in vain.
 
     Raises:
-        SettingsError: FECG-107.
+        SettingsError: FECG-107; FECG-110 a single site cannot be left out.
     """
     if settings.federation.quorum > sites:
         raise SettingsError(
@@ -101,6 +101,14 @@ def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
             found=f"{settings.federation.quorum} with {sites} virtual site(s)",
             expected=f"at most {sites}",
             fix="Lower it with --set federation.quorum=1.",
+        )
+    if settings.evaluation.leave_one_site_out and sites < 2:
+        raise SettingsError(
+            "FECG-110",
+            "evaluation.leave-one-site-out",
+            found=f"{sites} virtual site(s)",
+            expected="at least 2: the others train",
+            fix="Set it to false.",
         )
 
 
@@ -135,6 +143,8 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
     federated_risk = bench.score(bench.out)
     risks, seconds = all_columns(bench, federated_risk, progress)
     columns = {name: None if risk is None else column_entry(bench.test, risk) for name, risk in risks.items()}
+    if unseen := columns.get("unseen-site"):  # each site by another model: there is no C over all pairs
+        unseen.update({"c-index": None, "ci-low": None, "ci-high": None})
     generator = np.random.default_rng([settings.seed, *b"bootstrap"])
     differences = {
         f"federated-minus-{name}": difference_entry(

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+
+from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, risk_grid, site_sums
+from fedecg.objectives import Baseline
+from fedecg_server.assessment import assessment_entry
+
+MakeAssessment = Callable[..., dict[str, Any]]
 
 SITES = {
     "harbour-general": (2140, 128),
@@ -135,3 +144,61 @@ def _round(stage: str, number: int) -> dict[str, Any]:
         "seconds": 11.5,
         "bytes": 5_140_000,
     }
+
+
+YEAR = 365.25
+HAZARD = 0.03 / YEAR  # of the event, a day, at log hazard 0
+
+
+def plan(groups: int = 3, sd: float = 0.8) -> AssessmentPlan:
+    """As the coordinator makes it, with a baseline that is right."""
+    horizons, last = np.array([1.0, 3.0, 5.0, 10.0]) * YEAR, 12 * YEAR
+    return AssessmentPlan(
+        grid=RiskTimeGrid(np.arange(200.0, 3000.0, 200.0), risk_grid(0.0, sd, 20)),
+        edges_days=np.union1d(np.arange(0.0, last, 30.0), horizons),
+        group_cuts=risk_grid(0.0, sd, groups),
+        calibration_cuts=risk_grid(0.0, sd, 10),
+        horizons_days=horizons,
+        tau_days=5 * YEAR,
+        centre=0.0,
+        baseline=Baseline(np.arange(0.0, last), HAZARD * np.arange(0.0, last)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_assessment() -> MakeAssessment:
+    """Figures of made-up sites, by the very functions that a study uses, as assessment.json has them."""
+
+    def make(
+        sites: dict[str, int],
+        *,
+        events: bool = True,
+        deaths: bool = False,
+        follow_up_years: float = 9.0,
+        groups: int = 3,
+        sd: float = 0.8,
+    ) -> dict[str, Any]:
+        wanted, sums = plan(groups, sd), {}
+        for number, (name, patients) in enumerate(sites.items()):
+            draw = np.random.default_rng([number, patients])
+            risk = draw.normal(0, sd, patients)
+            event = draw.exponential(1 / (HAZARD * np.exp(risk))) if events else np.full(patients, np.inf)
+            death = draw.exponential(20 * YEAR, patients) if deaths else np.full(patients, np.inf)
+            censored = draw.uniform(0.4, 1.0, patients) * follow_up_years * YEAR
+            time = np.ceil(np.minimum(np.minimum(event, death), censored))
+            cause = np.where(censored <= np.minimum(event, death), 0, np.where(event <= death, 1, 2))
+            sums[name] = site_sums(time, cause, risk, wanted)
+        return assessment_entry(wanted, "test", sums)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _assessment(make_assessment: MakeAssessment) -> dict[str, Any]:
+    return make_assessment({"harbour": 900, "st-anne": 600, "rural": 120, "clinic": 40})
+
+
+@pytest.fixture
+def assessment(_assessment: dict[str, Any]) -> dict[str, Any]:
+    """Four sites, one of them tiny; a copy that a test may change."""
+    return copy.deepcopy(_assessment)

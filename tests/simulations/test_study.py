@@ -200,6 +200,33 @@ def test_a_wrong_key_is_a_message_and_exit_status_3(store: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_site_is_judged_by_a_federation_that_never_saw_it(store: Path, tmp_path: Path) -> None:
+    settings = [
+        "evaluation.leave-one-site-out=true",
+        "evaluation.local-models=false",
+        "evaluation.bootstrap=0",
+    ]
+    summary = run(tmp_path, store, *settings, "federation.quorum=3")
+    unseen = summary["columns"]["unseen-site"]
+    assert 0 <= unseen["c-index-stratified"] <= 1
+    assert unseen["c-index"] is None
+    assert summary["columns"]["local-mean"] is None
+    for site in ("city", "coast", "rural"):
+        others = json.loads((tmp_path / "out" / "columns" / f"without-{site}" / "result.json").read_text())
+        assert site not in [entry["name"] for entry in others["sites"]]
+        assert len(others["sites"]) == 2
+
+
+def test_a_single_site_cannot_be_left_out(store: Path, tmp_path: Path, capsys: Any) -> None:
+    file = configuration(tmp_path, store)
+    settings = ["partition.by=iid", "partition.sites=1", "evaluation.leave-one-site-out=true"]
+    assert (
+        main(["run", str(file), "--out", str(tmp_path / "out"), "--set", *settings, "federation.quorum=1"])
+        == 3
+    )
+    assert "FECG-110 evaluation.leave-one-site-out: found 1 virtual site(s)" in capsys.readouterr().err
+
+
 def test_no_events_anywhere_is_a_message_and_no_summary(store: Path, tmp_path: Path, capsys: Any) -> None:
     text = CONFIG.replace("city = 90\ncoast = 60\n", "")
     file = configuration(tmp_path, store, text)
