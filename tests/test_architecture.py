@@ -11,7 +11,8 @@ from fedecg.errors import CODES
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
     "errors", "config", "files", "fingerprint", "progress",
-    "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training", "federation", "report",
+    "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training",
+    "federation", "prediction", "explanation", "report",
     "cli",
 ]  # fmt: skip
 SOURCES = sorted(

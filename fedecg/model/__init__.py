@@ -4,7 +4,14 @@ In:  signals (N, 12, samples) in mV from `fedecg.signals`. Out: embeddings, log 
 Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations.
 """
 
-from fedecg.model.checkpoint import BaselineFile, SavedModel, load_aligned, load_model, save_model
+from fedecg.model.checkpoint import (
+    BaselineFile,
+    PopulationFile,
+    SavedModel,
+    load_aligned,
+    load_model,
+    save_model,
+)
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.layers import BatchwiseDropout
 from fedecg.model.network import Network, build_network, stage_tensors
@@ -17,6 +24,7 @@ __all__ = [
     "DualAttentionEncoder",
     "Layout",
     "Network",
+    "PopulationFile",
     "SavedModel",
     "build_network",
     "layout",

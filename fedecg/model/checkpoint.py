@@ -22,7 +22,7 @@ from fedecg.errors import ModelError
 from fedecg.files import write_whole
 from fedecg.model.network import Network, build_network, stage_tensors
 
-__all__ = ["BaselineFile", "SavedModel", "load_aligned", "load_model", "save_model"]
+__all__ = ["BaselineFile", "PopulationFile", "SavedModel", "load_aligned", "load_model", "save_model"]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
 TRAINING_ONLY = {"intercepts"}  # of the network's tensors
@@ -34,10 +34,24 @@ class BaselineFile(Section):
     Attributes:
         edges_days: (bins,) left edges of the time bins, days, ascending from 0; the last is open.
         cumulative_hazard: (bins,) H0, not decreasing.
+        variance: (bins,) sum over event times of d / W^2, the variance of H0 with the log hazards taken as known.
     """
 
     edges_days: list[float]
     cumulative_hazard: list[float]
+    variance: list[float]
+
+
+class PopulationFile(Section):
+    """Log hazards of the patients that validated the model, in bins: what a percentile refers to.
+
+    Attributes:
+        risk_cuts: (bins - 1,) rising cuts of the log hazard; both ends are open.
+        patients: (bins,) counts of patients.
+    """
+
+    risk_cuts: list[float]
+    patients: list[Annotated[int, Field(ge=0)]]
 
 
 class ModelFile(Section):
@@ -50,6 +64,7 @@ class ModelFile(Section):
     bank_sha256: str
     weights_sha256: str
     baseline: BaselineFile | None = None
+    population: PopulationFile | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +76,14 @@ class SavedModel:
         signals: how a recording becomes this network's input.
         bank_sha256: hash of the code bank it was aligned to, "" if it was not.
         baseline: of the patients that validated it; None before a survival stage.
+        population: their log hazards; None before a survival stage.
     """
 
     network: Network
     signals: SignalSettings
     bank_sha256: str
     baseline: BaselineFile | None
+    population: PopulationFile | None
 
 
 def save_model(
@@ -75,6 +92,7 @@ def save_model(
     signals: SignalSettings,
     bank_sha256: str,
     baseline: BaselineFile | None = None,
+    population: PopulationFile | None = None,
 ) -> None:
     """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
 
@@ -82,6 +100,7 @@ def save_model(
         folder: made if it is not there; a model that lies there is replaced.
         bank_sha256: hash of the code bank, "" if the network was not aligned.
         baseline: cumulative hazard that the log hazards refer to.
+        population: log hazards that a percentile refers to.
 
     Raises:
         RunError: FECG-601, the folder cannot be written.
@@ -99,6 +118,7 @@ def save_model(
         bank_sha256=bank_sha256,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         baseline=baseline,
+        population=population,
     )
     text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
     write_whole(Path(folder) / WEIGHTS, weights)
@@ -125,7 +145,9 @@ def load_model(folder: str | Path) -> SavedModel:
         )
     network = build_network(described.model, described.signals.samples, described.bank_dim, seed=0)
     _load_state(network, weights)
-    return SavedModel(network.eval(), described.signals, described.bank_sha256, described.baseline)
+    return SavedModel(
+        network.eval(), described.signals, described.bank_sha256, described.baseline, described.population
+    )
 
 
 def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:

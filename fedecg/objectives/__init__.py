@@ -9,6 +9,7 @@ from fedecg.objectives.grouped import IntervalTimes, grouped_loss, interval_time
 from fedecg.objectives.hazard import (
     Baseline,
     breslow,
+    breslow_variance,
     event_counts,
     event_time_grid,
     exit_bin,
@@ -26,6 +27,7 @@ __all__ = [
     "IntervalTimes",
     "bank_loss",
     "breslow",
+    "breslow_variance",
     "cox_loss",
     "event_counts",
     "event_time_grid",

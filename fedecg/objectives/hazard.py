@@ -25,6 +25,7 @@ from fedecg.errors import ModelError
 __all__ = [
     "Baseline",
     "breslow",
+    "breslow_variance",
     "event_counts",
     "event_time_grid",
     "exit_bin",
@@ -164,6 +165,20 @@ def breslow(events: Integers, exp_sums: Floats) -> Floats:
         )
     steps = np.zeros(len(risk))
     steps[occupied] = events[occupied] / risk[occupied]
+    return np.cumsum(steps)
+
+
+def breslow_variance(events: Integers, exp_sums: Floats) -> Floats:
+    """Variance (bins,) of Breslow's H0 with the log hazards taken as known: running sum of events / W^2.
+
+    Args:
+        events, exp_sums: as for `breslow`, which has accepted them.
+
+    Source: Andersen, Gill 1982, Ann Stat 10:1100-20 (the term for H0 alone).
+    """
+    risk = np.cumsum(exp_sums[::-1])[::-1]
+    steps = np.zeros(len(risk))
+    steps[events > 0] = events[events > 0] / risk[events > 0] ** 2
     return np.cumsum(steps)
 
 

@@ -38,6 +38,7 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg.model import (
     BaselineFile,
     Network,
+    PopulationFile,
     build_network,
     load_aligned,
     load_vector,
@@ -45,7 +46,7 @@ from fedecg.model import (
     stage_tensors,
     to_vector,
 )
-from fedecg.objectives import Baseline, breslow
+from fedecg.objectives import Baseline, breslow, breslow_variance
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import assessment_entry, assessment_plan, checked_sums
@@ -193,7 +194,8 @@ class Study:
         parts = self._parts()
         start = time.monotonic()
         replies = self._evaluate(hazard, best.vector, parts)
-        baseline = _baseline(hazard, replies)
+        shipped = _baseline(hazard, replies)
+        baseline = Baseline(np.array(shipped.edges_days), np.array(shipped.cumulative_hazard))
         self.folder.keep_assessment(self._assess(hazard, best, parts[-1], baseline))
         self.seconds["evaluation"] = time.monotonic() - start
         load_vector(self.network, self._names("survival"), best.vector)
@@ -202,10 +204,8 @@ class Study:
             self.network,
             self.settings.signals,
             self.bank.sha256,
-            BaselineFile(
-                edges_days=baseline.edges_days.tolist(),
-                cumulative_hazard=baseline.cumulative_hazard.tolist(),
-            ),
+            shipped,
+            _population(hazard, replies),
         )
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
@@ -353,11 +353,24 @@ def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: Hazar
     return federated_concordance(counts, hazard.grid)
 
 
-def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> Baseline:
+def _population(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> PopulationFile:
+    """Validation patients by bin of their log hazard."""
+    cells = [
+        np.array(reply.counts["validation"].cells).reshape(hazard.grid.shape) for reply in replies.values()
+    ]
+    patients = np.sum(cells, axis=(0, 1, 3))
+    return PopulationFile(risk_cuts=hazard.grid.risk_cuts.tolist(), patients=patients.tolist())
+
+
+def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> BaselineFile:
     """The baseline that ships with the model: of validation patients, whom the network was not fitted to."""
     events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
     exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
-    return Baseline(hazard.edges_days, breslow(events, exp_sums))
+    return BaselineFile(
+        edges_days=hazard.edges_days.tolist(),
+        cumulative_hazard=breslow(events, exp_sums).tolist(),
+        variance=breslow_variance(events, exp_sums).tolist(),
+    )
 
 
 def _note(record: RoundRecord) -> str:

@@ -21,6 +21,7 @@ from fedecg.federation.messages import (
     unpack,
 )
 from fedecg.federation.sums import AssessReply
+from fedecg.model import load_model
 from fedecg.training import SiteData
 from fedecg_server.run_folder import read_json
 from fedecg_server.study import Study
@@ -242,6 +243,13 @@ def test_the_book_lists_every_round_and_the_last_validation(study: Make) -> None
     assert run.records[1].hazard_ratio == pytest.approx(1.0)
     assert result["status"] == "completed"
     assert result["rounds"] == {"align": 1, "survival": 2}
+    saved = load_model(run.folder.model)
+    assert saved.population is not None
+    assert sum(saved.population.patients) == sum(
+        site["parts"]["validation"]["patients"] for site in result["sites"]
+    )
+    assert saved.baseline is not None
+    assert len(saved.baseline.variance) == len(saved.baseline.cumulative_hazard)
     assert 0 <= best.rounds <= 2
 
 
