@@ -1,4 +1,4 @@
-"""The whole evaluation in sums, 10 sites of 50,000 patients, against scikit-survival and lifelines on one site's arrays.
+"""The whole evaluation in sums, 10 sites of 50,000 patients, against scikit-survival and lifelines on one site.
 
     .venv/bin/python benchmarks/survival_eval.py
 
@@ -19,7 +19,15 @@ from sksurv.metrics import brier_score, concordance_index_ipcw, cumulative_dynam
 from sksurv.util import Surv
 
 import fedecg  # noqa: F401 - settles the threads before numpy starts
-from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, absolute_risk, assess, risk_grid, site_sums
+from fedecg.evaluation import (
+    AssessmentPlan,
+    RiskTimeGrid,
+    SiteSums,
+    absolute_risk,
+    assess,
+    risk_grid,
+    site_sums,
+)
 from fedecg.federation.sums import AssessReply
 from fedecg.objectives import Baseline, public_grid
 
@@ -48,6 +56,7 @@ def study_plan() -> AssessmentPlan:
         horizons_days=HORIZONS,
         tau_days=TAU,
         centre=0.0,
+        subgroups=("all", "odd"),
         baseline=baseline,
     )
 
@@ -66,11 +75,20 @@ def peers(columns: tuple[np.ndarray, np.ndarray, np.ndarray], plan: AssessmentPl
     return figures
 
 
+def sums_of(columns: tuple[np.ndarray, np.ndarray, np.ndarray], plan: AssessmentPlan) -> SiteSums:
+    """A site's sums, with two subgroups."""
+    days, event, eta = columns
+    return site_sums(days, event, eta, np.stack([eta <= 0, eta > 0], axis=1), plan)
+
+
 def main() -> None:
     """Measure and print."""
     plan, sites = study_plan(), {f"site-{number}": site(number) for number in range(SITES)}
     start = time.perf_counter()
-    sums = {name: site_sums(days, event, eta, plan) for name, (days, event, eta) in sites.items()}
+    sums = {
+        name: site_sums(days, event, eta, np.stack([eta < 9, eta > 0], axis=1), plan)
+        for name, (days, event, eta) in sites.items()
+    }
     at_sites = time.perf_counter() - start
     sent = max(len(AssessReply.of(name, one).model_dump_json(by_alias=True)) for name, one in sums.items())
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedecg.cohort import read_cohort
+from fedecg.cohort import SUBGROUPS, read_cohort, subgroup_members
 from fedecg.config import (
     AlignSettings,
     ModelSettings,
@@ -134,7 +134,16 @@ def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessRepl
     site, network, _ = _open(folder, task, weights)
     rows = site.rows(task.part)
     scores = log_hazards(network, site, rows)
-    sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, task.plan.plan())
+    plan = task.plan.plan()
+    if plan.subgroups != SUBGROUPS:
+        raise FederationError(
+            "FECG-503",
+            "subgroups of a task",
+            found=f"{len(plan.subgroups)} names",
+            expected=", ".join(SUBGROUPS),
+        )
+    members = subgroup_members(site.cohort.select(rows))
+    sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
     return AssessReply.of(site.name, sums), None
 
 

@@ -2,5 +2,15 @@
 
 from fedecg.cohort.cohort import COLUMNS, PARTS, Cohort, read_cohort, write_cohort
 from fedecg.cohort.splits import split_by_patient
+from fedecg.cohort.subgroups import SUBGROUPS, subgroup_members
 
-__all__ = ["COLUMNS", "PARTS", "Cohort", "read_cohort", "split_by_patient", "write_cohort"]
+__all__ = [
+    "COLUMNS",
+    "PARTS",
+    "SUBGROUPS",
+    "Cohort",
+    "read_cohort",
+    "split_by_patient",
+    "subgroup_members",
+    "write_cohort",
+]

@@ -18,6 +18,7 @@ Called by training (best round), by the client (counts), by the server (sums) an
     calibration, risk_calibration         observed and expected events, slope; predicted and observed risk
     heterogeneity                         random-effects summary over sites
     assessment                            all of it as one plan, one record of sums a site, one result
+    plan, entry                           the plan from settings, the result as a document
 """
 
 from fedecg.evaluation.assessment import (
@@ -40,6 +41,7 @@ from fedecg.evaluation.concordance import (
     stratified_concordance,
 )
 from fedecg.evaluation.counts import SiteCounts, site_counts, validate_site_counts
+from fedecg.evaluation.entry import assessment_entry
 from fedecg.evaluation.grid import RiskTimeGrid, risk_grid, time_grid
 from fedecg.evaluation.intervals import (
     FEW_EVENTS,
@@ -47,9 +49,11 @@ from fedecg.evaluation.intervals import (
     concordance_interval,
     stratified_interval,
 )
+from fedecg.evaluation.plan import DAYS_A_YEAR, assessment_plan
 from fedecg.evaluation.power import DetectableDifference, detectable_difference
 
 __all__ = [
+    "DAYS_A_YEAR",
     "FEW_EVENTS",
     "VERSION",
     "Assessment",
@@ -65,6 +69,8 @@ __all__ = [
     "SiteSums",
     "absolute_risk",
     "assess",
+    "assessment_entry",
+    "assessment_plan",
     "check_site_sums",
     "concordance",
     "concordance_interval",

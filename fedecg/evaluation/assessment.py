@@ -39,6 +39,7 @@ from fedecg.evaluation.curves import (
     kaplan_meier,
     reverse_kaplan_meier,
 )
+from fedecg.evaluation.decision import DecisionCurve, DecisionSums, decision_curve, decision_sums
 from fedecg.evaluation.grid import RiskTimeGrid
 from fedecg.evaluation.heterogeneity import RandomEffects, c_index_heterogeneity
 from fedecg.evaluation.life_table import LifeTable, life_table
@@ -50,6 +51,7 @@ from fedecg.evaluation.risk_calibration import (
     risk_calibration,
     risk_calibration_sums,
 )
+from fedecg.evaluation.subgroups import Subgroup, SubgroupSums, subgroup_figures, subgroup_sums
 from fedecg.evaluation.uno import UnoConcordance, UnoSums, uno_concordance, uno_sums
 from fedecg.objectives import Baseline
 
@@ -81,6 +83,7 @@ class AssessmentPlan:
         horizons_days: (K,) rising; those of absolute risk, Brier score, AUC, calibration.
         tau_days: Uno's C counts events before it.
         centre: about the mean log hazard.
+        subgroups: names of the subgroups, of which every patient is told to be a member or not.
         baseline: the model's, which turns a log hazard into an absolute risk.
         min_at_risk: a site with fewer patients followed beyond a horizon contributes nothing there.
     """
@@ -92,6 +95,7 @@ class AssessmentPlan:
     horizons_days: Float64
     tau_days: float
     centre: float
+    subgroups: tuple[str, ...]
     baseline: Baseline
     min_at_risk: int = MIN_AT_RISK
 
@@ -108,6 +112,8 @@ class SiteSums:
         uno: weighted events and comparators by time and risk bin.
         hazard: observed and expected events, moments for the calibration slope.
         risk: predicted and weighted observed cases by horizon and calibration group.
+        decision: weighted cases and controls above each threshold, by horizon.
+        subgroups: pairs, events and expected events of each subgroup.
     """
 
     concordance: SiteCounts
@@ -117,6 +123,8 @@ class SiteSums:
     uno: UnoSums
     hazard: HazardCalibrationSums
     risk: RiskCalibrationSums
+    decision: DecisionSums
+    subgroups: SubgroupSums
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +139,8 @@ class Assessment:
         log_rank, log_rank_by_site: test between the groups; stratified by site.
         incidence: Aalen-Johansen by risk group, and the values at the horizons.
         follow_up_days: median follow-up with its quartiles (3,), reverse Kaplan-Meier over all groups.
-        brier, auc, uno, hazard_calibration, risk_calibration: as their modules say.
+        brier, auc, uno, hazard_calibration, risk_calibration, decision: as their modules say.
+        subgroups: name -> concordance and calibration.
         deaths: deaths before the event; 0 where none are known.
     """
 
@@ -150,23 +159,32 @@ class Assessment:
     uno: UnoConcordance
     hazard_calibration: HazardCalibration
     risk_calibration: RiskCalibration
+    decision: DecisionCurve
+    subgroups: Mapping[str, Subgroup]
     deaths: int
 
 
-def site_sums(time: ArrayLike, cause: ArrayLike, log_hazard: ArrayLike, plan: AssessmentPlan) -> SiteSums:
+def site_sums(
+    time: ArrayLike,
+    cause: ArrayLike,
+    log_hazard: ArrayLike,
+    members: NDArray[np.bool_],
+    plan: AssessmentPlan,
+) -> SiteSums:
     """Everything that a site tells of its evaluation; nobody at all is a site of zeros.
 
     Args:
         time: (n,) days from the ECG to the event, the death or the last contact, > 0.
         cause: (n,) 0 = censored, 1 = event, 2 = death before it (which all but the life table count as censored).
         log_hazard: (n,) no unit; larger means earlier event.
+        members: (n, S) bool, who belongs to which of the plan's subgroups.
         plan: the study's.
 
     Raises:
         CohortError, FederationError: as the parts, for columns or plans that cannot be used.
     """
     days, eta = np.asarray(time, dtype=np.float64), np.asarray(log_hazard, dtype=np.float64)
-    event = np.asarray(cause) == 1
+    event, cumulative = np.asarray(cause) == 1, plan.baseline.at(days)
     probability = absolute_risk(eta, plan.baseline, plan.horizons_days)
     calibration = RiskCalibrationPlan(plan.horizons_days, plan.calibration_cuts, plan.min_at_risk)
     return SiteSums(
@@ -175,10 +193,12 @@ def site_sums(time: ArrayLike, cause: ArrayLike, log_hazard: ArrayLike, plan: As
         brier=brier_sums(days, event, probability, plan.horizons_days, plan.min_at_risk),
         auc=auc_sums(days, event, eta, plan.horizons_days, plan.grid, plan.min_at_risk),
         uno=uno_sums(days, event, eta, plan.tau_days, plan.grid, plan.min_at_risk),
-        hazard=hazard_calibration_sums(days, event, eta, plan.baseline.at(days), plan.centre),
+        hazard=hazard_calibration_sums(days, event, eta, cumulative, plan.centre),
         risk=risk_calibration_sums(
             days, event, eta, probability, _case_weight(days, event, plan.horizons_days), calibration
         ),
+        decision=decision_sums(days, event, probability, plan.horizons_days, plan.min_at_risk),
+        subgroups=subgroup_sums(days, event, eta, cumulative, plan.subgroups, members),
     )
 
 
@@ -209,6 +229,7 @@ def check_site_sums(sums: SiteSums, plan: AssessmentPlan, site: str) -> None:
         "Brier score": bool((sums.brier.patients <= patients).all() and (sums.brier.sites <= 1).all()),
         "AUC": bool((sums.auc.patients <= patients).all() and (sums.auc.sites <= 1).all()),
         "Uno's C": sums.uno.patients <= patients and sums.uno.events <= events and sums.uno.sites <= 1,
+        "subgroups": bool((sums.subgroups.patients <= patients).all()),
         "risk groups": bool((sums.risk.patients.sum(axis=1) <= patients).all()),
     }
     wrong = [part for part, agrees in told.items() if not agrees]
@@ -255,6 +276,8 @@ def assess(sites: Mapping[str, SiteSums], horizons_days: ArrayLike) -> Assessmen
         uno=uno_concordance(reduce(add, (one.uno for one in ordered))),
         hazard_calibration=hazard_calibration(reduce(add, (one.hazard for one in ordered))),
         risk_calibration=risk_calibration(reduce(add, (one.risk for one in ordered))),
+        decision=decision_curve(reduce(add, (one.decision for one in ordered))),
+        subgroups=subgroup_figures(reduce(add, (one.subgroups for one in ordered))),
         deaths=int(life.exits[..., 2].sum()),
     )
 

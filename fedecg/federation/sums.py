@@ -26,9 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AssessReply", "AssessTask", "PlanDocument"]
 
-PARTS = ("life", "brier", "auc", "uno", "hazard", "risk")
+PARTS = ("life", "brier", "auc", "uno", "hazard", "risk", "decision", "subgroups")
 # Fields that repeat the plan: known to both sides, never sent.
-PUBLIC = {"edges_days", "group_cuts", "horizons_days", "risk_cuts", "time_cuts_days", "tau_days", "centre"}
+PUBLIC = {
+    "edges_days",
+    "group_cuts",
+    "horizons_days",
+    "risk_cuts",
+    "time_cuts_days",
+    "tau_days",
+    "centre",
+    "names",
+}
 SIGNED = {
     "hazard.event_sum",
     "hazard.moments",
@@ -47,6 +56,7 @@ class PlanDocument(Section):
     horizons_days: Annotated[list[float], Field(min_length=1)]
     tau_days: float
     centre: float
+    subgroups: list[str]
     baseline: HazardDocument
     min_at_risk: Annotated[int, Field(ge=0)]
 
@@ -63,6 +73,7 @@ class PlanDocument(Section):
             horizons_days=plan.horizons_days.tolist(),
             tau_days=plan.tau_days,
             centre=plan.centre,
+            subgroups=list(plan.subgroups),
             baseline=HazardDocument(
                 edges_days=plan.baseline.edges_days.tolist(),
                 cumulative=plan.baseline.cumulative_hazard.tolist(),
@@ -85,6 +96,7 @@ class PlanDocument(Section):
             horizons_days=np.array(self.horizons_days),
             tau_days=self.tau_days,
             centre=self.centre,
+            subgroups=tuple(self.subgroups),
             baseline=Baseline(np.array(self.baseline.edges_days), np.array(self.baseline.cumulative)),
             min_at_risk=self.min_at_risk,
         )
@@ -124,7 +136,8 @@ class AssessReply(Section):
             FederationError: FECG-503 arrays that are missing, unknown, of another length or kind; as
                 `CountsDocument.counts` and `LifeTable`.
         """
-        empty = site_sums(np.zeros(0), np.zeros(0), np.zeros(0), plan)
+        nobody = np.zeros((0, len(plan.subgroups)), dtype=np.bool_)
+        empty = site_sums(np.zeros(0), np.zeros(0), np.zeros(0), nobody, plan)
         expected = {f"{part}.{name}" for part in PARTS for name in _travelling(getattr(empty, part))}
         if set(self.arrays) != expected:
             other = sorted(set(self.arrays) ^ expected)

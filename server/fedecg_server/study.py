@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedecg.config import Section, Stage, StageSettings, StudySettings, settings_sha256
 from fedecg.errors import FederationError
-from fedecg.evaluation import GlobalConcordance, SiteSums
+from fedecg.evaluation import GlobalConcordance, SiteSums, assessment_entry
 from fedecg.federation.messages import (
     EvaluateReply,
     EvaluateTask,
@@ -49,7 +49,7 @@ from fedecg.model import (
 from fedecg.objectives import Baseline, breslow, breslow_variance
 from fedecg.progress import Progress
 from fedecg.text import load_bank
-from fedecg_server.assessment import assessment_entry, assessment_plan, checked_sums
+from fedecg_server.assessment import checked_sums, study_plan
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.run_folder import RunFolder
@@ -303,7 +303,7 @@ class Study:
 
     def _assess(self, hazard: HazardState, best: Candidate, part: Part, baseline: Baseline) -> dict[str, Any]:
         """Every figure of the chosen weights on one part, from one more exchange of sums."""
-        plan = assessment_plan(self.settings, hazard.grid, best.moments, baseline)
+        plan = study_plan(self.settings, hazard.grid, best.moments, baseline)
         task = AssessTask(
             stage="survival",
             round=best.rounds,

@@ -14,14 +14,22 @@ from fedecg.evaluation import (
     RiskTimeGrid,
     absolute_risk,
     assess,
+    assessment,
     check_site_sums,
     concordance,
     concordance_interval,
     risk_grid,
-    site_sums,
     stratified_concordance,
 )
 from fedecg.objectives import Baseline, breslow, event_counts, event_time_grid, exit_bin, hazard_sums
+
+
+def site_sums(time, cause, eta, plan):
+    """Everybody is in the first subgroup, every other patient by risk in the second."""
+    odd = np.argsort(np.argsort(eta, kind="stable"), kind="stable") % 2 == 1
+    members = np.stack([np.ones(len(eta), dtype=bool), odd], axis=1)
+    return assessment.site_sums(time, cause, eta, members, plan)
+
 
 HORIZONS = np.array([300.0, 900.0])
 TAU = 900.0
@@ -57,6 +65,7 @@ def plan_for(time, cause, eta, fine=False):
         horizons_days=HORIZONS,
         tau_days=TAU,
         centre=0.0,
+        subgroups=("all", "odd"),
         baseline=baseline,
     )
 

@@ -24,15 +24,20 @@ def plan():
         horizons_days=HORIZONS,
         tau_days=1826.25,
         centre=0.25,
+        subgroups=("all", "odd"),
         baseline=Baseline(np.array([0.0, 900.0]), np.array([0.01, 0.05])),
     )
+
+
+def members(eta):
+    return np.stack([np.ones(len(eta), dtype=bool), eta > 0], axis=1)
 
 
 def sums(patients, seed=0):
     rng = np.random.default_rng(seed)
     eta = rng.normal(size=patients)
     event, censored = rng.exponential(9000 * np.exp(-eta)), rng.uniform(100, 4500, patients)
-    return site_sums(np.minimum(event, censored), (event <= censored).astype(int), eta, plan())
+    return site_sums(np.minimum(event, censored), (event <= censored).astype(int), eta, members(eta), plan())
 
 
 def assert_same(one, other):
