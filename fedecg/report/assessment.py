@@ -1,6 +1,6 @@
 """What the final evaluation says of the federated model: tables by horizon and by site, and the lines beside them.
 
-In:  the assessment of a study, as in assessment.json (`fedecg_server.assessment`); null is "not defined".
+In:  the assessment of a study, as in assessment.json (`fedecg.evaluation.assessment_entry`); null is "not defined".
 Out: `Grid`s and sentences. Called by `table` (terminal), `html` and `assessment_figures`, so that all say the same.
 """
 
@@ -62,8 +62,12 @@ def has_horizons(assessment: Assessment) -> bool:
 
 def figure_horizon(assessment: Assessment) -> int | None:
     """Place of the last horizon at which predicted and observed risk are known, or None."""
-    groups = assessment["risk-calibration"]["patients"]
-    known = [at for at in range(len(groups)) if _mean_risk(assessment, "predicted", at) is not None]
+    sites = assessment["brier"]["sites"]
+    known = [
+        at
+        for at, number in enumerate(sites)
+        if number and _mean_risk(assessment, "predicted", at) is not None
+    ]
     return known[-1] if known else None
 
 
@@ -96,7 +100,7 @@ def horizon_grid(assessment: Assessment) -> Grid:
             )
             for at, days in enumerate(assessment["horizons-days"])
         ),
-        numeric=(True,) * 10,
+        numeric=(False, *(True,) * 9),
     )
 
 
@@ -115,7 +119,7 @@ def compact_horizon_grid(assessment: Assessment) -> Grid:
             )
             for at, days in enumerate(assessment["horizons-days"])
         ),
-        numeric=(True,) * 7,
+        numeric=(False, *(True,) * 6),
     )
 
 
@@ -311,7 +315,7 @@ def _slope(whole: Mapping[str, Any]) -> str:
     if is_known(whole["slope"]):
         return ratio(whole["slope"], whole["slope-low"], whole["slope-high"])
     if whole["slope-out-of-range"]:
-        return f"not given (outside {SLOPES})"
+        return f"outside {SLOPES}"
     return "not given (no events)" if not whole["events"] else "not given (one risk for all)"
 
 

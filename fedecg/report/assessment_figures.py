@@ -23,8 +23,8 @@ from fedecg.report.look import (
     GREY,
     INK,
     PURPLE,
-    SKY,
     VERMILION,
+    WIDTH_IN,
     look,
     new_figure,
     say_nothing_to_show,
@@ -44,10 +44,12 @@ __all__ = [
 LEAST_AT_RISK = 20  # in the smallest group; behind that a curve is noise
 LAST_SHARE = 0.05  # of all patients, where a group is smaller than that from the start
 LABEL_GAP = 0.07  # between names beside the curves, as a share of the axes' height
+CALIBRATION_IN = 4.8  # height of the figure
+SQUARE = (0.16, 1.0 / CALIBRATION_IN, 0.64, 0.64 * WIDTH_IN / CALIBRATION_IN)  # of the figure
 STEP = 0.05  # the risk axis ends at a multiple of it
 
 # Lowest risk first. In grey the strokes tell the groups apart.
-COLOURS = (BLUE, GREEN, VERMILION, PURPLE, SKY)
+COLOURS = (BLUE, GREEN, VERMILION, PURPLE, INK)
 STROKES = ("-.", "--", "-", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 Float64 = NDArray[np.float64]
@@ -90,8 +92,9 @@ def calibration_figure(assessment: Assessment, *, simulated: bool) -> Figure:
     """Observed against predicted risk by group at the last horizon that has figures, with 95 % intervals."""
     at = figure_horizon(assessment)
     with look():
-        figure = new_figure("Calibration", 4.7, simulated=simulated)
-        axes = figure.add_subplot()
+        figure = new_figure("Calibration", CALIBRATION_IN, simulated=simulated)
+        figure.set_layout_engine("none")  # constrained layout leaves gaps around a square panel
+        axes = figure.add_axes(SQUARE)
         if at is None:
             say_nothing_to_show(axes, "no horizon has figures")
             return figure
@@ -100,7 +103,7 @@ def calibration_figure(assessment: Assessment, *, simulated: bool) -> Figure:
         top = _draw_groups(axes, *columns)
         axes.plot([0, top], [0, top], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="equal")
         ticks = [tick for tick in MaxNLocator(6).tick_values(0, top) if 0 <= tick <= top]
-        axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks, aspect="equal")
+        axes.set(xlim=(0, top), ylim=(0, top), xticks=ticks, yticks=ticks)
         horizon = years(assessment["horizons-days"][at])
         for axis, kind in ((axes.xaxis, "predicted"), (axes.yaxis, "observed")):
             axis.set_major_formatter(_as_percent)
@@ -140,6 +143,8 @@ def shown(edges_days: ArrayLike, at_risk: ArrayLike) -> Shown:
     """
     edges, patients = _floats(edges_days), _floats(at_risk)
     present = patients[patients[:, 0] > 0]
+    if not present.size:
+        return Shown(0.0, False)
     limit = _last_edge(edges, np.asarray((present >= LEAST_AT_RISK).all(axis=0)))
     if limit >= DAYS_A_YEAR:
         return Shown(limit, True)
@@ -181,7 +186,7 @@ def _draw_curve(axes: Axes, curves: _Curves, group: int, name: str) -> None:
         where="post",
         color=colour,
         linewidth=1.6,
-        linestyle=STROKES[group % len(STROKES)],
+        linestyle=STROKES[(group + group // len(COLOURS)) % len(STROKES)],
         label=name,
     )
 
@@ -201,7 +206,7 @@ def _set_axes(axes: Axes, curves: _Curves, deaths: bool) -> None:
     lowest = float(np.nanmin(curves.low, initial=1.0))
     bottom = STEP * min(np.floor(lowest / STEP), 1 / STEP - 1)
     axes.set_ylim(bottom, 1)
-    axes.set_ylabel("without the event" if bottom == 0 else f"without the event (from {bottom:.0%})")
+    axes.set_ylabel("without the event" if bottom == 0 else f"without the event (from {_as_percent(bottom)})")
 
 
 def _ticks(curves: _Curves) -> Float64:
@@ -266,11 +271,12 @@ def _write_numbers_at_risk(axes: Axes, curves: _Curves, groups: Sequence[int], n
 def _draw_groups(axes: Axes, predicted: Float64, observed: Float64, se: Float64) -> float:
     """Draw the groups that have patients; returns where both axes end."""
     known = np.isfinite(predicted) & np.isfinite(observed)
-    cases = known & (observed > 0)
-    margin = NORMAL_975 * np.nan_to_num(se)
-    low, high = np.maximum(observed - margin, 0), observed + margin
-    axes.vlines(predicted[cases], low[cases], high[cases], color=BLUE, linewidth=1.4, label="95 % CI")
-    for chosen, face, label in ((cases, BLUE, "groups"), (known & ~cases, "white", "groups without a case")):
+    spread = known & (se > 0)  # not where nobody, or everybody, was a case
+    margin = NORMAL_975 * np.where(spread, se, 0.0)
+    low, high = np.maximum(observed - margin, 0), np.minimum(observed + margin, np.maximum(observed, 1))
+    axes.vlines(predicted[spread], low[spread], high[spread], color=BLUE, linewidth=1.4, label="95 % CI")
+    kinds = ((spread, BLUE, "groups"), (known & ~spread, "white", "no interval"))
+    for chosen, face, label in (kind for kind in kinds if kind[0].any()):
         axes.plot(
             predicted[chosen],
             observed[chosen],
@@ -283,23 +289,15 @@ def _draw_groups(axes: Axes, predicted: Float64, observed: Float64, se: Float64)
             label=label,
             zorder=3,
         )
-    if (known & ~cases).any():
-        axes.text(
-            0.98,
-            0.02,
-            "open: no case",
-            ha="right",
-            va="bottom",
-            color=INK,
-            fontsize=8,
-            transform=axes.transAxes,
-        )
+    if (known & ~spread).any():
+        note = "open: no interval (none or all had the event)"
+        axes.set_title(note, loc="left", fontsize=8.5, color=GREY)
     highest = float(np.max([predicted[known], high[known]]))
     return 1.06 * highest if highest > 0 else 1.0
 
 
 def _write_below(figure: Figure, text: str) -> None:
-    figure.supxlabel(text, x=0.012, ha="left", fontsize=8.5, color=GREY)
+    figure.text(0.012, 0.015, text, ha="left", va="bottom", fontsize=8.5, color=GREY)
 
 
 def _last_known(values: Float64) -> float:

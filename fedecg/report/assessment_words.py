@@ -10,7 +10,7 @@ from typing import Any
 
 from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line
 from fedecg.report.assessment_figures import LAST_SHARE, LEAST_AT_RISK, group_names, shown
-from fedecg.report.wording import is_known, ratio, risk, years
+from fedecg.report.wording import is_known, percent, ratio, risk, years
 
 __all__ = ["calibration_words", "survival_words"]
 
@@ -20,7 +20,7 @@ def survival_words(assessment: Assessment) -> tuple[str, str]:
     deaths = assessment["deaths"]
     curve = "Aalen-Johansen estimate with death as competing risk" if deaths else "Kaplan-Meier estimate"
     limit = shown(assessment["survival"]["edges-days"], assessment["survival"]["at-risk"])
-    rule = f"{LAST_SHARE:.0%} of all patients are at risk"
+    rule = f"{percent(LAST_SHARE)} of all patients are at risk"
     if limit.smallest_group:
         rule = f"{LEAST_AT_RISK} patients of the smallest group are at risk"
     caption = (

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, risk_grid, site_sums
+from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, assessment_entry, risk_grid, site_sums
 from fedecg.objectives import Baseline
-from fedecg_server.assessment import assessment_entry
 
 MakeAssessment = Callable[..., dict[str, Any]]
 
@@ -161,6 +160,7 @@ def plan(groups: int = 3, sd: float = 0.8) -> AssessmentPlan:
         horizons_days=horizons,
         tau_days=5 * YEAR,
         centre=0.0,
+        subgroups=(),
         baseline=Baseline(np.arange(0.0, last), HAZARD * np.arange(0.0, last)),
     )
 
@@ -187,7 +187,7 @@ def make_assessment() -> MakeAssessment:
             censored = draw.uniform(0.4, 1.0, patients) * follow_up_years * YEAR
             time = np.ceil(np.minimum(np.minimum(event, death), censored))
             cause = np.where(censored <= np.minimum(event, death), 0, np.where(event <= death, 1, 2))
-            sums[name] = site_sums(time, cause, risk, wanted)
+            sums[name] = site_sums(time, cause, risk, np.zeros((patients, 0), dtype=bool), wanted)
         return assessment_entry(wanted, "test", sums)
 
     return make

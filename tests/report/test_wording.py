@@ -11,6 +11,8 @@ from fedecg.report import wording
 def test_what_is_not_known_is_a_dash(unknown: float | None) -> None:
     forms = (wording.c_index, wording.difference, wording.percent, wording.count, wording.byte_size)
     assert [form(unknown) for form in (*forms, wording.duration)] == ["–"] * 6
+    assert [form(unknown) for form in (wording.risk, wording.ratio, wording.years)] == ["–"] * 3
+    assert (wording.decimal(unknown, 2), wording.p_value(unknown)) == ("–", "p –")
 
 
 def test_a_c_index_has_its_interval_only_when_both_ends_are_known() -> None:
@@ -27,6 +29,27 @@ def test_differences_are_signed_except_what_prints_as_zero() -> None:
 def test_shares_in_percent_do_not_round_a_little_down_to_nothing() -> None:
     texts = [wording.percent(share) for share in (0.943, 1.231, 0.0, 0.001, -0.12, -0.001)]
     assert texts == ["94 %", "123 %", "0 %", "<1 %", "−12 %", "0 %"]
+
+
+def test_risks_ratios_and_scores_have_their_digits() -> None:
+    assert [wording.risk(share) for share in (0.0573, 0.0, 0.0004, 1.0)] == [
+        "5.7 %",
+        "0.0 %",
+        "<0.1 %",
+        "100.0 %",
+    ]
+    assert wording.ratio(0.954, 0.8531, 1.0667) == "0.95 (0.85–1.07)"
+    assert wording.ratio(0.954, None, 1.0667) == "0.95"
+    assert [wording.decimal(value, 3) for value in (-0.0121, -0.0004, 1234.5)] == [
+        "−0.012",
+        "0.000",
+        "1,234.500",
+    ]
+
+
+def test_p_values_and_horizons_are_as_short_as_can_be() -> None:
+    assert [wording.p_value(p) for p in (0.0004, 0.001, 0.24)] == ["p < 0.001", "p = 0.001", "p = 0.240"]
+    assert [wording.years(days) for days in (365.25, 547.875, 3652.5)] == ["1", "1.5", "10"]
 
 
 def test_sizes_and_times_choose_their_unit() -> None:
