@@ -207,7 +207,7 @@ class EvaluationSettings(Section):
     ]  # of absolute risk, Brier score, AUC and calibration
     tau_years: Annotated[float, Field(gt=0, le=100)] = 5.0  # Uno's C counts events before it
     risk_groups: Annotated[int, Field(ge=2, le=10)] = 3  # whose survival is shown
-    min_at_risk: Annotated[int, Field(ge=0)] = (
+    min_at_risk: Annotated[int, Field(ge=1)] = (
         20  # a site with fewer beyond a horizon contributes nothing there
     )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000

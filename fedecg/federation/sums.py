@@ -58,7 +58,7 @@ class PlanDocument(Section):
     centre: float
     subgroups: list[str]
     baseline: HazardDocument
-    min_at_risk: Annotated[int, Field(ge=0)]
+    min_at_risk: Annotated[int, Field(ge=1)]
 
     @staticmethod
     def of(plan: AssessmentPlan) -> PlanDocument:

@@ -47,6 +47,7 @@ COLUMNS: dict[str, str] = {
     "age-sex": "age + sex",
     "site-only": "site only",
 }
+OPTIONAL_COLUMNS = {"unseen-site": "unseen site"}  # shown where a run has them, below "federated"
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,26 @@ def is_simulated(summary: Summary) -> bool:
 
 
 def comparison_rows(summary: Summary) -> tuple[Row, ...]:
-    """All seven columns in the order of `COLUMNS`; a column that is null has empty estimates."""
+    """All columns in the order of `COLUMNS`, optional ones if the run has them; one that is null has empty estimates."""
     gain = _pooled_gain(summary)
     rows = []
-    for key, label in COLUMNS.items():
+    for key, label in _columns_of(summary).items():
         column = (summary.get("columns") or {}).get(key) or {}
         stratified = _estimate(column, "c-index-stratified", "stratified-ci-low", "stratified-ci-high")
         overall = _estimate(column, "c-index", "ci-low", "ci-high")
         rows.append(Row(key, label, stratified, overall, _share_kept(stratified.value, gain)))
     return tuple(rows)
+
+
+def _columns_of(summary: Summary) -> dict[str, str]:
+    """Key -> label of every column of a run."""
+    present = summary.get("columns") or {}
+    columns: dict[str, str] = {}
+    for key, label in COLUMNS.items():
+        columns[key] = label
+        if key == "federated":
+            columns |= {name: text for name, text in OPTIONAL_COLUMNS.items() if name in present}
+    return columns
 
 
 def result_sentence(summary: Summary) -> str:

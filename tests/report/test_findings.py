@@ -74,6 +74,15 @@ def test_pooled_at_chance_has_no_gain_to_keep(summary: Summary) -> None:
     assert {row.share_kept for row in comparison_rows(summary)} == {None}
 
 
+def test_a_run_that_left_sites_out_shows_it_below_the_federated_model(summary: Summary) -> None:
+    assert "unseen-site" not in [row.key for row in comparison_rows(summary)]
+    summary["columns"]["unseen-site"] = {**summary["columns"]["federated"], "c-index": None}
+    rows = comparison_rows(summary)
+    at = [row.key for row in rows].index("federated")
+    assert (rows[at + 1].key, rows[at + 1].label) == ("unseen-site", "unseen site")
+    assert rows[at + 1].overall.value is None
+
+
 def test_pooled_whose_interval_includes_chance_has_no_gain_to_keep(summary: Summary) -> None:
     summary["columns"]["pooled"]["stratified-ci-low"] = 0.49
     assert {row.share_kept for row in comparison_rows(summary)} == {None}
