@@ -29,24 +29,33 @@ class IntervalTimes:
     Attributes:
         bin: (N,) int64, bin in which each patient leaves.
         share: (N,) float64, 0..1, how much of that bin has passed by then.
+        entry_bin, entry_share: (N,), the same of the day from which each patient is observed; 0 and 0 from the start.
     """
 
     bin: NDArray[np.int64]
     share: Floats
+    entry_bin: NDArray[np.int64]
+    entry_share: Floats
 
 
-def interval_times(follow_up_days: Floats, edges_days: Floats, horizon_days: float) -> IntervalTimes:
+def interval_times(
+    follow_up_days: Floats, entry_days: Floats, edges_days: Floats, horizon_days: float
+) -> IntervalTimes:
     """Place follow-up times on the grid.
 
     Args:
         follow_up_days: (N,), days > 0.
+        entry_days: (N,), days >= 0, before the end of follow-up.
         edges_days: (bins,), left edges, ascending from 0; the last bin is taken to end at the horizon.
         horizon_days: end of the study's public grid.
     """
-    at = exit_bin(follow_up_days, edges_days)
     ends = np.append(edges_days[1:], max(horizon_days, edges_days[-1] + 1.0))
-    share = (follow_up_days - edges_days[at]) / (ends - edges_days)[at]
-    return IntervalTimes(at, np.minimum(share, 1.0))
+
+    def place(days: Floats) -> tuple[NDArray[np.int64], Floats]:
+        at = exit_bin(days, edges_days)
+        return at, np.minimum((days - edges_days[at]) / (ends - edges_days)[at], 1.0)
+
+    return IntervalTimes(*place(follow_up_days), *place(entry_days))
 
 
 def grouped_loss(
@@ -71,11 +80,18 @@ def grouped_loss(
     Source: Prentice, Gloeckler 1978, doi 10.2307/2529588 (grouped data of a proportional-hazards model).
     """
     hazard, increment = linear_exp(log_hazard, exp_bound), log_baseline.exp()
-    at = torch.from_numpy(times.bin)
-    share = torch.from_numpy(times.share).to(log_hazard.dtype)
-    before = (increment.cumsum(0) - increment)[at]
-    in_last = hazard * increment[at]
+    at, entered = torch.from_numpy(times.bin), torch.from_numpy(times.entry_bin)
+    share, entry_share = (
+        torch.from_numpy(values).to(log_hazard.dtype) for values in (times.share, times.entry_share)
+    )
+    start = increment.cumsum(0) - increment
+    same_bin = entered == at
+    # What has passed of the last bin before the patient came counts neither for the event nor for the time lived.
+    missed = torch.where(same_bin, entry_share, 0.0)
+    before = torch.where(same_bin, 0.0, start[at] - start[entered] - entry_share * increment[entered])
+    in_last = hazard * increment[at] * (1 - missed)
+    lived_in_last = hazard * increment[at] * (share - missed)
     # log(1 - exp(-x)) through expm1, which keeps its digits where x is small; a lower bound keeps log's slope finite.
     happened = torch.log(-torch.expm1(-in_last.clamp(min=torch.finfo(log_hazard.dtype).tiny)))
-    per_patient = hazard * before - torch.where(event, happened, -share * in_last)
+    per_patient = hazard * before + torch.where(event, -happened, lived_in_last)
     return per_patient.sum() / max(len(log_hazard), 1)

@@ -19,7 +19,11 @@ __all__ = ["cox_loss", "linear_exp", "pooled_cox_loss"]
 
 
 def cox_loss(
-    log_hazard: Tensor, event: Tensor, follow_up_days: Tensor, ties: Literal["efron", "breslow"] = "efron"
+    log_hazard: Tensor,
+    event: Tensor,
+    follow_up_days: Tensor,
+    ties: Literal["efron", "breslow"] = "efron",
+    entry_days: Tensor | None = None,
 ) -> Tensor:
     """Negative log partial likelihood of the patients given, per event.
 
@@ -31,6 +35,8 @@ def cox_loss(
         event: (N,), bool; True = event seen, False = censored.
         follow_up_days: (N,), days > 0 to the event or the last contact.
         ties: how events at the same time share a risk set.
+        entry_days: (N,), days >= 0 from which each patient is observed (left truncation): at risk at the event times
+            after it. None: all from the start.
 
     Returns:
         Scalar, nats per event. Without events it is exactly 0, and so is its gradient.
@@ -41,6 +47,8 @@ def cox_loss(
     events = int(event.sum())
     if events == 0:
         return (log_hazard * 0).sum()
+    if entry_days is not None and bool(entry_days.any()):
+        return _truncated_cox_loss(log_hazard, event, follow_up_days, ties, entry_days)
     order = torch.argsort(follow_up_days, descending=True, stable=True)
     log_hazard, event, follow_up_days = log_hazard[order], event[order], follow_up_days[order]
     _, tie, size = torch.unique_consecutive(follow_up_days, return_inverse=True, return_counts=True)
@@ -51,6 +59,24 @@ def cox_loss(
     if ties == "efron":
         log_sums = log_sums + _efron_term(log_hazard - log_sums, tie, len(size))
     return (log_sums - log_hazard).sum() / events
+
+
+def _truncated_cox_loss(
+    log_hazard: Tensor,
+    event: Tensor,
+    follow_up_days: Tensor,
+    ties: Literal["efron", "breslow"],
+    entry_days: Tensor,
+) -> Tensor:
+    """The same with late entries: each event's risk set by itself, since sums of log hazards cannot be taken apart."""
+    seen = torch.nonzero(event).squeeze(1)
+    seen = seen[torch.argsort(follow_up_days[seen], stable=True)]
+    moment, tie = torch.unique(follow_up_days[seen], return_inverse=True)
+    at_risk = (entry_days < moment[:, None]) & (follow_up_days >= moment[:, None])
+    log_sums = torch.where(at_risk, log_hazard, -torch.inf).logsumexp(dim=1)[tie]
+    if ties == "efron":
+        log_sums = log_sums + _efron_term(log_hazard[seen] - log_sums, tie, len(moment))
+    return (log_sums - log_hazard[seen]).sum() / len(tie)
 
 
 def _efron_term(log_share: Tensor, tie: Tensor, ties: int) -> Tensor:

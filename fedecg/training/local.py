@@ -12,7 +12,7 @@ Both stages minimise (1 - r) * main + r * reconstruction, r = `reconstruction` o
                  at the start of the round: at those weights its expected gradient is that of the whole risk set
                  (with Breslow ties), which no partial likelihood inside a mini-batch gives.
     cox-pooled   fixed-baseline form, per patient, with the pooled hazard (`baseline = "shared"`) or with the
-                 site's own (`"site"`). The only one that knows of late entries (left truncation).
+                 site's own (`"site"`).
     grouped      discrete-time likelihood, per patient; its baseline is the survey's hazard times what the network's
                  `intercepts` have learned.
 
@@ -130,15 +130,13 @@ def train_survival(
         baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped.
 
     Raises:
-        CohortError: FECG-231, a patient with several training records: they are not independent; FECG-234, late
-            entries under a loss that does not know them.
+        CohortError: FECG-231, a patient with several training records: they are not independent.
         ModelError: FECG-325 a shared baseline is needed and there is none; FECG-322, FECG-326 as `site_baseline`;
             FECG-323, FECG-324 as `descend`.
     """
     stage = settings.survival
     rows = site.rows("train")
     _refuse_repeated_patients(site.cohort.patient[rows])
-    _refuse_late_entries(site.entry_days(rows), stage.loss)
     events = int(site.events(rows).sum())
     shared = stage.loss == "grouped" or (stage.loss == "cox-pooled" and stage.baseline == "shared")
     if not len(rows) or not (events or shared or stage.reconstruction):
@@ -175,7 +173,7 @@ def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor,
 
     def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
         event, days = torch.from_numpy(site.events(batch)), torch.from_numpy(site.follow_up_days(batch))
-        return cox_loss(log_hazard, event, days, stage.ties)
+        return cox_loss(log_hazard, event, days, stage.ties, torch.from_numpy(site.entry_days(batch)))
 
     return main_loss
 
@@ -202,7 +200,9 @@ def _grouped_loss(
     log_steps = np.log(np.maximum(steps, SMALLEST_STEP))
 
     def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
-        times = interval_times(site.follow_up_days(batch), survey.edges_days, stage.horizon_days)
+        times = interval_times(
+            site.follow_up_days(batch), site.entry_days(batch), survey.edges_days, stage.horizon_days
+        )
         log_baseline = _tensor_like(log_hazard, log_steps) + network.intercepts[: len(log_steps)]
         event = torch.from_numpy(site.events(batch))
         return grouped_loss(log_hazard, event, times, log_baseline, stage.exp_bound)
@@ -242,18 +242,6 @@ def _shared(baseline: Baseline | None) -> Baseline:
             fix='Send it with the task, or set survival.baseline = "site".',
         )
     return baseline
-
-
-def _refuse_late_entries(entry_days: NDArray[np.float64], loss: str) -> None:
-    late = int(np.sum(entry_days > 0))
-    if late and loss != "cox-pooled":
-        raise CohortError(
-            "FECG-234",
-            "training part of the cohort",
-            found=f"{late} of {len(entry_days)} patients who enter after their ECG",
-            expected=f"entry_days = 0 for all, under survival.loss = {loss}",
-            fix='Use survival.loss = "cox-pooled", which takes late entries into account.',
-        )
 
 
 def _refuse_repeated_patients(patient: NDArray[np.int64]) -> None:

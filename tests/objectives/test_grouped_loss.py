@@ -29,7 +29,7 @@ def test_an_event_and_a_censored_patient_by_hand():
         np.array([0.0, 10.0, 20.0]),
         torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).log(),
     )
-    times = interval_times(np.array([15.0, 25.0]), edges, horizon_days=30.0)
+    times = interval_times(np.array([15.0, 25.0]), np.zeros(2), edges, horizon_days=30.0)
     assert times.bin.tolist() == [1, 2]
     assert times.share.tolist() == [0.5, 0.5]
     eta = torch.tensor([math.log(2.0), 0.0], dtype=torch.float64)
@@ -46,7 +46,7 @@ def test_it_is_the_sum_of_every_patients_own_likelihood(seed):
         np.array([0.0, 30.0, 45.0, 90.0]),
         torch.tensor([-2.0, -1.0, -3.0, -2.5], dtype=torch.float64),
     )
-    times = interval_times(days, edges, horizon_days=120.0)
+    times = interval_times(days, np.zeros(len(days)), edges, horizon_days=120.0)
     total, ends = 0.0, [30.0, 45.0, 90.0, 120.0]
     for value, seen, day in zip(eta.tolist(), event.tolist(), days, strict=True):
         lived = 0.0
@@ -66,7 +66,7 @@ def test_it_is_the_sum_of_every_patients_own_likelihood(seed):
 
 def test_its_gradient_is_that_of_finite_differences():
     eta, event, days = cohort(7, patients=12)
-    times = interval_times(days, np.array([0.0, 30.0, 60.0]), horizon_days=120.0)
+    times = interval_times(days, np.zeros(len(days)), np.array([0.0, 30.0, 60.0]), horizon_days=120.0)
     log_baseline = torch.tensor([-2.0, -1.0, -1.5], dtype=torch.float64, requires_grad=True)
     leaf = eta.clone().requires_grad_()
     assert torch.autograd.gradcheck(
@@ -80,7 +80,7 @@ def test_log_hazards_of_fifty_give_finite_losses_and_gradients_in_float32(extrem
     eta = torch.full((4,), extreme, requires_grad=True)
     event, times = (
         torch.tensor([True, True, False, False]),
-        interval_times(np.array([1.0, 50.0, 1.0, 50.0]), np.array([0.0, 30.0]), 60.0),
+        interval_times(np.array([1.0, 50.0, 1.0, 50.0]), np.zeros(4), np.array([0.0, 30.0]), 60.0),
     )
     log_baseline = torch.tensor([-8.0, -8.0], requires_grad=True)
     loss = grouped_loss(eta, event, times, log_baseline, exp_bound=10.0)
@@ -93,7 +93,7 @@ def test_log_hazards_of_fifty_give_finite_losses_and_gradients_in_float32(extrem
 @given(st.floats(-3, 3))
 def test_a_shift_of_all_log_hazards_is_taken_up_by_the_baseline(shift):
     eta, event, days = cohort(3)
-    times = interval_times(days, np.array([0.0, 30.0, 60.0]), horizon_days=120.0)
+    times = interval_times(days, np.zeros(len(days)), np.array([0.0, 30.0, 60.0]), horizon_days=120.0)
     log_baseline = torch.tensor([-2.0, -1.0, -1.5], dtype=torch.float64)
     before = grouped_loss(eta, event, times, log_baseline, BOUND)
     after = grouped_loss(eta + shift, event, times, log_baseline - shift, BOUND)
@@ -106,7 +106,7 @@ def test_with_fine_bins_it_finds_the_coefficients_of_the_cox_model():
     days = rng.exponential(1000 * np.exp(-x @ [0.8, -0.4]))
     event, days = days < 500, np.minimum(days, 500)
     edges = np.arange(0, 500, 5.0)
-    times = interval_times(days, edges, horizon_days=500.0)
+    times = interval_times(days, np.zeros(len(days)), edges, horizon_days=500.0)
     beta = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     log_baseline = torch.full((len(edges),), -5.0, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([beta, log_baseline], max_iter=200, line_search_fn="strong_wolfe")
@@ -125,12 +125,12 @@ def test_with_fine_bins_it_finds_the_coefficients_of_the_cox_model():
 
 
 def test_nobody_is_no_loss():
-    times = interval_times(np.zeros(0), np.array([0.0, 30.0]), 60.0)
+    times = interval_times(np.zeros(0), np.zeros(0), np.array([0.0, 30.0]), 60.0)
     none = torch.zeros(0)
     assert grouped_loss(none, none.bool(), times, torch.zeros(2), BOUND).item() == 0.0
 
 
 def test_follow_up_beyond_the_horizon_counts_the_last_bin_whole():
-    times = interval_times(np.array([90.0, 400.0]), np.array([0.0, 30.0]), horizon_days=60.0)
+    times = interval_times(np.array([90.0, 400.0]), np.zeros(2), np.array([0.0, 30.0]), horizon_days=60.0)
     assert times.bin.tolist() == [1, 1]
     assert times.share.tolist() == [1.0, 1.0]

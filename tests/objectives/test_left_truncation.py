@@ -9,11 +9,14 @@ from lifelines import CoxPHFitter, NelsonAalenFitter
 from fedecg.objectives import (
     Baseline,
     breslow,
+    cox_loss,
     event_counts,
     event_time_grid,
     exit_bin,
     first_bin,
+    grouped_loss,
     hazard_sums,
+    interval_times,
     pooled_cox_loss,
 )
 
@@ -89,3 +92,55 @@ def test_exposure_is_the_hazard_at_the_end_where_all_enter_at_the_start():
     edges = event_time_grid(event, days)
     baseline = Baseline(edges, breslow(*net_sums(x, np.zeros(len(x)), days, event, edges)))
     assert np.array_equal(baseline.exposure(np.zeros(len(x)), event, days), baseline.at(days))
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_the_partial_likelihood_with_late_entries_is_the_sum_over_risk_sets(ties):
+    x, entry, days, event = truncated(4, 80)
+    eta = torch.from_numpy(x)
+    total = 0.0
+    for day in np.unique(days[event]):
+        dying, at_risk = event & (days == day), (entry < day) & (days >= day)
+        risk, tied = np.exp(x[at_risk]).sum(), np.exp(x[dying]).sum()
+        for rank in range(int(dying.sum())):
+            total += np.log(risk - (rank / dying.sum() * tied if ties == "efron" else 0.0))
+        total -= x[dying].sum()
+    loss = cox_loss(eta, torch.from_numpy(event), torch.from_numpy(days), ties, torch.from_numpy(entry))
+    assert loss.item() == pytest.approx(total / event.sum(), rel=1e-12)
+
+
+def test_it_is_at_its_least_where_lifelines_fits_the_truncated_model_with_ties():
+    x, entry, days, event = truncated(5)
+    frame = pd.DataFrame({"x": x, "entry": entry, "days": days, "event": event})
+    beta = float(CoxPHFitter().fit(frame, "days", "event", entry_col="entry").params_["x"])
+    leaf = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
+    columns = (torch.from_numpy(column) for column in (event, days))
+    cox_loss(leaf * torch.from_numpy(x), *columns, "efron", torch.from_numpy(entry)).backward()
+    assert abs(leaf.grad.item()) < 1e-5
+
+
+@pytest.mark.parametrize("extreme", [-50.0, 50.0])
+def test_late_entries_and_log_hazards_of_fifty_are_finite_in_float32(extreme):
+    _, entry, days, event = truncated(6, 40)
+    eta = torch.where(torch.arange(40) % 2 == 0, extreme, -extreme).float().requires_grad_()
+    loss = cox_loss(
+        eta, *(torch.from_numpy(column) for column in (event, days)), "efron", torch.from_numpy(entry)
+    )
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(eta.grad).all()
+
+
+def test_the_grouped_likelihood_counts_from_the_entry_on():
+    edges, log_baseline = (
+        np.array([0.0, 10.0, 20.0]),
+        torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64).log(),
+    )
+    entry, days = np.array([5.0, 12.5, 15.0]), np.array([15.0, 17.5, 25.0])
+    times = interval_times(days, entry, edges, horizon_days=30.0)
+    event = torch.tensor([True, False, True])
+    loss = grouped_loss(torch.zeros(3, dtype=torch.float64), event, times, log_baseline, BOUND)
+    first = 0.05 - np.log(1 - np.exp(-0.2))  # half of the first bin, then the event in the second
+    second = 0.2 * 0.5  # censored inside the bin in which it came: from a quarter to three quarters of it
+    third = 0.1 - np.log(1 - np.exp(-0.4))
+    assert loss.item() == pytest.approx((first + second + third) / 3, rel=1e-12)

@@ -250,20 +250,10 @@ def test_a_patient_with_two_training_records_is_refused(make_site, linear_networ
     assert "index ECG" in refusal.value.fix
 
 
-@pytest.mark.parametrize("loss", ["cox-batch", "cox-site", "grouped"])
-def test_late_entries_are_refused_by_losses_that_do_not_know_them(make_site, linear_network, study, loss):
-    site = make_site(range(6), entry_days=np.array([0.0, 3.0, 0.0, 0.0, 5.0, 0.0]))
-    with pytest.raises(CohortError) as refusal:
-        train_survival(linear_network(), site, study(survival={"loss": loss}), 1, None)
-    assert refusal.value.code == "FECG-234"
-    assert "2 of 6 patients who enter after their ECG" in str(refusal.value)
-    assert "cox-pooled" in refusal.value.fix
-
-
-@pytest.mark.parametrize("baseline", ["shared", "site"])
-def test_late_entries_change_the_pooled_step(make_site, linear_network, study, baseline):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_late_entries_change_the_step_of_every_loss(make_site, linear_network, study, loss):
     late = make_site(range(40)).cohort.follow_up_days / 2
-    settings = study(survival={**FULL_BATCH, "learning-rate": RATE, "baseline": baseline})
+    settings = study(survival={**FULL_BATCH, "learning-rate": RATE, **loss})
     steps = []
     for entry_days in (np.zeros(40), late):
         site, network = make_site(range(40), entry_days=entry_days), linear_network()
