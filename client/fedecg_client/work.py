@@ -142,6 +142,15 @@ def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessRepl
             found=f"{len(plan.subgroups)} names",
             expected=", ".join(SUBGROUPS),
         )
+    late = int(np.sum(site.entry_days(rows) > 0))
+    if late:
+        raise FederationError(
+            "FECG-517",
+            f"{task.part} part of the cohort",
+            found=f"{late} of {len(rows)} patients who enter after their ECG",
+            expected="patients observed from their ECG on: curves and weights do not know late entries",
+            fix="Evaluate on patients with entry_days = 0; training takes late entries into account.",
+        )
     members = subgroup_members(site.cohort.select(rows))
     sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
     return AssessReply.of(site.name, sums), None

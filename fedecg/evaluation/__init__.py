@@ -46,6 +46,7 @@ from fedecg.evaluation.grid import RiskTimeGrid, risk_grid, time_grid
 from fedecg.evaluation.intervals import (
     FEW_EVENTS,
     Estimate,
+    PairSquares,
     concordance_interval,
     stratified_interval,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "Estimate",
     "GlobalConcordance",
     "PairCounts",
+    "PairSquares",
     "PairedDifference",
     "RiskTimeGrid",
     "SiteCounts",

@@ -24,6 +24,7 @@ from fedecg.evaluation.auc import AucSums, TimeDependentAuc, auc_sums, time_depe
 from fedecg.evaluation.bounds import GlobalConcordance, global_concordance
 from fedecg.evaluation.brier import Brier, BrierSums, brier, brier_sums
 from fedecg.evaluation.calibration import (
+    FARTHEST,
     HazardCalibration,
     HazardCalibrationSums,
     hazard_calibration,
@@ -42,6 +43,7 @@ from fedecg.evaluation.curves import (
 from fedecg.evaluation.decision import DecisionCurve, DecisionSums, decision_curve, decision_sums
 from fedecg.evaluation.grid import RiskTimeGrid
 from fedecg.evaluation.heterogeneity import RandomEffects, c_index_heterogeneity
+from fedecg.evaluation.inputs import checked_outcomes
 from fedecg.evaluation.life_table import LifeTable, life_table
 from fedecg.evaluation.log_rank import LogRank, log_rank
 from fedecg.evaluation.risk_calibration import (
@@ -173,6 +175,9 @@ def site_sums(
 ) -> SiteSums:
     """Everything that a site tells of its evaluation; nobody at all is a site of zeros.
 
+    For calibration, log hazards count as at most 60 away from the centre: what lies beyond is certain either way, and
+    its moments would be too large to send. Nothing here knows of late entries: every patient counts from day 0.
+
     Args:
         time: (n,) days from the ECG to the event, the death or the last contact, > 0.
         cause: (n,) 0 = censored, 1 = event, 2 = death before it (which all but the life table count as censored).
@@ -183,8 +188,11 @@ def site_sums(
     Raises:
         CohortError, FederationError: as the parts, for columns or plans that cannot be used.
     """
-    days, eta = np.asarray(time, dtype=np.float64), np.asarray(log_hazard, dtype=np.float64)
-    event, cumulative = np.asarray(cause) == 1, plan.baseline.at(days)
+    days, event, eta = checked_outcomes(time, np.asarray(cause) == 1, log_hazard)
+    cumulative, bounded = (
+        plan.baseline.at(days),
+        np.clip(eta, plan.centre - FARTHEST, plan.centre + FARTHEST),
+    )
     probability = absolute_risk(eta, plan.baseline, plan.horizons_days)
     calibration = RiskCalibrationPlan(plan.horizons_days, plan.calibration_cuts, plan.min_at_risk)
     return SiteSums(
@@ -193,19 +201,19 @@ def site_sums(
         brier=brier_sums(days, event, probability, plan.horizons_days, plan.min_at_risk),
         auc=auc_sums(days, event, eta, plan.horizons_days, plan.grid, plan.min_at_risk),
         uno=uno_sums(days, event, eta, plan.tau_days, plan.grid, plan.min_at_risk),
-        hazard=hazard_calibration_sums(days, event, eta, cumulative, plan.centre),
+        hazard=hazard_calibration_sums(days, event, bounded, cumulative, plan.centre),
         risk=risk_calibration_sums(
             days, event, eta, probability, _case_weight(days, event, plan.horizons_days), calibration
         ),
         decision=decision_sums(days, event, probability, plan.horizons_days, plan.min_at_risk),
-        subgroups=subgroup_sums(days, event, eta, cumulative, plan.subgroups, members),
+        subgroups=subgroup_sums(days, event, bounded, cumulative, plan.subgroups, members),
     )
 
 
 def absolute_risk(log_hazard: Float64, baseline: Baseline, horizons_days: Float64) -> Float64:
     """Probability (n, K) of an event by each horizon: 1 - exp(-H0(horizon) exp(log hazard))."""
     # A log hazard beyond all bounds is a certain event, not an overflow.
-    hazard = np.exp(np.minimum(log_hazard, 700.0))[:, None] * baseline.at(horizons_days)
+    hazard = np.exp(np.minimum(log_hazard, 700.0))[:, None] * baseline.reached(horizons_days)
     return np.asarray(-np.expm1(-hazard))
 
 
@@ -218,27 +226,43 @@ def check_site_sums(sums: SiteSums, plan: AssessmentPlan, site: str) -> None:
         site: its name, for the message.
 
     Raises:
-        FederationError: FECG-521..524 counts that contradict themselves; FECG-527 parts that speak of different
-            patients.
+        FederationError: FECG-521..524 counts that contradict themselves; FECG-527 parts that contradict
+            themselves or speak of other patients.
     """
     validate_site_counts(sums.concordance, plan.grid, site)
     patients, events = int(sums.concordance.cells.sum()), int(sums.concordance.cells[..., 1].sum())
     told = {
         "life table": int(sums.life.exits.sum()) == patients and int(sums.life.exits[..., 1].sum()) == events,
-        "calibration": (sums.hazard.patients, sums.hazard.events) == (patients, events),
-        "Brier score": bool((sums.brier.patients <= patients).all() and (sums.brier.sites <= 1).all()),
-        "AUC": bool((sums.auc.patients <= patients).all() and (sums.auc.sites <= 1).all()),
-        "Uno's C": sums.uno.patients <= patients and sums.uno.events <= events and sums.uno.sites <= 1,
-        "subgroups": bool((sums.subgroups.patients <= patients).all()),
-        "risk groups": bool((sums.risk.patients.sum(axis=1) <= patients).all()),
+        "calibration": (sums.hazard.patients, sums.hazard.events) == (patients, events)
+        and _moments_can_be(sums.hazard.moments),
+        "Brier score": _within(patients, events, sums.brier)
+        and _at_most(sums.brier.case_loss, sums.brier.case_weight)
+        and _at_most(sums.brier.control_loss, sums.brier.control_weight)
+        and _at_most(sums.brier.cases, sums.brier.case_weight)
+        and _at_most(sums.brier.at_risk, sums.brier.control_weight),
+        "AUC": _within(patients, events, sums.auc)
+        and _at_most(sums.auc.within_credit, sums.auc.within_pairs)
+        and _at_most(
+            sums.auc.own_pairs.sum(axis=1), sums.auc.case_weight.sum(1) * sums.auc.control_weight.sum(1)
+        ),
+        "Uno's C": sums.uno.patients <= patients
+        and sums.uno.events <= events
+        and sums.uno.sites <= 1
+        and _at_most(sums.uno.within_credit, sums.uno.within_pairs),
+        "risk groups": _at_most(sums.risk.patients.sum(axis=1), patients)
+        and _at_most(sums.risk.predicted, sums.risk.patients),
+        "decision curve": _at_most(sums.decision.treated_cases, sums.decision.case_weight[:, None])
+        and _at_most(sums.decision.treated_controls, sums.decision.control_weight[:, None]),
+        "subgroups": _at_most(sums.subgroups.patients, patients)
+        and _at_most(sums.subgroups.events, np.minimum(sums.subgroups.patients, events)),
     }
     wrong = [part for part, agrees in told.items() if not agrees]
     if wrong:
         raise FederationError(
             "FECG-527",
             f"sums of {site}",
-            found=f"{len(wrong)} part(s) of other patients than the counts: {', '.join(wrong)}",
-            expected="all parts from the same patients",
+            found=f"{len(wrong)} part(s) that contradict themselves or the counts: {', '.join(wrong)}",
+            expected="all parts from the same patients, each share at most its whole",
             fix="The site must run the same version of fedecg as the coordinator.",
         )
 
@@ -280,6 +304,25 @@ def assess(sites: Mapping[str, SiteSums], horizons_days: ArrayLike) -> Assessmen
         subgroups=subgroup_figures(reduce(add, (one.subgroups for one in ordered))),
         deaths=int(life.exits[..., 2].sum()),
     )
+
+
+def _within(patients: int, events: int, part: BrierSums | AucSums) -> bool:
+    """At most one site, its patients and its events."""
+    return bool(
+        (part.sites <= 1).all() and (part.patients <= patients).all() and (part.cases <= events).all()
+    )
+
+
+def _at_most(share: ArrayLike, whole: ArrayLike) -> bool:
+    """Share by share, but for rounding."""
+    limit = np.asarray(whole, dtype=np.float64)
+    return bool(np.all(np.asarray(share) <= limit + 1e-9 * np.abs(limit) + 1e-9))
+
+
+def _moments_can_be(moments: Float64) -> bool:
+    """(nodes, 3): M0, M2 >= 0 and M1^2 <= M0 M2, as of any weights."""
+    total, first, second = moments.T
+    return bool((total >= 0).all() and (second >= 0).all()) and _at_most(first**2, total * second)
 
 
 def _case_weight(time: Float64, event: NDArray[np.bool_], horizons_days: Float64) -> Float64:

@@ -24,6 +24,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -43,10 +45,11 @@ class GlobalConcordance:
     Attributes:
         c_index: estimate of the pooled C; NaN where nothing is comparable.
         lower, upper: the pooled C lies between them for certain.
-        se: standard error of the estimate from the cells (sampling of patients alone, not of sites).
+        se: standard error of the estimate from the cells (sampling of patients alone, not of sites); too small where
+            a handful of risk bins leaves most pairs open, but then the bounds are far apart.
         ci_low, ci_high: [lower - q se, upper + q se] on the logit scale, q about 2 (`logit_interval`).
         stratified: exact C over the pairs within sites, the primary measure; NaN where nothing is comparable.
-        stratified_se, stratified_ci_low, stratified_ci_high: its standard error, from cells, and 95 % interval.
+        stratified_se, stratified_ci_low, stratified_ci_high: its standard error, exact as well, and 95 % interval.
         comparable_within: comparable pairs within sites, exact.
         comparable_low, comparable_high: fewest and most comparable pairs of the pooled patients.
         patients, events: over all sites.
@@ -102,7 +105,8 @@ def global_concordance(sites: Sequence[SiteCounts]) -> GlobalConcordance:
     events = int(pooled[..., 1].sum())
     se = influence_se(*expected_pairs(pooled, share), pooled)
     ci_low, ci_high = logit_interval(lower, upper, estimate, se, events)
-    se_within = influence_se(*expected_pairs(cells, share), cells)
+    squares = reduce(add, (site.squares for site in sites))
+    se_within = squares.se(exact.c_index, exact.comparable)
     within_low, within_high = logit_interval(exact.c_index, exact.c_index, exact.c_index, se_within, events)
     comparable_low = exact.comparable + across.certain
     return GlobalConcordance(

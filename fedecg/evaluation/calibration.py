@@ -33,6 +33,7 @@ from fedecg.evaluation.inputs import checked_outcomes
 from fedecg.evaluation.intervals import NORMAL_975
 
 __all__ = [
+    "FARTHEST",
     "SLOPE_NODES",
     "HazardCalibration",
     "HazardCalibrationSums",
@@ -50,7 +51,9 @@ SLOPE_NODES: Float64 = np.arange(-4, 25) / 8
 SLOPE_NODES.setflags(write=False)
 UNIT_SLOPE = 12  # SLOPE_NODES[12] is 1: M0 there is what the model itself expects
 STENCIL = 4  # nodes that the slope is interpolated from
-FARTHEST = 200.0  # exp(3 x 200) is still far from overflow, squares and sums included
+FARTHEST = (
+    60.0  # exp(3 x 60) is far from overflow, squares and sums included, and from what a message may hold
+)
 LEAST_SPREAD = 1e-10  # of the squared log hazard; below, the spread of the log hazards is rounding
 
 
@@ -131,10 +134,10 @@ def hazard_calibration_sums(
     Args:
         time: (n,) days to the event or the last contact, >= 0; checked, not used: it is in the cumulative hazard.
         event: (n,) 1/True = event seen, 0/False = censored.
-        risk: (n,) log hazard, no unit, within 200 of the centre.
+        risk: (n,) log hazard, no unit, within 60 of the centre.
         cumulative_hazard: (n,) the model's baseline H0 at each patient's own follow-up (`Baseline.at`), >= 0. An
             event where it is 0 counts as observed and is not expected.
-        centre: public, about the mean log hazard of the study, |centre| <= 200.
+        centre: public, about the mean log hazard of the study, |centre| <= 60.
 
     Raises:
         CohortError: FECG-235..238, columns that cannot be used.

@@ -7,6 +7,7 @@ Called by the site (`site_counts`), by the coordinator at its border (`validate_
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,11 @@ from fedecg.evaluation.cells import CellPairs, cell_pairs
 from fedecg.evaluation.concordance import Concordance, concordance
 from fedecg.evaluation.grid import RiskTimeGrid
 from fedecg.evaluation.inputs import checked_outcomes
+from fedecg.evaluation.intervals import PairSquares
 
 __all__ = ["SiteCounts", "site_counts", "validate_site_counts"]
+
+ROUNDING = 1 + 1e-9
 
 Int64 = NDArray[np.int64]
 
@@ -30,10 +34,12 @@ class SiteCounts:
     Attributes:
         cells: (T, R, 2) int64, patients by time bin, risk bin and event (0 = censored, 1 = event).
         pairs: exact counts over the pairs within the site, from its own times and risks.
+        squares: what the standard error of the stratified C is made of, exact on any grid.
     """
 
     cells: Int64
     pairs: Concordance
+    squares: PairSquares
 
 
 def site_counts(time: ArrayLike, event: ArrayLike, risk: ArrayLike, grid: RiskTimeGrid) -> SiteCounts:
@@ -58,7 +64,7 @@ def site_counts(time: ArrayLike, event: ArrayLike, risk: ArrayLike, grid: RiskTi
         grid.shape,
     )
     cells = np.bincount(cell, minlength=int(np.prod(grid.shape))).reshape(grid.shape)
-    return SiteCounts(cells.astype(np.int64), concordance(*outcomes))
+    return SiteCounts(cells.astype(np.int64), concordance(*outcomes), PairSquares.of(outcomes))
 
 
 def validate_site_counts(counts: SiteCounts, grid: RiskTimeGrid, site: str = "") -> None:
@@ -99,6 +105,15 @@ def validate_site_counts(counts: SiteCounts, grid: RiskTimeGrid, site: str = "")
             where + "pairs",
             found=f"{wrong} negative counts" if wrong else "a total that its parts do not add up to",
             expected="concordant + discordant + tied_risk = comparable, all >= 0",
+        )
+    squares = counts.squares
+    sums = (squares.credit, squares.mixed, squares.comparable)
+    if not (0 <= sums[0] <= sums[1] * ROUNDING and sums[1] <= sums[2] * ROUNDING and math.isfinite(sums[2])):
+        raise FederationError(
+            "FECG-523",
+            where + "squares",
+            found="sums of squares out of order",
+            expected="0 <= credit <= mixed <= comparable: no patient has more concordant than comparable pairs",
         )
     _refuse_impossible_pairs(pairs, cell_pairs(cells.astype(np.int64)), where)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,10 @@ def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSu
     """
     result = assess(sites, plan.horizons_days)
     pooled = result.concordance
-    smallest = detectable_difference(pooled.stratified, pooled.events, pooled.patients)
+    # Two unrelated risks of the same patients, each with the error of the stratified C.
+    paired_se = math.sqrt(2) * pooled.stratified_se
+    smallest = detectable_difference(pooled.stratified, pooled.events, pooled.patients, paired_se=paired_se)
+    smallest = replace(smallest, approximate=True)
     asked = {
         "part": part,
         "horizons-days": plan.horizons_days,
@@ -38,16 +41,15 @@ def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSu
         "min-at-risk": plan.min_at_risk,
         "minimal-detectable-difference": smallest,
     }
-    entry: dict[str, Any] = _plain(asked | vars(result))
-    return entry
+    return {**_plain(asked), **_plain(result)}
 
 
 def _plain(value: object) -> Any:
-    """Dataclasses, arrays and numbers as JSON has them, names in kebab-case."""
+    """Dataclasses, arrays and numbers as JSON has them; names of fields in kebab-case, keys (sites) as they are."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return {field.name.replace("_", "-"): _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name).replace("_", "-"): _plain(inner) for name, inner in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):

@@ -19,12 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 
 from fedecg.evaluation.concordance import pair_counts
-from fedecg.evaluation.inputs import checked_models, checked_strata
+from fedecg.evaluation.inputs import Outcomes, checked_models, checked_strata
 
 __all__ = [
     "FEW_EVENTS",
     "NORMAL_975",
     "Estimate",
+    "PairSquares",
     "concordance_interval",
     "influence_se",
     "logit_interval",
@@ -60,6 +61,45 @@ class Estimate:
     events: int
     comparable: int
     few_events: bool
+
+
+@dataclass(frozen=True)
+class PairSquares:
+    """Sums over patients from which the standard error of C follows exactly; they add up over strata with `+`.
+
+    With a = a patient's concordant pairs + half of its tied ones and b = its comparable pairs:
+
+    Attributes:
+        credit: sum of a^2.
+        mixed: sum of a b.
+        comparable: sum of b^2.
+    """
+
+    credit: float
+    mixed: float
+    comparable: float
+
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> PairSquares:
+        """Of one stratum's patients, checked."""
+        own = pair_counts(*outcomes)
+        credit = own.concordant + 0.5 * own.tied_risk
+        comparable = (own.concordant + own.discordant + own.tied_risk).astype(np.float64)
+        columns = (credit**2, credit * comparable, comparable**2)
+        # Exactly rounded, so that the order of patients leaves no trace.
+        return cls(*(math.fsum(column) for column in columns))
+
+    def __add__(self, other: PairSquares) -> PairSquares:
+        return PairSquares(
+            self.credit + other.credit, self.mixed + other.mixed, self.comparable + other.comparable
+        )
+
+    def se(self, c_index: float, pairs: int) -> float:
+        """Standard error of C over `pairs` comparable pairs: sum (a - C b)^2, multiplied out; NaN without pairs."""
+        if not pairs:
+            return math.nan
+        spread = self.credit - 2 * c_index * self.mixed + c_index**2 * self.comparable
+        return math.sqrt(max(spread, 0.0)) / pairs
 
 
 def concordance_interval(time: ArrayLike, event: ArrayLike, risk: ArrayLike) -> Estimate:

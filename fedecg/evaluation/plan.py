@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedecg.cohort import SUBGROUPS
 from fedecg.config import EvaluationSettings
 from fedecg.evaluation.assessment import AssessmentPlan
+from fedecg.evaluation.calibration import FARTHEST
 from fedecg.evaluation.grid import RiskTimeGrid, risk_grid
 from fedecg.objectives import Baseline
 
@@ -51,7 +52,7 @@ def assessment_plan(
         calibration_cuts=risk_grid(mean, spread, CALIBRATION_GROUPS),
         horizons_days=horizons,
         tau_days=settings.tau_years * DAYS_A_YEAR,
-        centre=float(np.clip(mean, -100, 100)),
+        centre=float(np.clip(mean, -FARTHEST, FARTHEST)),
         subgroups=SUBGROUPS,
         baseline=baseline,
         min_at_risk=settings.min_at_risk,

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedecg.evaluation.calibration import poisson_ratio
 from fedecg.evaluation.censoring import added
-from fedecg.evaluation.concordance import concordance, pair_counts
+from fedecg.evaluation.concordance import concordance
 from fedecg.evaluation.inputs import checked_outcomes
-from fedecg.evaluation.intervals import FEW_EVENTS, logit_interval
+from fedecg.evaluation.intervals import FEW_EVENTS, PairSquares, logit_interval
 
 __all__ = ["Subgroup", "SubgroupSums", "subgroup_figures", "subgroup_sums"]
 
@@ -35,8 +35,7 @@ class SubgroupSums:
         patients, events: (S,) int64.
         concordant, discordant, tied_risk: (S,) int64, pairs within the site and the subgroup.
         expected: (S,) events that the model expects over the follow-up.
-        credit_squares, credit_comparable, comparable_squares: (S,) sums over patients of a^2, a b and b^2, where a is
-            a patient's concordant pairs + half of its tied ones and b its comparable pairs: for the standard error.
+        credit_squares, mixed_squares, comparable_squares: (S,) `PairSquares`, for the standard error.
     """
 
     names: tuple[str, ...]
@@ -47,7 +46,7 @@ class SubgroupSums:
     tied_risk: Int64
     expected: Float64
     credit_squares: Float64
-    credit_comparable: Float64
+    mixed_squares: Float64
     comparable_squares: Float64
 
     def __add__(self, other: SubgroupSums) -> SubgroupSums:
@@ -102,7 +101,7 @@ def subgroup_sums(
     expected = cumulative_hazard * np.exp(np.minimum(outcomes.risk, 700.0))
     rows = [np.flatnonzero(column) for column in members.T]
     counts = [concordance(*outcomes.rows(own)) for own in rows]
-    squares = np.array([_squares(outcomes.rows(own)) for own in rows]).reshape(len(names), 3)
+    squares = [PairSquares.of(outcomes.rows(own)) for own in rows]
     return SubgroupSums(
         names=names,
         patients=np.array([own.size for own in rows], dtype=np.int64),
@@ -111,32 +110,27 @@ def subgroup_sums(
         discordant=np.array([one.discordant for one in counts], dtype=np.int64),
         tied_risk=np.array([one.tied_risk for one in counts], dtype=np.int64),
         expected=np.array([expected[own].sum() for own in rows], dtype=np.float64),
-        credit_squares=squares[:, 0],
-        credit_comparable=squares[:, 1],
-        comparable_squares=squares[:, 2],
+        credit_squares=np.array([own.credit for own in squares], dtype=np.float64),
+        mixed_squares=np.array([own.mixed for own in squares], dtype=np.float64),
+        comparable_squares=np.array([own.comparable for own in squares], dtype=np.float64),
     )
 
 
 def subgroup_figures(sums: SubgroupSums) -> dict[str, Subgroup]:
-    """Name -> figures, in the order of the names.
-
-    The standard error is that of `influence_se`, multiplied out: sum (a - C b)^2 = sum a^2 - 2 C sum a b + C^2 sum b^2.
-    """
+    """Name -> figures, in the order of the names."""
     return {name: _figures(sums, at) for at, name in enumerate(sums.names)}
 
 
 def _figures(sums: SubgroupSums, at: int) -> Subgroup:
     events = int(sums.events[at])
     comparable = int(sums.concordant[at] + sums.discordant[at] + sums.tied_risk[at])
-    c_index, se = math.nan, math.nan
-    if comparable:
-        c_index = float(2 * sums.concordant[at] + sums.tied_risk[at]) / (2 * comparable)
-        spread = (
-            sums.credit_squares[at]
-            - 2 * c_index * sums.credit_comparable[at]
-            + c_index**2 * sums.comparable_squares[at]
-        )
-        se = math.sqrt(max(float(spread), 0.0)) / comparable
+    c_index = (
+        float(2 * sums.concordant[at] + sums.tied_risk[at]) / (2 * comparable) if comparable else math.nan
+    )
+    squares = PairSquares(
+        float(sums.credit_squares[at]), float(sums.mixed_squares[at]), float(sums.comparable_squares[at])
+    )
+    se = squares.se(c_index, comparable)
     ci_low, ci_high = logit_interval(c_index, c_index, c_index, se, events)
     ratio, ratio_low, ratio_high = poisson_ratio(events, float(sums.expected[at]))
     return Subgroup(
@@ -151,10 +145,3 @@ def _figures(sums: SubgroupSums, at: int) -> Subgroup:
         ratio_low=ratio_low,
         ratio_high=ratio_high,
     )
-
-
-def _squares(outcomes: tuple[Float64, NDArray[np.bool_], Float64]) -> tuple[float, float, float]:
-    own = pair_counts(*outcomes)
-    credit = own.concordant + 0.5 * own.tied_risk
-    comparable = own.concordant + own.discordant + own.tied_risk
-    return float(credit @ credit), float(credit @ comparable), float(comparable @ comparable)

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedecg.config import Section, Stage
 from fedecg.errors import FederationError
-from fedecg.evaluation import Concordance, RiskTimeGrid, SiteCounts
+from fedecg.evaluation import Concordance, PairSquares, RiskTimeGrid, SiteCounts
 
 __all__ = [
     "CountsDocument",
@@ -52,6 +52,7 @@ Count = Annotated[int, Field(ge=0, le=2**40)]
 Sum = Annotated[float, Field(ge=0, le=1e100)]
 SignedSum = Annotated[float, Field(ge=-1e100, le=1e100)]
 Part = Literal["train", "validation", "test"]
+FARTHEST_RISK = 50.0
 
 
 class HazardDocument(Section):
@@ -69,12 +70,15 @@ class GridDocument(Section):
 
 
 class CountsDocument(Section):
-    """What one site knows of its concordance: cells (T, R, 2) flattened, and its exact pair counts."""
+    """What one site knows of its concordance: cells (T, R, 2) flattened, its exact pair counts and their squares."""
 
     cells: list[Count]
     concordant: Count
     discordant: Count
     tied_risk: Count
+    credit_squares: Sum
+    mixed_squares: Sum
+    comparable_squares: Sum
 
     @staticmethod
     def of(counts: SiteCounts) -> CountsDocument:
@@ -85,6 +89,9 @@ class CountsDocument(Section):
             concordant=pairs.concordant,
             discordant=pairs.discordant,
             tied_risk=pairs.tied_risk,
+            credit_squares=counts.squares.credit,
+            mixed_squares=counts.squares.mixed,
+            comparable_squares=counts.squares.comparable,
         )
 
     def counts(self, grid: RiskTimeGrid) -> SiteCounts:
@@ -102,7 +109,8 @@ class CountsDocument(Section):
                 expected=f"{expected} numbers",
             )
         pairs = Concordance.from_counts(self.concordant, self.discordant, self.tied_risk)
-        return SiteCounts(cells=np.array(self.cells, dtype=np.int64).reshape(grid.shape), pairs=pairs)
+        squares = PairSquares(self.credit_squares, self.mixed_squares, self.comparable_squares)
+        return SiteCounts(np.array(self.cells, dtype=np.int64).reshape(grid.shape), pairs, squares)
 
 
 class JoinTask(Section):
@@ -127,16 +135,27 @@ class JoinReply(Section):
 
 
 class RiskMoments(Section):
-    """Sums of the log hazard over validation patients: the evaluation grid is centred on their mean."""
+    """Sums of the log hazard over validation patients: the evaluation grid is centred on their mean.
+
+    Log hazards count as at most +-50 here, so that a single one gone astray does not move the grid.
+    """
 
     patients: Count
     sum: SignedSum
     square_sum: Sum
 
+    @model_validator(mode="after")
+    def _of_some_patients(self) -> RiskMoments:
+        most = self.patients * FARTHEST_RISK**2 * (1 + 1e-9)
+        if not self.sum**2 <= self.patients * self.square_sum * (1 + 1e-9) <= self.patients * most:
+            raise ValueError("expected the moments of as many log hazards within +-50")
+        return self
+
     @staticmethod
     def of(log_hazard: NDArray[np.float64]) -> RiskMoments:
         """From (n,) log hazards."""
-        total, squares = float(log_hazard.sum()), float(np.square(log_hazard).sum())
+        bounded = np.clip(log_hazard, -FARTHEST_RISK, FARTHEST_RISK)
+        total, squares = float(bounded.sum()), float(np.square(bounded).sum())
         return RiskMoments(patients=len(log_hazard), sum=total, square_sum=squares)
 
 

@@ -231,6 +231,16 @@ class Baseline:
         """H0 (N,) at each follow-up (N,) in days: the value of the bin in which the patient leaves."""
         return self.cumulative_hazard[exit_bin(follow_up_days, self.edges_days)]
 
+    def reached(self, days: Floats) -> Floats:
+        """H0 (N,) on given days: a bin's events are spread evenly over it, so half of its step after half of it.
+
+        `at` gives a patient who leaves in a bin the whole of its step, as the likelihood of binned times has it; on a
+        day that is not tied to events, such as a horizon, that would be up to a bin too much. Beyond the last edge
+        all has been reached.
+        """
+        inside = np.interp(days, self.edges_days, np.concatenate([[0.0], self.cumulative_hazard[:-1]]))
+        return np.asarray(np.where(days > self.edges_days[-1], self.cumulative_hazard[-1], inside))
+
     def exposure(self, entry_days: Floats, event: Booleans, follow_up_days: Floats) -> Floats:
         """H0 (N,) that each patient has been exposed to between entry and exit; `at` where all enter at 0."""
         last = exit_bin(follow_up_days, self.edges_days)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 from fedecg.evaluation import (
+    DAYS_A_YEAR,
     GlobalConcordance,
     RiskTimeGrid,
     global_concordance,
@@ -28,6 +29,8 @@ from fedecg.federation.messages import (
     EvaluateReply,
     GridDocument,
     HazardDocument,
+    Part,
+    PartCounts,
     RiskMoments,
     RoundSums,
     SurveyReply,
@@ -51,19 +54,28 @@ class HazardState:
     Args:
         settings: the study.
         survey: site name -> its checked sums on the public grid, under the weights that start the stage.
+        parts: site name -> patients and events of each part, as it joined with.
 
     Raises:
         FederationError: FECG-512 no events at any site.
     """
 
-    def __init__(self, settings: StudySettings, survey: Mapping[str, SurveyReply]) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: StudySettings,
+        survey: Mapping[str, SurveyReply],
+        parts: Mapping[str, Mapping[Part, PartCounts]],
+    ) -> None:
+        self.settings, self.parts = settings, parts
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
         sums = {site: np.array(reply.train_events, dtype=np.int64) for site, reply in sorted(survey.items())}
         events = _total(sums.values())
         check_events(int(events.sum()), len(survey))
         starts = merge_bins(events, settings.survival.bins)
         self.edges_days = public[starts]
+        # The baseline that ships is read at horizons: on the fine grid, and with every horizon an edge.
+        horizons = np.array(settings.evaluation.horizons_years) * DAYS_A_YEAR
+        self.shipped_edges_days = np.union1d(public, horizons)
         self.events = {site: np.add.reduceat(column, starts) for site, column in sums.items()}
         exp_sums = _total(np.add.reduceat(np.array(survey[site].train_exp_sums), starts) for site in sums)
         self.cumulative = breslow(_total(self.events.values()), exp_sums)
@@ -117,25 +129,35 @@ class HazardState:
         """Sums of a round must fit this study's grids and each other, before anything is added up.
 
         Raises:
-            FederationError: FECG-503 missing or of another length; FECG-516 a negative risk set; a code of the
-                evaluation room where counts contradict themselves.
+            FederationError: FECG-503 missing or of another length; FECG-515 other patients than the site joined with;
+                FECG-516 a negative risk set; a code of the evaluation room where counts contradict themselves.
         """
         if sums is None:
             raise FederationError(
                 "FECG-503", f"sums of {site}", found="none", expected="those of a survival round"
             )
         _check_exp_sums(site, sums.train_exp_sums, len(self.cumulative))
-        validate_site_counts(sums.validation.counts(self.grid), self.grid, site)
+        self._check_counts(site, "validation", sums.validation)
 
     def check_evaluation(self, parts: Sequence[str], site: str, reply: EvaluateReply) -> None:
         """The same for the replies to an evaluation; raises as `check_round`."""
-        _check_exp_sums(site, reply.validation_exp_sums, len(self.cumulative))
-        _check_length(f"events of {site}", reply.validation_events, len(self.cumulative))
+        bins = len(self.shipped_edges_days)
+        _check_exp_sums(site, reply.validation_exp_sums, bins)
+        _check_length(f"events of {site}", reply.validation_events, bins)
+        _check_total(site, "validation", reply.validation_events, self.parts[site])
         if set(reply.counts) != set(parts):
             found = ", ".join(sorted(reply.counts)) or "none"
             raise FederationError("FECG-503", f"parts of {site}", found=found, expected=", ".join(parts))
-        for counts in reply.counts.values():
-            validate_site_counts(counts.counts(self.grid), self.grid, site)
+        for part, counts in reply.counts.items():
+            self._check_counts(site, part, counts)
+
+    def _check_counts(self, site: str, part: Part, document: CountsDocument) -> None:
+        counts = document.counts(self.grid)
+        validate_site_counts(counts, self.grid, site)
+        joined = self.parts[site].get(part, PartCounts(patients=0, events=0))
+        told = PartCounts(patients=int(counts.cells.sum()), events=int(counts.cells[..., 1].sum()))
+        if told != joined:
+            _refuse_total(site, part)
 
 
 def pooled_moments(moments: Sequence[RiskMoments]) -> tuple[float, float]:
@@ -162,15 +184,18 @@ def check_events(events: int, sites: int) -> None:
         )
 
 
-def check_survey(settings: StudySettings, site: str, reply: SurveyReply) -> None:
+def check_survey(
+    settings: StudySettings, parts: Mapping[str, Mapping[Part, PartCounts]], site: str, reply: SurveyReply
+) -> None:
     """Sums of a survey must be as long as the public grid.
 
     Raises:
-        FederationError: FECG-503, FECG-516 as for a round.
+        FederationError: FECG-503, FECG-516 as for a round; FECG-515 other events than the site joined with.
     """
     bins = len(public_grid(settings.survival.grid_days, settings.survival.horizon_days))
     _check_length(f"events of {site}", reply.train_events, bins)
     _check_exp_sums(site, reply.train_exp_sums, bins)
+    _check_total(site, "train", reply.train_events, parts[site])
 
 
 def federated_concordance(counts: Mapping[str, CountsDocument], grid: RiskTimeGrid) -> GlobalConcordance:
@@ -198,6 +223,21 @@ def _check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
             expected="sums over the patients at risk, >= 0",
             fix="Sums of exits and of late entries must come from the same patients.",
         )
+
+
+def _check_total(site: str, part: Part, events: Sequence[int], parts: Mapping[Part, PartCounts]) -> None:
+    if sum(events) != parts.get(part, PartCounts(patients=0, events=0)).events:
+        _refuse_total(site, part)
+
+
+def _refuse_total(site: str, part: Part) -> NoReturn:
+    raise FederationError(
+        "FECG-515",
+        f"{part} part of {site}",
+        found="other patients or events than it joined with",
+        expected="the cohort with which it joined",
+        fix="A site's tables must not change during a study.",
+    )
 
 
 def _total(parts: Iterable[Arrays]) -> Arrays:

@@ -174,8 +174,10 @@ class Study:
             bank_sha256=self.bank.sha256,
             settings=settings_document(self.settings),
         )
-        survey = self._ask("query.survey", task, start, SurveyReply, partial(check_survey, self.settings))
-        hazard = HazardState(self.settings, survey)
+        parts = {site: member.joined.parts for site, member in self.sites.items()}
+        check = partial(check_survey, self.settings, parts)
+        survey = self._ask("query.survey", task, start, SurveyReply, check)
+        hazard = HazardState(self.settings, survey, parts)
         surveyed = {site: self.sites[site] for site in survey}
         strategy = SurvivalStrategy(self.settings, surveyed, self.bank.sha256, self._keep, hazard)
         strategy.current = self._rounds(strategy, start)
@@ -195,9 +197,6 @@ class Study:
         start = time.monotonic()
         replies = self._evaluate(hazard, best.vector, parts)
         shipped = _baseline(hazard, replies)
-        baseline = Baseline(np.array(shipped.edges_days), np.array(shipped.cumulative_hazard))
-        self.folder.keep_assessment(self._assess(hazard, best, parts[-1], baseline))
-        self.seconds["evaluation"] = time.monotonic() - start
         load_vector(self.network, self._names("survival"), best.vector)
         save_model(
             self.folder.model,
@@ -207,6 +206,8 @@ class Study:
             shipped,
             _population(hazard, replies),
         )
+        self._assess(hazard, best, parts[-1], shipped)
+        self.seconds["evaluation"] = time.monotonic() - start
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
         partial = bool(self.refused) or any(record.missing or record.rejected for record in self.records)
@@ -294,15 +295,19 @@ class Study:
             bank_sha256=self.bank.sha256,
             settings=settings_document(self.settings),
             grid=hazard.grid_document,
-            edges_days=hazard.edges_days.tolist(),
+            edges_days=hazard.shipped_edges_days.tolist(),
             parts=parts,
         )
         return self._ask(
             MessageType.EVALUATE, task, vector, EvaluateReply, partial(hazard.check_evaluation, parts)
         )
 
-    def _assess(self, hazard: HazardState, best: Candidate, part: Part, baseline: Baseline) -> dict[str, Any]:
-        """Every figure of the chosen weights on one part, from one more exchange of sums."""
+    def _assess(self, hazard: HazardState, best: Candidate, part: Part, shipped: BaselineFile) -> None:
+        """Every figure of the chosen weights on one part, from one more exchange of sums.
+
+        The model is safe by now: sites that cannot answer cost figures, not the study.
+        """
+        baseline = Baseline(np.array(shipped.edges_days), np.array(shipped.cumulative_hazard))
         plan = study_plan(self.settings, hazard.grid, best.moments, baseline)
         task = AssessTask(
             stage="survival",
@@ -317,8 +322,12 @@ class Study:
         def check(site: str, reply: AssessReply) -> None:
             sums[site] = checked_sums(plan, site, reply)
 
-        self._ask("query.assess", task, best.vector, AssessReply, check)
-        return assessment_entry(plan, part, sums)
+        try:
+            self._ask("query.assess", task, best.vector, AssessReply, check)
+        except FederationError as error:
+            self.progress.warn(f"no assessment: {error}")
+            return
+        self.folder.keep_assessment(assessment_entry(plan, part, sums))
 
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
@@ -367,7 +376,7 @@ def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> Base
     events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
     exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
     return BaselineFile(
-        edges_days=hazard.edges_days.tolist(),
+        edges_days=hazard.shipped_edges_days.tolist(),
         cumulative_hazard=breslow(events, exp_sums).tolist(),
         variance=breslow_variance(events, exp_sums).tolist(),
     )

@@ -65,8 +65,9 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     summary["refused-recordings"] = refused
     summary["quality"] = quality_counts(dataset, store)
     summary["seconds"]["data"] = round(prepared, 3)
-    rounds, assessment = (read_json(out / name) for name in ("rounds.json", "assessment.json"))
-    summary["assessment"] = without_curves(assessment)
+    rounds = read_json(out / "rounds.json")
+    assessment = read_json(out / "assessment.json") if (out / "assessment.json").exists() else None
+    summary["assessment"] = None if assessment is None else without_curves(assessment)
     save_figures(summary, rounds, out / "figures", assessment)
     write_report(summary, rounds, out / "report.html", assessment)
     write_json(out / "summary.json", summary)

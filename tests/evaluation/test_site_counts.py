@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedecg.errors import CohortError, FederationError
 from fedecg.evaluation import (
     Concordance,
+    PairSquares,
     RiskTimeGrid,
     SiteCounts,
     concordance,
@@ -104,13 +105,19 @@ def test_pairs_of_other_patients_are_refused():
     swapped = Concordance.from_counts(
         honest.pairs.concordant + honest.pairs.tied_risk + honest.pairs.discordant, 0, 0
     )
-    assert "pairs.concordant" in refused(SiteCounts(honest.cells, swapped), "FECG-524")
+    assert "pairs.concordant" in refused(replace(honest, pairs=swapped), "FECG-524")
+
+
+@pytest.mark.parametrize("squares", [(-1.0, 1.0, 2.0), (3.0, 2.0, 4.0), (1.0, 5.0, 4.0), (1.0, 2.0, np.inf)])
+def test_squares_that_no_patients_have_are_refused(squares):
+    message = refused(replace(example(), squares=PairSquares(*squares)), "FECG-523")
+    assert "credit <= mixed <= comparable" in message
 
 
 def test_too_few_comparable_pairs_are_refused():
     cells = np.zeros(GRID.shape, dtype=np.int64)
     cells[0, 1, 1], cells[2, 1, 0] = 5, 10  # 50 comparable pairs of open order
-    message = refused(SiteCounts(cells, Concordance.from_counts(20, 20, 0)), "FECG-524")
+    message = refused(SiteCounts(cells, Concordance.from_counts(20, 20, 0), PairSquares(1, 1, 1)), "FECG-524")
     assert "pairs.comparable: found 40 pairs; expected 50 to 60" in message
 
 

@@ -102,6 +102,14 @@ def test_concordance_counts_come_back_exactly() -> None:
 
 def test_cells_of_another_grid_are_refused() -> None:
     grid = RiskTimeGrid(time_cuts_days=np.array([100.0]), risk_cuts=np.array([0.0]))
-    document = CountsDocument(cells=[1, 2], concordant=0, discordant=0, tied_risk=0)
+    document = CountsDocument(
+        cells=[1, 2],
+        concordant=0,
+        discordant=0,
+        tied_risk=0,
+        credit_squares=0.0,
+        mixed_squares=0.0,
+        comparable_squares=0.0,
+    )
     with pytest.raises(FederationError, match="FECG-503.*2 numbers.*8 numbers"):
         document.counts(grid)

@@ -1,7 +1,9 @@
 """Bad replies are named, left out, and the round goes on; too few good ones end the study with a code."""
 
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from flwr.app import Error, Message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
+from fedecg.cohort import read_cohort, write_cohort
 from fedecg.errors import FederationError
 from fedecg.federation.messages import (
     EvaluateReply,
@@ -205,6 +208,52 @@ def test_hazard_sums_that_make_a_negative_risk_set_leave_their_site_out(study: M
     run.join()
     run.survive()
     assert run.refused == {"coast": "FECG-516"}
+
+
+def test_a_survey_of_other_events_than_the_site_joined_with_is_left_out(study: Make) -> None:
+    def more(reply: Message) -> Message:
+        document, vector = unpack(reply.content, SurveyReply)
+        events = [document.train_events[0] + 1000, *document.train_events[1:]]
+        reply.content = pack(document.model_copy(update={"train_events": events}), vector)
+        return reply
+
+    run = study(more, kind="query.survey")
+    run.join()
+    run.survive()
+    assert run.refused == {"coast": "FECG-515"}
+
+
+def test_late_entries_in_the_part_to_be_evaluated_leave_their_site_out(
+    study: Make, sites: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "late"
+    for site in sites.iterdir():
+        shutil.copytree(site, folder / site.name)
+        document = (folder / site.name / "site.toml").read_text()
+        store = next((sites.parent / "store").glob("*/store.json")).parent
+        (folder / site.name / "site.toml").write_text(re.sub(r"store = .*", f'store = "{store}"', document))
+    table = folder / "coast" / "cohort.csv"
+    cohort = read_cohort(table)
+    late = np.where(cohort.part == "test", cohort.follow_up_days / 2, 0.0)
+    write_cohort(replace(cohort, entry_days=late), table)
+    run = study(folder=folder)
+    run.join()
+    result = run.conclude(*run.survive())
+    assert result["refused"] == {"coast": "FECG-517"}
+    assert sorted(read_json(run.folder.path / "assessment.json")["sites"]) == ["city", "valley"]
+
+
+def test_an_assessment_below_the_quorum_costs_figures_and_not_the_model(study: Make) -> None:
+    def nothing(reply: Message) -> Message:
+        reply.content = pack(Failure(site="coast", failed="FECG-517"))
+        return reply
+
+    run = study(nothing, kind="query.assess", quorum=3)
+    run.join()
+    result = run.conclude(*run.survive())
+    assert result["status"] == "completed-partial"
+    assert load_model(run.folder.model).baseline is not None
+    assert not (run.folder.path / "assessment.json").exists()
 
 
 def test_an_evaluation_that_contradicts_itself_is_left_out(study: Make) -> None:
