@@ -51,9 +51,10 @@ def as_followed(
     kept: Parts = {}
     for number, (name, rows) in enumerate(sorted(parts.items())):
         start, end = width * number * (kind == "disjoint"), width * (number + 1)
-        kept[name] = rows[~learning[rows] | (days[rows] > start)]
+        seen = (days[rows] > start) & (entry_days[rows] < end)
+        kept[name] = rows[~learning[rows] | seen]
         own = kept[name][learning[kept[name]]]
-        entry_days[own] = start
+        entry_days[own] = np.maximum(entry_days[own], start)
         beyond = own[days[own] > end]
         days[beyond], event[beyond], died[beyond] = end, False, False
     _refuse_sites_without_training(cohort.part, kept)

@@ -20,11 +20,20 @@ from fedecg_simulations.grid_plan import Cell, GridPlan
 
 __all__ = [
     "COLUMNS", "GAIN_KEPT", "Combination", "Difference", "Mean", "combinations", "differences", "figures_of", "frame",
-    "grid_rows", "mean_over_seeds", "means",
+    "grid_rows", "kept_over_seeds", "mean_over_seeds", "means",
 ]  # fmt: skip
 
 # Ways to train or to guess, as in summary.json; those that a grid does not have stay empty.
-COLUMNS = ("pooled", "federated", "local-mean", "local-best", "age-sex", "site-only", "true-hazard")
+COLUMNS = (
+    "pooled",
+    "federated",
+    "unseen-site",
+    "local-mean",
+    "local-best",
+    "age-sex",
+    "site-only",
+    "true-hazard",
+)
 MEASURES = ("c-index", "c-index-stratified")
 FEDERATED, POOLED, GAIN_KEPT, CHANCE = "federated", "pooled", "gain-kept", 0.5
 LEVEL = 0.95
@@ -83,15 +92,44 @@ def combinations(plan: GridPlan) -> list[Combination]:
 
 
 def means(plan: GridPlan, rows: Sequence[Row]) -> dict[Combination, dict[str, Mean]]:
-    """For every combination, each figure's mean over the seeds that are finished."""
+    """For every combination, each figure's mean over the seeds that are finished; gain kept: `kept_over_seeds`."""
     values = _values(plan, rows)
-    return {
-        combination: {
-            name: mean_over_seeds(values[combination].get(key, {}).values())
-            for name, key in figures_of(plan).items()
+    table: dict[Combination, dict[str, Mean]] = {}
+    for combination in combinations(plan):
+        own = values[combination]
+        table[combination] = {
+            name: mean_over_seeds(own.get(key, {}).values()) for name, key in figures_of(plan).items()
         }
-        for combination in combinations(plan)
-    }
+        gains = [_gains(row) for row in rows if _combination(plan, row) == combination]
+        pairs = [
+            (ours - CHANCE, theirs - CHANCE)
+            for ours, theirs in gains
+            if ours is not None and theirs is not None
+        ]
+        table[combination][GAIN_KEPT] = kept_over_seeds(
+            [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+        )
+    return table
+
+
+def kept_over_seeds(federated: Sequence[float], pooled: Sequence[float]) -> Mean:
+    """Mean federated gain over chance as a share of the mean pooled gain, paired by seed, with its 95 % interval.
+
+    A mean of the seeds' own shares would be ruled by the seeds in which pooled training gained next to nothing. NaN
+    where the mean pooled gain is not clearly above 0 (lower end of its own 95 % interval); one seed has no interval.
+
+    Args:
+        federated, pooled: (n,) stratified C - 0.5 of the same seeds.
+
+    Source: ratio estimator with linearised variance: Cochran 1977, Sampling Techniques, ch. 6.
+    """
+    whole = mean_over_seeds(pooled)
+    if not whole.number or not (whole.low if whole.number > 1 else whole.value) > 0:
+        return Mean(math.nan, math.nan, math.nan, whole.number, math.nan)
+    share = float(np.mean(federated)) / whole.value
+    residual = mean_over_seeds(np.array(federated) - share * np.array(pooled))
+    half = (residual.high - residual.low) / 2 / whole.value
+    return Mean(share, share - half, share + half, whole.number, math.nan)
 
 
 def differences(plan: GridPlan, rows: Sequence[Row]) -> list[Difference]:
@@ -159,10 +197,15 @@ def _row(cell: Cell, outcome: Outcome) -> Row:
 
 def _gain_kept(figures: Mapping[str, float | None]) -> float | None:
     """Share of pooled training's gain over chance that federated training keeps; None where pooled has none."""
-    federated, pooled = (figures[f"{name}.c-index-stratified"] for name in (FEDERATED, POOLED))
+    federated, pooled = _gains(figures)
     if federated is None or pooled is None or pooled <= CHANCE:
         return None
     return (federated - CHANCE) / (pooled - CHANCE)
+
+
+def _gains(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Stratified C of federated and of pooled training."""
+    return row[f"{FEDERATED}.c-index-stratified"], row[f"{POOLED}.c-index-stratified"]
 
 
 def _values(plan: GridPlan, rows: Sequence[Row]) -> dict[Combination, dict[str, dict[int, float]]]:

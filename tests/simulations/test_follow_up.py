@@ -57,6 +57,14 @@ def test_disjoint_sites_see_other_years_and_know_only_who_is_still_there():
     cut.cohort.validate()
 
 
+def test_late_entries_that_a_patient_already_has_stay_or_lead_out_of_the_window():
+    data = dataset(DAYS)
+    data = replace(data, cohort=replace(data.cohort, entry_days=np.array([10.0, 120.0, 0.0, 0.0, 0.0, 0.0])))
+    cut, parts = as_followed(data, PARTS, "staggered")
+    assert cut.cohort.entry_days[0] == 10.0
+    assert parts["a"].tolist() == [0, 4]  # the second comes after its site has stopped looking
+
+
 def test_the_test_part_and_deaths_within_the_window_stay():
     data = dataset(DAYS, ["train", "test", "train", "test", "validation", "train"], event=[False] * 6)
     data = replace(data, cohort=replace(data.cohort, died=np.ones(6, dtype=bool)))

@@ -14,7 +14,14 @@ from fedecg.config import StudySettings
 from fedecg_simulations.grid_cells import Outcome
 from fedecg_simulations.grid_plan import Cell, GridPlan
 from fedecg_simulations.grid_report import grid_figure, outcomes_of, summary_text, write_report
-from fedecg_simulations.grid_table import differences, frame, grid_rows, mean_over_seeds, means
+from fedecg_simulations.grid_table import (
+    differences,
+    frame,
+    grid_rows,
+    kept_over_seeds,
+    mean_over_seeds,
+    means,
+)
 
 FEDERATED = {("iid", "batch"): [0.60, 0.62, 0.61], ("iid", "sums"): [0.70, 0.74], ("skew", "batch"): [0.55]}
 POOLED = 0.75
@@ -78,6 +85,27 @@ def test_a_row_a_cell_whatever_became_of_it() -> None:
     assert all(row.keys() == first.keys() for row in rows)
 
 
+def test_a_seed_in_which_pooled_training_gained_next_to_nothing_does_not_rule_the_share() -> None:
+    pooled, federated = [0.20, 0.22, 0.18, 0.21, 0.001], [0.17, 0.19, 0.16, 0.18, 0.10]
+    kept = kept_over_seeds(federated, pooled)
+    assert kept.value == pytest.approx(sum(federated) / sum(pooled))
+    assert kept.low < kept.value < kept.high
+    assert kept.number == 5
+    assert math.isnan(kept_over_seeds([0.1, 0.1], [0.2, -0.15]).value)
+    one = kept_over_seeds([0.1], [0.2])
+    assert (one.value, math.isnan(one.low)) == (pytest.approx(0.5), True)
+
+
+def test_the_interval_of_the_share_covers_it_95_times_of_100() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        pooled = rng.normal(0.25, 0.03, 10)
+        kept = kept_over_seeds(0.9 * pooled + rng.normal(0, 0.02, 10), pooled)
+        covered += kept.low <= 0.9 <= kept.high
+    assert 925 <= covered <= 970
+
+
 def test_no_gain_is_kept_of_pooled_training_that_gained_nothing() -> None:
     plan, outcomes = small_grid()
     poor = summary(0.6)
@@ -100,7 +128,7 @@ def test_means_and_t_intervals_over_the_seeds_that_are_finished() -> None:
     assert math.isnan(single.low)
     assert nothing.number == 0
     assert math.isnan(nothing.value)
-    assert figures["iid", "sums"]["gain-kept"].value == pytest.approx((0.20 / 0.25 + 0.24 / 0.25) / 2)
+    assert figures["iid", "sums"]["gain-kept"].value == pytest.approx((0.20 + 0.24) / (0.25 + 0.25))
 
 
 def test_differences_are_paired_by_seed_and_equal_scipys_paired_t_test() -> None:
