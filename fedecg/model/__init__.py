@@ -7,6 +7,7 @@ Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations
 from fedecg.model.checkpoint import (
     BaselineFile,
     PopulationFile,
+    RecalibrationFile,
     SavedModel,
     load_aligned,
     load_model,
@@ -25,6 +26,7 @@ __all__ = [
     "Layout",
     "Network",
     "PopulationFile",
+    "RecalibrationFile",
     "SavedModel",
     "build_network",
     "layout",

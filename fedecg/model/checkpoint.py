@@ -22,7 +22,15 @@ from fedecg.errors import ModelError
 from fedecg.files import write_whole
 from fedecg.model.network import Network, build_network, stage_tensors
 
-__all__ = ["BaselineFile", "PopulationFile", "SavedModel", "load_aligned", "load_model", "save_model"]
+__all__ = [
+    "BaselineFile",
+    "PopulationFile",
+    "RecalibrationFile",
+    "SavedModel",
+    "load_aligned",
+    "load_model",
+    "save_model",
+]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
 TRAINING_ONLY = {"intercepts"}  # of the network's tensors
@@ -54,6 +62,21 @@ class PopulationFile(Section):
     patients: list[Annotated[int, Field(ge=0)]]
 
 
+class RecalibrationFile(Section):
+    """That, and how, the baseline was scaled to one hospital's patients; such a model is that hospital's own.
+
+    Attributes:
+        ratio: observed over expected events, by which the cumulative hazard was multiplied.
+        observed, expected: events there.
+        original_sha256: of the `model.json` that it was made from.
+    """
+
+    ratio: Annotated[float, Field(gt=0)]
+    observed: Annotated[int, Field(ge=1)]
+    expected: Annotated[float, Field(gt=0)]
+    original_sha256: str
+
+
 class ModelFile(Section):
     """Contents of `model.json`."""
 
@@ -65,6 +88,7 @@ class ModelFile(Section):
     weights_sha256: str
     baseline: BaselineFile | None = None
     population: PopulationFile | None = None
+    recalibration: RecalibrationFile | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +101,9 @@ class SavedModel:
         bank_sha256: hash of the code bank it was aligned to, "" if it was not.
         baseline: of the patients that validated it; None before a survival stage.
         population: their log hazards; None before a survival stage.
+        weights_sha256: of the weights file, which has it.
+        settings_sha256: of `model.json`, which names the weights: it stands for the whole model.
+        recalibration: None where the baseline is the study's.
     """
 
     network: Network
@@ -84,6 +111,9 @@ class SavedModel:
     bank_sha256: str
     baseline: BaselineFile | None
     population: PopulationFile | None
+    weights_sha256: str
+    settings_sha256: str
+    recalibration: RecalibrationFile | None = None
 
 
 def save_model(
@@ -93,6 +123,7 @@ def save_model(
     bank_sha256: str,
     baseline: BaselineFile | None = None,
     population: PopulationFile | None = None,
+    recalibration: RecalibrationFile | None = None,
 ) -> None:
     """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
 
@@ -101,6 +132,7 @@ def save_model(
         bank_sha256: hash of the code bank, "" if the network was not aligned.
         baseline: cumulative hazard that the log hazards refer to.
         population: log hazards that a percentile refers to.
+        recalibration: where the baseline is not the study's.
 
     Raises:
         RunError: FECG-601, the folder cannot be written.
@@ -119,6 +151,7 @@ def save_model(
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         baseline=baseline,
         population=population,
+        recalibration=recalibration,
     )
     text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
     write_whole(Path(folder) / WEIGHTS, weights)
@@ -146,7 +179,14 @@ def load_model(folder: str | Path) -> SavedModel:
     network = build_network(described.model, described.signals.samples, described.bank_dim, seed=0)
     _load_state(network, weights)
     return SavedModel(
-        network.eval(), described.signals, described.bank_sha256, described.baseline, described.population
+        network=network.eval(),
+        signals=described.signals,
+        bank_sha256=described.bank_sha256,
+        baseline=described.baseline,
+        population=described.population,
+        weights_sha256=found,
+        settings_sha256=hashlib.sha256(text).hexdigest(),
+        recalibration=described.recalibration,
     )
 
 

@@ -49,7 +49,7 @@ __all__ = ["draw_ecg", "save_ecg"]
 
 PNG_DPI = 300
 THICK_MM = 0.25
-THIN_RED, THICK_RED = "#F7CDC8", "#EBA59C"  # in grey: 15 and 29 % black, under a trace of 87 %
+THIN_RED, THICK_RED = "#F7CDC8", "#EBA59C"  # in grey: 16 and 30 % black, under a trace of 87 %
 KEY_MM = 20.0  # width of the strip's key
 
 
@@ -61,7 +61,7 @@ def draw_ecg(
     gain_mm_mv: Gain = 10,
     order: Order = "standard",
     rhythm_lead: str = "II",
-    footer: str = "unfiltered",
+    footer: str = "no filter",
     strips: Mapping[str, ArrayLike] | None = None,
     strip_label: str = "",
 ) -> Figure:
@@ -155,7 +155,7 @@ def _checked_strip(lead: str, strip: ArrayLike) -> NDArray[np.float64]:
 
 
 def _sheet(paper: PaperLayout) -> tuple[Figure, Axes]:
-    """An empty sheet; its axes cover the grid, clip at its edge, and count in mm of the sheet."""
+    """An empty sheet; its axes cover the grid and count in mm of the sheet."""
     width, height = paper.width_mm, paper.height_mm
     figure = Figure(figsize=(width / MM_AN_INCH, height / MM_AN_INCH))
     span_x, span_y = paper.right_mm - paper.left_mm, paper.top_mm - paper.bottom_mm
@@ -178,8 +178,8 @@ def _grid_outline(edges: tuple[float, float, float, float], step_mm: int) -> Out
     left, bottom, right, top = edges
     across = [((x, bottom), (x, top)) for x in np.arange(left, right + 0.5, step_mm)]
     along = [((left, y), (right, y)) for y in np.arange(bottom, top + 0.5, step_mm)]
-    points = np.array(across + along).reshape(-1, 2)
-    return Outline(points, [Outline.MOVETO, Outline.LINETO] * (len(points) // 2))
+    ends = np.array(across + along).reshape(-1, 2)
+    return Outline(ends, [Outline.MOVETO, Outline.LINETO] * (len(ends) // 2))
 
 
 def _draw_pulses(axes: Axes, paper: PaperLayout) -> None:

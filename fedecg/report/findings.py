@@ -82,7 +82,7 @@ def is_simulated(summary: Summary) -> bool:
 
 
 def comparison_rows(summary: Summary) -> tuple[Row, ...]:
-    """All columns in the order of `COLUMNS`, optional ones if the run has them; one that is null has empty estimates."""
+    """All columns in the order of `COLUMNS`, optional ones if the run has them; null ones have empty estimates."""
     gain = _pooled_gain(summary)
     rows = []
     for key, label in _columns_of(summary).items():

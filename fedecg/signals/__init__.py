@@ -8,7 +8,7 @@ from fedecg.signals.preprocessing import Powerline, preprocess
 from fedecg.signals.quality import QUALITY_RULES, Quality, assess
 from fedecg.signals.reading import read_recording
 from fedecg.signals.recording import LEADS, Recording, recording_from_leads
-from fedecg.signals.store import SignalStore, build_store, store_key
+from fedecg.signals.store import SignalStore, build_store, counts_in_mv, quantised, store_key
 
 __all__ = [
     "LEADS",
@@ -19,7 +19,9 @@ __all__ = [
     "SignalStore",
     "assess",
     "build_store",
+    "counts_in_mv",
     "preprocess",
+    "quantised",
     "read_recording",
     "recording_from_leads",
     "store_key",

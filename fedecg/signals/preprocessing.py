@@ -56,7 +56,7 @@ def preprocess(recording: Recording, settings: SignalSettings, powerline: Powerl
     """
     signal = _without_gaps(recording.signal_mv)
     plan = _plan(signal.shape[1], recording.rate_hz, settings, powerline)
-    spectrum = scipy.fft.rfft(signal[:, plan.source], axis=1)[:, : plan.response.size]
+    spectrum = scipy.fft.rfft(_padded(signal, plan), axis=1)[:, : plan.response.size]
     filtered = scipy.fft.irfft(spectrum * plan.response, n=plan.padded_out, axis=1)
     return _centred(filtered[:, plan.start : plan.start + plan.length], settings.samples)
 
@@ -66,6 +66,7 @@ class _Plan:
     """What depends on length and rate only, so that it is worked out once for a whole data set."""
 
     source: NDArray[np.intp]  # (padded in,) which sample of the recording stands at each padded place
+    before: int  # samples of padding before the recording
     response: NDArray[np.float32]  # (bins,) gain of filter, notch, anti-aliasing and change of length
     padded_out: int  # samples of the padded result
     start: int  # where the recording begins in it
@@ -88,6 +89,7 @@ def _plan(samples: int, rate_hz: float, settings: SignalSettings, powerline: Pow
         response *= _notch(frequency_hz, float(powerline))
     return _Plan(
         source=_reflected(samples, padding_blocks * down, padded_in),
+        before=padding_blocks * down,
         response=(response * (padded_out / padded_in)).astype(np.float32),
         padded_out=padded_out,
         start=padding_blocks * up,
@@ -124,6 +126,19 @@ def _reflected(samples: int, before: int, total: int) -> NDArray[np.intp]:
     place = np.abs(np.arange(-before, total - before)) % period
     source: NDArray[np.intp] = np.minimum(place, period - place)
     return source
+
+
+def _padded(signal_mv: NDArray[np.float32], plan: _Plan) -> NDArray[np.float32]:
+    """`signal_mv[:, plan.source]`; with one reflection at either end as three copies, five times as fast."""
+    samples, total, before = signal_mv.shape[1], plan.source.size, plan.before
+    after = total - before - samples
+    if max(before, after) >= samples - 1:
+        return signal_mv[:, plan.source]
+    padded = np.empty((len(signal_mv), total), dtype=np.float32)
+    padded[:, :before] = signal_mv[:, before:0:-1]
+    padded[:, before : before + samples] = signal_mv
+    padded[:, before + samples :] = signal_mv[:, samples - 2 : samples - 2 - after : -1]
+    return padded
 
 
 def _without_gaps(signal_mv: NDArray[np.float32]) -> NDArray[np.float32]:

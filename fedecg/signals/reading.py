@@ -45,7 +45,7 @@ def read_recording(path: str | Path) -> Recording:
 def _header_text(path: Path) -> str:
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise SignalError(
             "FECG-201",
             "header",

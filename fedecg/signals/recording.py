@@ -86,9 +86,11 @@ def recording_from_leads(
     factor = _factors(units)
     row = {lead: index for index, lead in enumerate(_standard_names(names))}
     order = [row[lead] for lead in LEADS if lead in row]
-    stored = np.asarray(signal, dtype=np.float32)[order]
+    stored = np.asarray(signal, dtype=np.float32)
+    if order != list(range(len(order))):
+        stored = stored[order]
     if np.any(factor != 1.0):
-        stored *= factor[order, None]
+        stored = stored * factor[order, None]
     return Recording(stored if len(row) == len(LEADS) else _with_derived_leads(stored), rate_hz)
 
 

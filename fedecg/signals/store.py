@@ -35,7 +35,7 @@ from fedecg.signals.preprocessing import Powerline, preprocess
 from fedecg.signals.quality import QUALITY_RULES, assess
 from fedecg.signals.recording import LEADS, Recording
 
-__all__ = ["SignalStore", "build_store", "store_key"]
+__all__ = ["SignalStore", "build_store", "counts_in_mv", "quantised", "store_key"]
 
 # Part of every key: raise it whenever preprocessing or this layout changes, and old stores are rebuilt.
 FORMAT = 1
@@ -55,6 +55,7 @@ class SignalStore:
         folder: where it lies.
         key: what it was built from (`store_key`).
         samples: length of a row at the settings' rate.
+        settings: signal settings that it was built with, in kebab-case; `powerline` is the site's own.
         codes: for each row "" or the FECG code of its refusal (such a row is zeros).
         quality: for each quality rule, and for `clipped`, (records,) int64: leads that break it; clipped samples.
     """
@@ -62,6 +63,7 @@ class SignalStore:
     folder: Path = field(repr=False)
     key: str
     samples: int
+    settings: dict[str, Any] = field(repr=False)
     codes: tuple[str, ...] = field(repr=False)
     quality: dict[str, NDArray[np.int64]] = field(repr=False)
     _counts: NDArray[np.int16] = field(repr=False)
@@ -90,6 +92,7 @@ class SignalStore:
             folder=folder,
             key=about["key"],
             samples=shape[2],
+            settings=about["settings"],
             codes=tuple(row["code"] for row in rows),
             quality={
                 name: np.array([int(row[name]) for row in rows], dtype=np.int64) for name in _COLUMNS[2:]
@@ -122,9 +125,27 @@ class SignalStore:
                 expected=f"0 to {len(self) - 1}",
                 fix="The cohort table and the store belong to different builds: make both again.",
             )
-        signal_mv: NDArray[np.float32] = self._counts[rows].astype(np.float32)
-        signal_mv *= np.float32(MV_PER_COUNT)
-        return signal_mv
+        return counts_in_mv(self._counts[rows])
+
+
+def quantised(
+    recording: Recording, settings: SignalSettings, powerline: Powerline
+) -> tuple[NDArray[np.int16], int]:
+    """A usable recording as a store holds it: preprocessed, in counts of 1 µV.
+
+    Returns:
+        (12, samples) int16, and how many samples were beyond what int16 holds and are clipped.
+    """
+    counts = np.rint(preprocess(recording, settings, powerline) / np.float32(MV_PER_COUNT))
+    clipped = int(np.sum(np.abs(counts) > COUNT_MAX))
+    return np.clip(counts, -COUNT_MAX, COUNT_MAX).astype("<i2"), clipped
+
+
+def counts_in_mv(counts: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Counts of `quantised`, of any shape, as the network's input: float32, mV."""
+    signal_mv: NDArray[np.float32] = counts.astype(np.float32)
+    signal_mv *= np.float32(MV_PER_COUNT)
+    return signal_mv
 
 
 def store_key(settings: SignalSettings, source: str, powerline: Powerline) -> str:
@@ -238,9 +259,8 @@ def _ingest(
     entry: dict[str, str | int] = {"code": quality.code, **quality.counts(), "clipped": 0}
     if not quality.usable:
         return refused, entry
-    counts = np.rint(preprocess(recording, settings, powerline) / np.float32(MV_PER_COUNT))
-    entry["clipped"] = int(np.sum(np.abs(counts) > COUNT_MAX))
-    return np.clip(counts, -COUNT_MAX, COUNT_MAX).astype("<i2"), entry
+    counts, entry["clipped"] = quantised(recording, settings, powerline)
+    return counts, entry
 
 
 def _current(folder: Path, key: str, records: int) -> SignalStore | None:
@@ -287,7 +307,14 @@ def _read_about(folder: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise _damaged("a store.json that is not JSON") from None
-    kinds = {"format": int, "key": str, "records": int, "samples": int, "manifest-sha256": str}
+    kinds = {
+        "format": int,
+        "key": str,
+        "records": int,
+        "samples": int,
+        "settings": dict,
+        "manifest-sha256": str,
+    }
     if not isinstance(about, dict) or any(type(about.get(name)) is not kind for name, kind in kinds.items()):
         raise _damaged("a store.json without the entries of a store")
     if about["format"] != FORMAT:

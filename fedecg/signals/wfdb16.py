@@ -109,15 +109,16 @@ def read_format16(folder: Path, header: Header) -> NDArray[np.float32]:
         raise SignalError(
             "FECG-205", "signal file", found=f"{counts.size} counts", expected=expected, fix=fix
         )
-    frames = counts[: samples * len(channels)].reshape(samples, len(channels)).T
+    frames = np.ascontiguousarray(counts[: samples * len(channels)].reshape(samples, len(channels)).T)
     _verify_checksums(frames, channels)
     baseline = np.array([channel.baseline for channel in channels], dtype=np.float32)
     gain = np.array([channel.gain for channel in channels], dtype=np.float32)
-    signal = frames.astype(np.float32, order="C")
-    missing = signal == _MISSING
-    signal -= baseline[:, None]
+    signal = frames.astype(np.float32)
+    if baseline.any():
+        signal -= baseline[:, None]
     signal /= gain[:, None]
-    signal[missing] = np.nan
+    if frames.min() == _MISSING:
+        signal[frames == _MISSING] = np.nan
     return signal
 
 

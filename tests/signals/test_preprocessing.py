@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import butter, iirnotch, resample_poly, sosfiltfilt, tf2sos
 
 from fedecg.config import SignalSettings
-from fedecg.signals import Recording, preprocess, read_recording
+from fedecg.signals import Recording, preprocess, preprocessing, read_recording
 
 TEN_SECONDS = SignalSettings(samples=992)  # 9.92 s at 100 Hz: the middle of a 10-s record
 AT_500 = SignalSettings(rate_hz=500, samples=4992)
@@ -190,3 +190,11 @@ def test_scaling_and_reordering_leads_commute_with_preprocessing(factor, order):
 def test_two_runs_are_bit_equal(ecg):
     first, second = (preprocess(ecg(257), TEN_SECONDS, "60") for _ in range(2))
     assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 1999, 2000, 2001, 2002, 2003, 2500, 5000, 5001])
+def test_padding_by_copies_is_that_by_indices(samples: int) -> None:
+    """4 s of even reflection; a record shorter than that is reflected several times."""
+    plan = preprocessing._plan(samples, 500.0, SignalSettings(), "none")
+    signal = np.random.default_rng(samples).normal(size=(12, samples)).astype(np.float32)
+    np.testing.assert_array_equal(preprocessing._padded(signal, plan), signal[:, plan.source])

@@ -1,0 +1,151 @@
+"""The network as one program that other software runs: `torch.export` (.pt2) or ONNX, checked before it is written.
+
+In:  a `Model`. Out: a file: preprocessed ECGs (N, 12, samples) float32 mV -> log hazards (N,), any N >= 1.
+Called by `commands`.
+
+Preprocessing and absolute risk are not in the program: the signal settings and the baseline hazard travel beside it in
+the file, as JSON (extra file `about.json` of a .pt2, metadata `fedecg` of an ONNX model).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedecg.errors import ModelError
+from fedecg.files import write_whole
+from fedecg.model import Network
+from fedecg.prediction.predictor import Model
+from fedecg.signals import LEADS
+
+__all__ = ["FORMATS", "Format", "export_network"]
+
+Format = Literal["onnx", "torch-export"]
+
+FORMATS: tuple[Format, ...] = ("onnx", "torch-export")
+INPUT, OUTPUT = "signal_mv", "log_hazard"
+TOLERANCE = 1e-4
+# Tracing takes a batch of 1 for a constant; any other size stands for all.
+TRACED, CHECKED = 2, (1, 5)
+
+Float32 = NDArray[np.float32]
+Program = Callable[[Float32], Float32]
+
+
+def export_network(model: Model, format: Format, out: str | Path) -> float:
+    """Write the network as a program.
+
+    Args:
+        model: of `load`.
+        format: "torch-export" (read by `torch.export.load`) or "onnx" (needs `pip install 'fedecg[onnx]'`).
+        out: the file, which appears whole or not at all.
+
+    Returns:
+        Largest difference to the network on random signals, no unit.
+
+    Raises:
+        ModelError: FECG-348, the packages for ONNX are not installed; FECG-349, the program's outputs differ.
+        RunError: FECG-601, the file cannot be written.
+    """
+    network = _LogHazard(model.saved.network).eval()
+    about = json.dumps(
+        {
+            "input": f"{INPUT}: (N, {len(LEADS)}, samples) float32, mV, leads {', '.join(LEADS)}",
+            "output": f"{OUTPUT}: (N,) float32",
+            "signals": model.signals.model_dump(by_alias=True),
+            "weights-sha256": model.saved.weights_sha256,
+            "baseline": model.saved.baseline and model.saved.baseline.model_dump(by_alias=True),
+        }
+    )
+    example = torch.zeros(TRACED, len(LEADS), model.signals.samples)
+    content, run = (_onnx if format == "onnx" else _torch_export)(network, example, about)
+    apart = _largest_difference(network, run, model.signals.samples)
+    write_whole(Path(out), content)
+    return apart
+
+
+class _LogHazard(nn.Module):
+    """Signals in, log hazards out: no mask, no maps."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, signal_mv: Tensor) -> Tensor:
+        return self.network.log_hazard(self.network.embed(signal_mv))
+
+
+def _exported(network: nn.Module, example: Tensor) -> Any:
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        return torch.export.export(network, (example,), dynamic_shapes={INPUT: {0: batch}})
+
+
+def _torch_export(network: nn.Module, example: Tensor, about: str) -> tuple[bytes, Program]:
+    buffer = io.BytesIO()
+    torch.export.save(_exported(network, example), buffer, extra_files={"about.json": about})
+    buffer.seek(0)
+    program = torch.export.load(buffer).module()
+    return buffer.getvalue(), lambda signal_mv: program(torch.from_numpy(signal_mv)).detach().numpy()
+
+
+def _onnx(network: nn.Module, example: Tensor, about: str) -> tuple[bytes, Program]:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            "FECG-348",
+            "export to ONNX",
+            found=f"{', '.join(missing)} not installed",
+            expected="the packages of the extra fedecg[onnx]",
+            fix="pip install 'fedecg[onnx]', or --format torch-export.",
+        )
+    # It tells every user that torchvision, which nothing here needs, is absent.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter warns of torch's own classes
+        program = torch.onnx.export(
+            _exported(network, example),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:  # as the old exporter, which writes a file by itself
+        raise AssertionError("the dynamo exporter returns a program")
+    document = program.model_proto
+    document.metadata_props.add(key="fedecg", value=about)
+    content: bytes = document.SerializeToString()
+    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda signal_mv: np.asarray(session.run([OUTPUT], {INPUT: signal_mv})[0])
+
+
+def _largest_difference(network: nn.Module, run: Program, samples: int) -> float:
+    """On random signals of half a millivolt, in batches of other sizes than the traced one."""
+    draw = np.random.default_rng(0)
+    apart = 0.0
+    for size in CHECKED:
+        signal_mv = draw.normal(scale=0.5, size=(size, len(LEADS), samples)).astype(np.float32)
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(signal_mv)).numpy()
+        apart = max(apart, float(np.max(np.abs(run(signal_mv) - expected))))
+    if not apart <= TOLERANCE:
+        raise ModelError(
+            "FECG-349",
+            "exported program",
+            found=f"log hazards up to {apart:.1e} from the network's",
+            expected=f"at most {TOLERANCE:g}",
+            fix="Another version of torch may export it; the model itself is sound.",
+        )
+    return apart

@@ -1,0 +1,140 @@
+"""Record files in, rows out: threads read and preprocess while the network computes.
+
+In:  a `Model`, names of records. Out: a `FileRow` a name, in order; CSV or JSON of them.
+Called by `commands`. A name stands in the rows only, never in a log or an error: it may hold a patient's id.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+from fedecg.errors import ClinicalInputError
+from fedecg.prediction.predictor import BATCH, Model, Prediction, Prepared
+from fedecg.prediction.risk import HORIZONS_YEARS, checked_horizons_years
+from fedecg.signals import read_recording
+
+__all__ = ["FileRow", "csv_text", "predict_files", "record_names", "row_fields"]
+
+BATCHES_AHEAD = 2  # read while the network computes one
+READERS = min(4, os.cpu_count() or 1)
+# What a spreadsheet takes for a formula when a cell begins with it.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One file and what the model says of it.
+
+    Attributes:
+        file: the name as it was given.
+        prediction: with a code where the file is refused.
+    """
+
+    file: str = field(repr=False)
+    prediction: Prediction
+
+
+def record_names(given: Sequence[str], stdin: TextIO) -> list[str]:
+    """Names of records: as given, from a text file with a name a line (`@list.txt`), or from stdin (`-`).
+
+    Raises:
+        ClinicalInputError: FECG-265, a list that cannot be read, or no name at all.
+    """
+    names: list[str] = []
+    for word in given:
+        try:
+            lines = stdin.read() if word == "-" else _listed(word)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _no_names(f"a list that cannot be read ({type(error).__name__})") from None
+        names += [word] if lines is None else [line.strip() for line in lines.splitlines() if line.strip()]
+    if not names:
+        raise _no_names("0 names")
+    return names
+
+
+def predict_files(
+    model: Model,
+    files: Sequence[str],
+    horizons_years: Sequence[float] = HORIZONS_YEARS,
+    progress: Callable[[int], object] | None = None,
+) -> list[FileRow]:
+    """Predict records of any format that `read_recording` knows; a bad file has its code, the rest are predicted.
+
+    Args:
+        model: of `load`.
+        files: names of records, with or without ending.
+        horizons_years: years > 0, rising.
+        progress: called with the number of files that are done after each batch.
+
+    Raises:
+        ModelError: FECG-346, horizons that are not positive and rising.
+    """
+    horizons = checked_horizons_years(horizons_years)
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    rows: list[FileRow] = []
+    pool = ThreadPoolExecutor(READERS, "fedecg-read")
+    try:
+        ahead: deque[list[Future[Prepared]]] = deque()
+        for number, batch in enumerate(batches):
+            for coming in batches[number + len(ahead) : number + 1 + BATCHES_AHEAD]:
+                ahead.append([pool.submit(model.prepare, partial(read_recording, file)) for file in coming])
+            prepared = [future.result() for future in ahead.popleft()]
+            predictions = model.complete(prepared, horizons)
+            rows += [FileRow(*pair) for pair in zip(batch, predictions, strict=True)]
+            if progress is not None:
+                progress(len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return rows
+
+
+def row_fields(row: FileRow, horizons_years: Sequence[float]) -> dict[str, Any]:
+    """`file`, `log-hazard`, `risk-1y`, `risk-1y-low`, `risk-1y-high`, ..., `percentile`, `warnings`, `code`."""
+    prediction = row.prediction
+    risks = {risk.years: risk for risk in prediction.risks}
+    fields: dict[str, Any] = {"file": row.file, "log-hazard": prediction.log_hazard}
+    for years in horizons_years:
+        risk = risks.get(years)
+        name = f"risk-{years:g}y"
+        fields[name] = risk and risk.risk
+        fields[f"{name}-low"] = risk and risk.low
+        fields[f"{name}-high"] = risk and risk.high
+    fields["percentile"] = prediction.percentile
+    fields["warnings"] = list(prediction.warnings)
+    fields["code"] = prediction.code
+    return fields
+
+
+def csv_text(rows: Sequence[FileRow], horizons_years: Sequence[float]) -> str:
+    """All rows as CSV, blank = not known; a name that a spreadsheet would run as a formula gets a leading '."""
+    text = io.StringIO()
+    tables = [row_fields(row, horizons_years) for row in rows]
+    writer = csv.DictWriter(text, list(tables[0]), lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        safe = f"'{table['file']}" if table["file"].startswith(FORMULA) else table["file"]
+        writer.writerow({**table, "file": safe, "warnings": "; ".join(table["warnings"])})
+    return text.getvalue()
+
+
+def _listed(word: str) -> str | None:
+    return Path(word[1:]).read_text(encoding="utf-8-sig") if word.startswith("@") else None
+
+
+def _no_names(found: str) -> ClinicalInputError:
+    return ClinicalInputError(
+        "FECG-265",
+        "records to predict",
+        found=found,
+        expected="names of records, or a UTF-8 text file with a name a line (@list.txt)",
+        fix="Example: fedecg predict MODEL records/*.hea",
+    )
