@@ -10,7 +10,7 @@ machine or under masked sums; elsewhere take `public_grid`, whose likelihood tre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -23,6 +23,7 @@ from scipy.linalg import eigh
 from fedecg.errors import ModelError
 from fedecg.objectives.hazard import event_time_grid
 from fedecg.objectives.linear_cox_sums import (
+    FAR,
     CoxPatients,
     EventSums,
     Likelihood,
@@ -46,7 +47,9 @@ DECREMENT = 1e-20  # squared length of a Newton step in standard errors at which
 ROUNDING = 1e-12  # relative: a likelihood that falls by less has not fallen, a covariate that varies by less does not
 COLLINEAR = 1e-11  # smallest over largest eigenvalue of the information at beta = 0
 DIVERGED = 1e-8  # information left in the worst direction, of that at beta = 0; finite optima keep > 1e-4
-FARTHEST = 100.0  # standard deviation of the log hazard in a risk set that no finite optimum of real data has
+FARTHEST = 100.0  # standard deviation of the log hazard in a risk set at which no optimum is waited for
+STRONGEST = 1e100  # penalty x patients; well above any use, well within the range of float64
+SMALLEST = 1e-300  # sum of squares that float64 still holds with all its digits
 NAMED = 0.1  # columns with this share of the largest weight in a direction are named
 
 
@@ -137,11 +140,14 @@ def pooled_scaling(sites: Sequence[CoxPatients], names: Sequence[str]) -> Scalin
         names: p names of the covariates, for the message.
 
     Raises:
-        ModelError: FECG-332, a covariate that is the same in all patients.
+        ModelError: FECG-332, a covariate that is the same in all patients; FECG-336, one with sums that are not
+            finite.
     """
-    first = reduce(add, (covariate_sums(site.covariates, np.zeros(len(names))) for site in sites))
-    mean = first.total / first.patients
-    second = reduce(add, (covariate_sums(site.covariates, mean) for site in sites))
+    with np.errstate(over="ignore", invalid="ignore"):
+        first = reduce(add, (covariate_sums(site.covariates, np.zeros(len(names))) for site in sites))
+        mean = first.total / first.patients
+        second = reduce(add, (covariate_sums(site.covariates, mean) for site in sites))
+    _refuse_out_of_range(second.squares, names)
     sd = np.sqrt(second.squares / max(second.patients - 1, 1))
     constant = [name for name, same in zip(names, sd <= ROUNDING * np.abs(mean), strict=True) if same]
     if constant:
@@ -154,6 +160,19 @@ def pooled_scaling(sites: Sequence[CoxPatients], names: Sequence[str]) -> Scalin
             fix="Leave them out.",
         )
     return Scaling(mean, sd)
+
+
+def _refuse_out_of_range(squares: Floats, names: Sequence[str]) -> None:
+    usable = np.isfinite(squares) & ((squares == 0) | (squares > SMALLEST))
+    lost = [name for name, fine in zip(names, usable, strict=True) if not fine]
+    if lost:
+        raise ModelError(
+            "FECG-336",
+            "covariates of the Cox model",
+            found=f"{len(lost)} of {len(names)} whose squares leave the range of numbers: {', '.join(lost)}",
+            expected="finite numbers, their sum of squares between 1e-300 and 1e308",
+            fix="Multiply these columns by a power of ten.",
+        )
 
 
 def fit_linear_cox(
@@ -171,8 +190,8 @@ def fit_linear_cox(
         edges_days: (bins,) left edges that all sites share, ascending from 0; None: `exact_grid`.
 
     Raises:
-        ModelError: FECG-331 no event, FECG-332 a constant covariate, FECG-333 collinear covariates, FECG-334
-            coefficients without a finite optimum, FECG-335 no convergence, FECG-336 sums that are not finite.
+        ModelError: FECG-331 no event, FECG-332 a constant covariate, FECG-333 collinear covariates, FECG-334 no
+            optimum of the coefficients in sight, FECG-335 no convergence, FECG-336 sums that are not finite.
     """
     if not any(site.event.any() for site in sites):
         patients = sum(len(site.event) for site in sites)
@@ -212,6 +231,7 @@ def maximise(
         ModelError: FECG-333..336, as `fit_linear_cox`.
     """
     patients = sum(site.patients for site in sent_once)
+    strength = _ridge(settings.penalty, patients)
     rounds = 0
 
     def evaluate(beta: Floats) -> _Point:
@@ -219,7 +239,7 @@ def maximise(
         rounds += 1
         strata = _strata(sent_once, ask(beta), settings)
         plain = reduce(add, (partial_likelihood(stratum, beta) for stratum in strata))
-        return _Point(beta, strata, plain, plain.penalised(beta, settings.penalty * patients))
+        return _Point(beta, strata, plain, plain.penalised(beta, strength))
 
     start = here = evaluate(np.zeros(len(names)))
     _refuse_unusable(start, sent_once)
@@ -238,9 +258,23 @@ def maximise(
                 steps,
                 rounds,
             )
-        here = _climb(evaluate, here, direction)
+        here = _climb(evaluate, here, direction, _far_out(sent_once, names))
         _refuse_divergence(start, here, sent_once, names)
-    raise _no_convergence(f"a beta that still moves after {MAX_STEPS} Newton steps")
+    far = _far_out(sent_once, names)
+    raise _no_convergence(f"a beta that still moves after {MAX_STEPS} Newton steps{far}")
+
+
+def _ridge(penalty: float, patients: int) -> float:
+    strength = penalty * patients
+    if strength <= STRONGEST:
+        return strength
+    raise ModelError(
+        "FECG-336",
+        "penalty of the Cox model",
+        found="a penalty that, times the number of patients, leaves no room for the likelihood",
+        expected=f"penalty x patients of at most {STRONGEST:g}",
+        fix="At 1e6 already all coefficients are 0.",
+    )
 
 
 def _strata(
@@ -255,14 +289,14 @@ def _newton_step(likelihood: Likelihood) -> Floats:
     return np.linalg.solve(likelihood.information, likelihood.gradient).astype(np.float64)
 
 
-def _climb(evaluate: Callable[[Floats], _Point], here: _Point, direction: Floats) -> _Point:
+def _climb(evaluate: Callable[[Floats], _Point], here: _Point, direction: Floats, far: str) -> _Point:
     """The Newton step, halved until the likelihood does not fall; it is concave, so that some length will do."""
     least = here.penalised.value - ROUNDING * (1 + abs(here.penalised.value))
     for halvings in range(MAX_HALVINGS):
         there = evaluate(here.beta + 0.5**halvings * direction)
         if there.penalised.is_finite() and there.penalised.value >= least:
             return there
-    raise _no_convergence(f"no step that raises the likelihood, after {MAX_HALVINGS} halvings")
+    raise _no_convergence(f"no step that raises the likelihood, after {MAX_HALVINGS} halvings{far}")
 
 
 def _no_convergence(found: str) -> ModelError:
@@ -271,7 +305,7 @@ def _no_convergence(found: str) -> ModelError:
         "Newton steps of the Cox model",
         found=found,
         expected="a step shorter than 1e-10 standard errors",
-        fix="Look for extreme values in a covariate, or set a penalty.",
+        fix="Look for wrong units and typing errors in the covariates, or set a penalty.",
     )
 
 
@@ -310,20 +344,35 @@ def _refuse_divergence(
     """Where the likelihood rises for ever, information falls by a factor e with every step along that direction.
 
     Where single patients of nearly the same covariates stand in the way, it falls too slowly to wait for: there the
-    spread of the log hazards in the risk sets (their variance summed over events is beta' information beta) tells.
+    spread of the log hazards in the risk sets (their variance summed over events is beta' information beta) tells. A
+    patient far outside all others spreads them likewise, though an optimum may exist: the message counts such values.
     """
     values, vectors = eigh(here.penalised.information, start.penalised.information)
     spread = here.beta @ start.plain.information @ here.beta / sum(int(site.events.sum()) for site in events)
     if values[0] >= DIVERGED and spread <= FARTHEST**2:
         return
-    direction = vectors[:, :1] if values[0] < DIVERGED else here.beta[:, None]
+    columns = _columns(vectors[:, :1] if values[0] < DIVERGED else here.beta[:, None], names)
+    far = _far_out(events, names, columns)
+    fix = "Merge rare categories, leave these columns out, or set a penalty."
     raise ModelError(
         "FECG-334",
         "coefficients of the Cox model",
-        found=f"no finite optimum over {', '.join(_columns(direction, names))}",
-        expected="events and patients at risk on both sides of every covariate (no perfect separation)",
-        fix="Merge rare categories, leave these columns out, or set a penalty.",
+        found=f"no optimum over {', '.join(columns)}{far}",
+        expected="events and patients at risk on both sides of every covariate (no perfect separation)"
+        + (" and no values far out" if far else ""),
+        fix=f"Look for wrong units and typing errors first. {fix}" if far else fix,
     )
+
+
+def _far_out(
+    events: Sequence[EventSums], names: Sequence[str], columns: Collection[str] | None = None
+) -> str:
+    """How many values of the columns (None: of all) stand far out, as the end of a sentence; empty for none."""
+    counts = dict(zip(names, reduce(add, (site.far_out for site in events)).tolist(), strict=True))
+    far = [f"{name} {counts[name]}" for name in columns or names if counts[name]]
+    if not far:
+        return ""
+    return f", with values more than {FAR:g} standard deviations from the mean: {', '.join(far)}"
 
 
 def _columns(directions: Floats, names: Sequence[str]) -> list[str]:

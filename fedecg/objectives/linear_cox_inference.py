@@ -108,12 +108,12 @@ class CoxInference:
 
 @dataclass(frozen=True, eq=False)
 class ProportionalHazards:
-    """Does a log hazard ratio change with 1 - Kaplan-Meier(time)?
+    """Does a log hazard ratio change with time, by default with 1 - Kaplan-Meier just before it?
 
     Attributes:
         statistic, p: (p,) chi-squared with 1 degree of freedom, one test a covariate.
         global_statistic, global_p: all p covariates at once, p degrees of freedom.
-        NaN where all events fall into one bin.
+        NaN where all events have one value of time.
     """
 
     statistic: Floats
@@ -202,7 +202,7 @@ def cox_inference(
         variance = inverse @ meat @ inverse
     known = np.diag(variance) > VANISHED * np.diag(inverse)
     se = np.sqrt(np.where(known, np.diag(variance), np.nan)) / fit.scaling.sd
-    variance = variance / np.outer(fit.scaling.sd, fit.scaling.sd)
+    variance = variance / fit.scaling.sd / fit.scaling.sd[:, None]
     z = fit.coefficients / se
     # A hazard ratio beyond the range of float64 is infinite; its logarithm stands beside it.
     with np.errstate(over="ignore"):
@@ -210,20 +210,30 @@ def cox_inference(
     return CoxInference(fit.coefficients, se, z, chi2.sf(z**2, 1), ratio, low, high, variance)
 
 
-def proportional_hazards(fit: CoxFit) -> ProportionalHazards:
-    """Scaled Schoenfeld residuals against 1 - Kaplan-Meier(time), R's default time; from sums alone.
+def proportional_hazards(fit: CoxFit, time: Floats | None = None) -> ProportionalHazards:
+    """Scaled Schoenfeld residuals against a transform of time, from sums alone.
+
+    The default is that of R's cox.zph before survival 3.0: 1 - KM(t-), with the Kaplan-Meier curve of all patients just
+    before the event, so 0 at the first. (lifelines' "km" is KM(t); survival >= 3.0 keeps the time but replaces these
+    residuals by a score test, whose figures differ.) Tied events share their time; lifelines' default, the rank,
+    numbers them in the order of the rows, which is no function of the data.
 
     The sum of the residuals of a bin's events is their sum of x less the sum of the risk sets' means, which the
-    coordinator has; and tied events share their time. (lifelines' default, the rank, numbers tied events in the order
-    of the rows: no function of the data.) The information is taken as spread evenly over the events.
+    coordinator has. The information is taken as spread evenly over the events.
 
-    Source: Grambsch, Therneau 1994, Biometrika 81:515-26; equals lifelines.statistics.proportional_hazard_test with
-        time_transform="km" (without late entry, which lifelines leaves out of the residuals).
+    Args:
+        fit: the fitted model.
+        time: (bins,) value of time for each bin's events; None: 1 - Kaplan-Meier just before the bin.
+
+    Source: Grambsch, Therneau 1994, Biometrika 81:515-26; figures as in Fox 2002, Cox Proportional-Hazards Regression
+        for Survival Data (appendix to An R and S-PLUS Companion to Applied Regression), and, at its time values, as
+        lifelines.statistics.proportional_hazard_test (without late entry, which that leaves out of the residuals).
     """
     sent_once = reduce(add, (stratum.events for stratum in fit.optimum.strata))
     events = sent_once.events
     residual = reduce(add, (_schoenfeld(stratum) for stratum in fit.optimum.strata))
-    time = 1 - _kaplan_meier(events, sent_once.leaving)
+    if time is None:
+        time = 1 - _kaplan_meier_before(events, sent_once.leaving)
     number = fit.optimum.events
     about = time - float(events @ time) / number
     spread = float(events @ about**2)
@@ -247,10 +257,10 @@ def _schoenfeld(stratum: Stratum) -> Floats:
     return residual
 
 
-def _kaplan_meier(events: NDArray[np.int64], leaving: NDArray[np.int64]) -> Floats:
-    """Kaplan-Meier curve (bins,) of all patients."""
-    at_risk = np.cumsum(leaving[::-1])[::-1]
-    return np.cumprod(1 - events / np.maximum(at_risk, 1)).astype(np.float64)
+def _kaplan_meier_before(events: NDArray[np.int64], leaving: NDArray[np.int64]) -> Floats:
+    """Kaplan-Meier curve (bins,) of all patients just before the events of each bin."""
+    survived = 1 - events / np.maximum(np.cumsum(leaving[::-1])[::-1], 1)
+    return np.concatenate([[1.0], np.cumprod(survived)[:-1]])
 
 
 def baselines(fit: CoxFit) -> list[Baseline]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fedecg.objectives.hazard import event_counts, exit_bin, first_bin
 
 __all__ = [
+    "FAR",
     "CovariateSums",
     "CoxPatients",
     "EventSums",
@@ -43,6 +44,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 Ties = Literal["efron", "breslow"]
+FAR = 5.0  # standard deviations; n values can be (n - 1) / sqrt(n) from their mean at most, 5 needs 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +121,14 @@ class EventSums:
             to the last, the number at risk in it.
         event_x: (bins, p), sum of the standardised covariates over the events, by exit bin.
         patients: all patients, at risk in any bin or not.
+        far_out: (p,) int64, values more than `FAR` standard deviations from the mean, for the messages of errors.
     """
 
     events: Integers
     leaving: Integers
     event_x: Floats
     patients: int
+    far_out: Integers
 
     def __add__(self, other: EventSums) -> EventSums:
         return EventSums(
@@ -132,6 +136,7 @@ class EventSums:
             self.leaving + other.leaving,
             self.event_x + other.event_x,
             self.patients + other.patients,
+            self.far_out + other.far_out,
         )
 
 
@@ -211,9 +216,13 @@ class EventTerms(NamedTuple):
 
 
 def covariate_sums(covariates: Floats, centre: Floats) -> CovariateSums:
-    """A site's sums about a centre (p,) that all sites were given: 0 first, then the pooled mean."""
-    about = covariates - centre
-    return CovariateSums(len(about), about.sum(axis=0), (about**2).sum(axis=0))
+    """A site's sums about a centre (p,) that all sites were given: 0 first, then the pooled mean.
+
+    Not finite where a square leaves the range of float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        about = covariates - centre
+        return CovariateSums(len(about), about.sum(axis=0), (about**2).sum(axis=0))
 
 
 def site_design(patients: CoxPatients, scaling: Scaling, edges_days: Floats) -> SiteDesign:
@@ -242,6 +251,7 @@ def event_sums(design: SiteDesign) -> EventSums:
         leaving - np.bincount(late - 1, minlength=design.n_bins),
         event_x,
         len(design.z),
+        np.count_nonzero(np.abs(design.z[:, 1:]) > FAR, axis=0),
     )
 
 

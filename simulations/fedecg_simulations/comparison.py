@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from lifelines import CoxPHFitter
-from lifelines.exceptions import ConvergenceError
 from numpy.typing import NDArray
 
 from fedecg.cohort import Cohort
+from fedecg.errors import ModelError
 from fedecg.evaluation import concordance_interval, paired_bootstrap, stratified_interval
+from fedecg.objectives.linear_cox import CoxSettings, fit_linear_cox
+from fedecg.objectives.linear_cox_sums import CoxPatients
 
 __all__ = ["Column", "TestPart", "age_sex_risk", "column_entry", "difference_entry", "site_only_risk"]
 
@@ -89,17 +89,25 @@ def difference_entry(
 
 
 def age_sex_risk(train: Cohort, test: Cohort) -> Floats | None:
-    """Log hazard (n,) of a Cox model of age and sex, fitted to the pooled training patients.
+    """Log hazard (n,) of a Cox model of age and sex, fitted to the pooled training patients from their entry on.
 
-    Missing values take the training median. None where the model cannot be fitted.
+    Missing values take the training median; a column without two different training values is left out. None where
+    neither is left, or the model cannot be fitted (no event).
     """
-    table = _age_sex(train, train)
-    table["days"], table["event"] = train.follow_up_days, train.event
-    try:
-        fitted = CoxPHFitter(penalizer=PENALTY).fit(table, "days", "event")
-    except (ConvergenceError, ValueError):
+    known = _age_sex(train)
+    use = [name for name, values in known.items() if np.unique(values[~np.isnan(values)]).size > 1]
+    if not use:
         return None
-    return np.asarray(fitted.predict_log_partial_hazard(_age_sex(test, train)), dtype=np.float64)
+    median = np.array([np.nanmedian(known[name]) for name in use])
+    own, later = (
+        np.where(np.isnan(x), median, x)
+        for x in (np.column_stack([_age_sex(part)[name] for name in use]) for part in (train, test))
+    )
+    patients = CoxPatients(train.follow_up_days, train.event, own, train.entry_days)
+    try:
+        return fit_linear_cox([patients], use, CoxSettings(penalty=PENALTY)).log_hazard(later)
+    except ModelError:
+        return None
 
 
 def site_only_risk(train_site: NDArray[np.str_], train: Cohort, test_site: NDArray[np.str_]) -> Floats:
@@ -112,11 +120,8 @@ def site_only_risk(train_site: NDArray[np.str_], train: Cohort, test_site: NDArr
     return np.array([rates.get(site, 0.0) for site in test_site])
 
 
-def _age_sex(cohort: Cohort, reference: Cohort) -> pd.DataFrame:
-    columns = {"age": (cohort.age_years, reference.age_years), "female": (cohort.female, reference.female)}
-    return pd.DataFrame(
-        {name: np.where(np.isnan(own), np.nanmedian(base), own) for name, (own, base) in columns.items()}
-    )
+def _age_sex(cohort: Cohort) -> dict[str, Floats]:
+    return {"age": cohort.age_years, "female": cohort.female}
 
 
 def _number(value: float) -> float | None:

@@ -46,10 +46,16 @@ def add_cox(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     cox.add_argument("--event", required=True, metavar="COL", help="1 = event seen, 0 = censored")
     cox.add_argument("--site", required=True, metavar="COL", help="label of the patient's site")
     cox.add_argument(
-        "--columns", metavar="A,B,C", help='covariates (default: all other numeric columns); "a, b" in quotes'
+        "--columns",
+        metavar="A,B,C",
+        help='covariates; "a, b" in quotes (default: all other numeric columns, less those that look like identifiers '
+        "by their name, as id or patient_id, or as whole numbers that all differ: a line names what is left out)",
     )
     cox.add_argument(
-        "--entry", metavar="COL", help="days from which the patient is observed (left truncation)"
+        "--entry",
+        metavar="COL",
+        help="days from which the patient is observed (left truncation); for the model: the concordance does not know "
+        "entry times, it compares everybody from day 0",
     )
     cox.add_argument("--ties", choices=("efron", "breslow"), default="efron", help="default: efron")
     cox.add_argument(
@@ -83,7 +89,7 @@ def run_cox(options: argparse.Namespace) -> int:
     """Fit, judge and print; returns the exit status.
 
     Raises:
-        SettingsError: FECG-108, FECG-109. CohortError: FECG-239, FECG-254..259. ModelError: FECG-331..336.
+        SettingsError: FECG-108, FECG-109. CohortError: FECG-239, FECG-254..260. ModelError: FECG-331..336.
     """
     penalty, grid_days = _penalty(options.penalty), _grid_days(options.grid)
     covariates, part = _covariates(options.columns), _test_part(options.test_part)
@@ -123,7 +129,16 @@ def _grid_days(text: str) -> float | None:
 
 
 def _covariates(text: str | None) -> tuple[str, ...]:
-    return tuple(next(csv.reader([text], skipinitialspace=True))) if text else ()
+    """Names as in a line of CSV; none where the option is not given."""
+    if text is None:
+        return ()
+    try:
+        names = tuple(next(csv.reader([text], skipinitialspace=True)))
+    except csv.Error:  # a line break outside quotes
+        names = ()
+    if names and all(name.strip() for name in names):
+        return names
+    raise SettingsError("FECG-108", "--columns", found="no line of names, or an empty one", expected="A,B,C")
 
 
 def _test_part(text: str | None) -> tuple[str, str] | None:
@@ -173,6 +188,16 @@ def _notes(result: dict[str, Any]) -> list[str]:
         f"{count(result['patients'])} patients, {count(result['events'])} events, standard errors: "
         f"{result['standard-errors']}, {result['newton-steps']} Newton steps, {count(result['bins'])} time bins"
     )
+    if result["concordance-note"]:
+        lines.append(result["concordance-note"])
+    if result["covariates-by-default"]:
+        taken = [row["name"] for row in result["coefficients"]]
+        lines.append(
+            "covariates taken by default, as all other numeric columns: " + ", ".join(map(printable, taken))
+        )
+    if result["identifiers"]:
+        names = ", ".join(map(printable, result["identifiers"]))
+        lines.append(f"warning: left out, as they look like identifiers: {names} (--columns takes them)")
     if result["gap-to-exact"] is not None:
         lines.append(f"gap to the exact grid: {result['gap-to-exact']:.3g} standard errors")
     if result["left-out"]:

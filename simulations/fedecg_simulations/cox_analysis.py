@@ -28,6 +28,8 @@ from fedecg_simulations.cox_table import CoxTable
 __all__ = ["analyse_table"]
 
 MOST_BINS = 20_000
+KAPLAN_MEIER = "1 - Kaplan-Meier just before the event"
+LATE_ENTRY = "the concordance does not know entry times: it compares everybody from day 0"
 EXACT = (
     "Exact grid, a bin for every event time: such sums tell single patients' covariates. Here all sites run on one "
     "machine; between hospitals use --grid DAYS, or masked sums."
@@ -71,9 +73,10 @@ def analyse_table(
         ],
         "coefficients": _coefficients(fit, inference, check),
         **_concordances(table, fit, ~table.test),
+        "concordance-note": None if table.patients.entry_days is None else LATE_ENTRY,
         "test": _concordances(table, fit, table.test) if table.test.any() else None,
         "proportional-hazards": {
-            "time": "1 - Kaplan-Meier",
+            "time": KAPLAN_MEIER,
             "chi-squared": _known(check.global_statistic),
             "p": _known(check.global_p),
         },
@@ -88,6 +91,8 @@ def analyse_table(
         "bins": len(fit.edges_days),
         "gap-to-exact": gap,
         "disclosure": EXACT if grid_days is None else COARSE,
+        "covariates-by-default": table.by_default,
+        "identifiers": list(table.identifiers),
         "left-out": list(table.left_out),
     }
 

@@ -1,11 +1,17 @@
 """A table of patients for the federated Cox model: read, checked, and split into its sites.
 
 In:  a CSV or Parquet file, one row a patient, and the names of its columns. Out: `CoxTable`. Called by `cox`.
-Errors count what is wrong by column; they print names of columns, never a value.
+Errors count what is wrong by column; they print names of columns, never a value: no names at all where the first line
+may be a patient's.
 """
 
 from __future__ import annotations
 
+import lzma
+import re
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +28,20 @@ __all__ = ["CoxColumns", "CoxTable", "read_cox_table"]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
+# What pandas raises for a file that is absent, truncated, encrypted, or of another kind than its name says.
+UNREADABLE = (
+    *(OSError, ValueError, ImportError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
+DATE = re.compile(
+    r"\d{1,4}([-./ ])(\d{1,2}|[a-z]{3,9})\1\d{1,4}|[a-z]{3,9}\.? \d{1,2}, *\d{4}|\d{1,2}:\d{2}", re.IGNORECASE
+)
+IDENTIFIER = re.compile(
+    r"(^|[^a-z])(p|u|pt|pat)?ids?$|^(case|ecg|encounter|patient|person|record|row|sample|study|subject|visit)_?ids?$"
+    r"|(^|[^a-z])(mrn|uuid|guid|identifier)$|[a-z]I[Dd]$",
+)
+DISTINCT_FROM = 20  # rows; fewer patients may well be of different ages
+
 
 @dataclass(frozen=True)
 class CoxColumns:
@@ -29,7 +49,7 @@ class CoxColumns:
 
     Attributes:
         time: follow-up in days; event: 0 or 1; site: any label.
-        covariates: names in the order wanted; empty: all other numeric columns.
+        covariates: names in the order wanted; empty: all other numeric columns that do not look like identifiers.
         entry: days from which a patient is observed; None: all from day 0.
         test_part: (column, value) of the rows that are kept out of the fit; None: no test part.
     """
@@ -57,14 +77,18 @@ class CoxTable:
 
     Attributes:
         names: p names of the covariates.
+        by_default: True = nobody asked for these covariates by name.
         left_out: columns that were not asked for by name and are not numeric.
+        identifiers: numeric columns that were not asked for by name and look like identifiers; left out too.
         patients: all N rows in the order of the table.
         site: (N,) label of each patient's site.
         test: (N,) bool, kept out of the fit.
     """
 
     names: tuple[str, ...]
+    by_default: bool
     left_out: tuple[str, ...]
+    identifiers: tuple[str, ...]
     patients: CoxPatients
     site: NDArray[np.str_]
     test: Booleans
@@ -89,24 +113,32 @@ def read_cox_table(path: Path, columns: CoxColumns) -> CoxTable:
 
     Raises:
         CohortError: FECG-239 not readable, FECG-254 columns absent or none left, FECG-255 a covariate that is not a
-            number or missing, FECG-256 time, FECG-257 event, FECG-258 site, FECG-259 entry.
+            number or missing, FECG-256 time, FECG-257 event, FECG-258 site, FECG-259 entry, FECG-260 dates or
+            durations.
         SettingsError: FECG-109, a test part that is empty or everything.
     """
     frame = _read(path)
     _refuse_absent(frame, columns)
-    names = columns.covariates or _numeric(frame, set(columns.roles().values()))
+    _refuse_dates(frame, columns)
+    numeric = () if columns.covariates else _numeric(frame, set(columns.roles().values()))
+    identifiers = tuple(name for name in numeric if _is_identifier(frame, name))
+    names = columns.covariates or tuple(name for name in numeric if name not in identifiers)
     if not names:
+        beside = ", ".join(columns.roles().values())
+        unused = f", and what looks like identifiers: {', '.join(identifiers)}" if identifiers else ""
         raise CohortError(
             "FECG-254",
             "covariates",
-            found="no numeric column beside " + ", ".join(columns.roles().values()),
+            found=f"no numeric column beside {beside}{unused}",
             expected="at least one covariate",
-            fix="Give numbers; code categories as 0 and 1, one column each.",
+            fix="Give numbers; code categories as 0 and 1, one column each. --columns takes any column.",
         )
-    left_out = [name for name in frame if name not in {*names, *columns.roles().values()}]
+    taken = {*names, *identifiers, *columns.roles().values()}
     return CoxTable(
-        tuple(names),
-        tuple(map(str, left_out)) if not columns.covariates else (),
+        names,
+        not columns.covariates,
+        () if columns.covariates else tuple(str(name) for name in frame if name not in taken),
+        identifiers,
         CoxPatients(
             _time(frame, columns.time),
             _event(frame, columns.event),
@@ -121,13 +153,13 @@ def read_cox_table(path: Path, columns: CoxColumns) -> CoxTable:
 def _read(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, low_memory=False)
-    except (OSError, ValueError, ImportError) as error:  # their texts may quote a cell or a path
+    except UNREADABLE as error:  # their texts may quote a cell or a path
         raise CohortError(
             "FECG-239",
             "table",
             found=type(error).__name__,
             expected="a CSV file with a header (UTF-8), or Parquet, one row a patient",
-            fix="Check the path and the format; Parquet needs pyarrow.",
+            fix="Check the path, the format and that the file is whole; Parquet needs pyarrow.",
         ) from None
     if frame.empty:
         raise CohortError("FECG-239", "table", found="no rows", expected="one row a patient")
@@ -142,7 +174,7 @@ def _refuse_absent(frame: pd.DataFrame, columns: CoxColumns) -> None:
             "FECG-254",
             "columns of the table",
             found=f"{len(absent)} absent: {', '.join(absent)}",
-            expected=f"names out of {', '.join(map(str, frame))}",
+            **_what_there_is(frame),
         )
     twice = sorted({name for name in roles if roles.count(name) > 1})
     if twice:
@@ -154,8 +186,65 @@ def _refuse_absent(frame: pd.DataFrame, columns: CoxColumns) -> None:
         )
 
 
+def _what_there_is(frame: pd.DataFrame) -> dict[str, str]:
+    """`expected` and `fix` of an error: the names of the columns, unless they may be the first patient's values."""
+    names = [str(name) for name in frame]
+    separators = r"[;|\s]" if len(names) == 1 else r"[;|\t]"
+    if not any(_is_value(part) for name in names for part in re.split(separators, name)):
+        return {"expected": f"names out of {', '.join(names)}", "fix": ""}
+    columns = "1 column" if len(names) == 1 else f"{len(names)} columns"
+    return {
+        "expected": f"names of the table's {columns}, which are not shown: some read like numbers or dates",
+        "fix": "Is the header missing, or another separator used than a comma?",
+    }
+
+
+def _is_value(text: str) -> bool:
+    """True for what reads as a number or a date, in which a first line of names would be odd."""
+    try:
+        float(text.strip().replace(",", "."))
+    except ValueError:
+        return DATE.search(text) is not None
+    return True
+
+
+def _refuse_dates(frame: pd.DataFrame, columns: CoxColumns) -> None:
+    """As numbers, dates and durations would be nanoseconds."""
+    roles = columns.roles()
+    asked = [
+        roles["--time"],
+        roles["--event"],
+        *([columns.entry] if columns.entry else []),
+        *columns.covariates,
+    ]
+    dates = [name for name in asked if _is_date(frame[name])]
+    if dates:
+        raise CohortError(
+            "FECG-260",
+            "columns of the table",
+            found=f"{len(dates)} of dates or durations: {', '.join(dates)}",
+            expected="numbers; times in days",
+            fix="Turn them into days since the patient's day 0.",
+        )
+
+
+def _is_date(values: pd.Series) -> bool:
+    return values.dtype.kind in "mM" or isinstance(values.dtype, pd.PeriodDtype)
+
+
 def _numeric(frame: pd.DataFrame, taken: set[str]) -> tuple[str, ...]:
-    return tuple(str(name) for name in frame.select_dtypes(include=["number", "bool"]) if name not in taken)
+    numbers = frame.select_dtypes(include=["number", "bool"], exclude=["timedelta"])
+    return tuple(str(name) for name in numbers if name not in taken)
+
+
+def _is_identifier(frame: pd.DataFrame, column: str) -> bool:
+    """By its name (id, pid, patient_id, recordID, mrn, ...), or as whole numbers of which no two are equal."""
+    if IDENTIFIER.search(column) or IDENTIFIER.search(column.lower()):
+        return True
+    values = _numbers(frame, column)
+    known = values[~np.isnan(values)]
+    whole = (known % 1 == 0) & (np.abs(known) < 2**53)  # from there on float64 knows whole numbers only
+    return known.size >= DISTINCT_FROM and bool(whole.all()) and np.unique(known).size == known.size
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> Floats:
