@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedecg.evaluation.intervals import NORMAL_975
-from fedecg.evaluation.life_table import LifeTable, ratio
+from fedecg.evaluation.life_table import LifeTable, divided
 
 __all__ = [
     "AtHorizons",
@@ -157,14 +157,14 @@ def aalen_johansen(table: LifeTable) -> IncidenceCurves:
     at_risk = table.at_risk[:, np.newaxis, :].astype(np.float64)
     by_cause = table.exits[..., 1:].swapaxes(1, 2)
     either = by_cause.sum(axis=1, keepdims=True)
-    survival = np.cumprod(1 - ratio(either, at_risk), axis=2)
+    survival = np.cumprod(1 - divided(either, at_risk), axis=2)
     before = np.concatenate([np.ones_like(survival[..., :1]), survival[..., :-1]], axis=2)
-    hazard = ratio(by_cause, at_risk)
+    hazard = divided(by_cause, at_risk)
     incidence = np.cumsum(before * hazard, axis=2)
     # Var F(t) = sum_k (F(t) - F_k)^2 g_k + own_k - 2 (F(t) - F_k) cross_k, multiplied out into running sums.
-    g = ratio(ratio(either, at_risk), at_risk - either)
-    own = before**2 * ratio(hazard, at_risk) * ratio(at_risk - by_cause, at_risk)
-    cross = before * ratio(hazard, at_risk)
+    g = divided(divided(either, at_risk), at_risk - either)
+    own = before**2 * divided(hazard, at_risk) * divided(at_risk - by_cause, at_risk)
+    cross = before * divided(hazard, at_risk)
     variance = (
         incidence**2 * np.cumsum(g, axis=2)
         - 2 * incidence * np.cumsum(incidence * g + cross, axis=2)
@@ -173,7 +173,7 @@ def aalen_johansen(table: LifeTable) -> IncidenceCurves:
     cumulative_hazard, nobody = np.cumsum(hazard, axis=2), table.at_risk[:, 0] == 0
     incidence[nobody], cumulative_hazard[nobody] = np.nan, np.nan
     se = np.where(incidence < 1 - ROUNDING, np.sqrt(np.maximum(variance, 0)), np.nan)
-    ci_low, ci_high = _log_log_interval(incidence, ratio(se, incidence))
+    ci_low, ci_high = _log_log_interval(incidence, divided(se, incidence))
     return IncidenceCurves(
         edges_days=table.edges_days,
         incidence=incidence,
@@ -186,9 +186,9 @@ def aalen_johansen(table: LifeTable) -> IncidenceCurves:
 
 
 def _product_limit(table: LifeTable, at_risk: Int64, events: Int64) -> SurvivalCurves:
-    survival = np.cumprod(1 - ratio(events, at_risk), axis=1, dtype=np.float64)
+    survival = np.cumprod(1 - divided(events, at_risk), axis=1, dtype=np.float64)
     survival[table.at_risk[:, 0] == 0] = np.nan
-    greenwood = np.cumsum(ratio(ratio(events, at_risk), at_risk - events), axis=1)
+    greenwood = np.cumsum(divided(divided(events, at_risk), at_risk - events), axis=1)
     relative_se = np.where(survival > 0, np.sqrt(greenwood), np.nan)
     ci_low, ci_high = _log_log_interval(survival, relative_se)
     return SurvivalCurves(table.edges_days, survival, survival * relative_se, ci_low, ci_high, table.at_risk)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from fedecg.errors import CohortError, FederationError
 from fedecg.evaluation.inputs import checked_outcomes
 
-__all__ = ["CAUSES", "LifeTable", "life_table", "ratio"]
+__all__ = ["CAUSES", "LifeTable", "divided", "life_table"]
 
 CAUSES = 3  # 0 = censored, 1 = event, 2 = death before it
 
@@ -119,7 +119,7 @@ def life_table(
     return LifeTable(edges, cuts, exits.astype(np.int64))
 
 
-def ratio(part: Float64 | Int64, whole: Float64 | Int64) -> Float64:
+def divided(part: Float64 | Int64, whole: Float64 | Int64) -> Float64:
     """`part` / `whole`, 0 where `whole` is 0 or less: nobody at risk is no hazard."""
     shape = np.broadcast_shapes(part.shape, whole.shape)
     return np.divide(part, whole, out=np.zeros(shape), where=np.broadcast_to(whole > 0, shape))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from fedecg.errors import FederationError
-from fedecg.evaluation.life_table import LifeTable, ratio
+from fedecg.evaluation.life_table import LifeTable, divided
 
 __all__ = ["LogRank", "log_rank"]
 
@@ -76,8 +76,8 @@ def _expected_and_covariance(table: LifeTable) -> tuple[Float64, Float64]:
     """(G,) expected events of each group and (G, G) covariance, given the numbers at risk in each bin."""
     at_risk, events = table.at_risk, table.exits[..., 1].sum(axis=0)
     everybody = at_risk.sum(axis=0)
-    share = ratio(at_risk, everybody)
-    spread = events * ratio(everybody - events, everybody - 1)
+    share = divided(at_risk, everybody)
+    spread = events * divided(everybody - events, everybody - 1)
     return share @ events, np.diag(share @ spread) - (share * spread) @ share.T
 
 

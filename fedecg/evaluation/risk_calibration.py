@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedecg.errors import FederationError
 from fedecg.evaluation.calibration import checked_values, poisson_ratio, refuse_values
+from fedecg.evaluation.censoring import ratio
 from fedecg.evaluation.inputs import checked_outcomes
 from fedecg.evaluation.intervals import NORMAL_975
 
@@ -157,16 +158,16 @@ def risk_calibration(sums: RiskCalibrationSums) -> RiskCalibration:
     Source: weighted cases: Gerds, Andersen, Kattan 2014, Stat Med 33:3191-203; for one group without risk they are the
         Kaplan-Meier estimate: Satten, Datta 2001, Am Stat 55:207-10.
     """
-    squares = np.maximum(sums.case_squares - _over(sums.cases**2, sums.patients), 0.0)
+    squares = np.maximum(sums.case_squares - ratio(sums.cases**2, sums.patients), 0.0)
     total = [field.sum(axis=1) for field in (sums.patients, sums.predicted, sums.cases, sums.case_squares)]
     intervals = [_weighted_ratio(*map(float, horizon)) for horizon in zip(*total, strict=True)]
-    ratio, low, high = np.array(intervals).reshape(-1, 3).T
+    overall, low, high = np.array(intervals).reshape(-1, 3).T
     return RiskCalibration(
         patients=sums.patients,
-        predicted=_over(sums.predicted, sums.patients),
-        observed=_over(sums.cases, sums.patients),
-        observed_se=_over(np.sqrt(squares), sums.patients),
-        ratio=ratio,
+        predicted=ratio(sums.predicted, sums.patients),
+        observed=ratio(sums.cases, sums.patients),
+        observed_se=ratio(np.sqrt(squares), sums.patients),
+        ratio=overall,
         ratio_low=low,
         ratio_high=high,
     )
@@ -179,12 +180,5 @@ def _weighted_ratio(
     if not (cases > 0 and predicted > 0):
         return poisson_ratio(0.0, predicted)
     margin = math.exp(NORMAL_975 * math.sqrt(max(squares - cases**2 / patients, 0.0)) / cases)
-    ratio = cases / predicted
-    return ratio, ratio / margin, ratio * margin
-
-
-def _over(part: Float64, whole: Int64) -> Float64:
-    """part / whole, NaN where there is nobody."""
-    share = np.full(part.shape, math.nan)
-    np.divide(part, whole, out=share, where=whole > 0)
-    return share
+    observed = cases / predicted
+    return observed, observed / margin, observed * margin

@@ -40,6 +40,7 @@ __all__ = [
     "site_grid",
     "site_notes",
     "slope_line",
+    "with_deaths",
     "without_curves",
 ]
 
@@ -47,6 +48,7 @@ Assessment = Mapping[str, Any]
 
 CURVES = ("survival", "incidence")  # a value a bin: for figures, too long for a summary
 SLOPES = "−0.5 to 3"  # where the calibration slope is looked for
+DEATHS_NOTE = "Risks are as if nobody died of other causes; the cumulative incidence is lower."
 ENOUGH_SITES = 40  # for a prediction interval of nominal coverage: 89 % at 10 sites, 94 % at 40
 
 
@@ -144,7 +146,7 @@ def horizon_notes(assessment: Assessment) -> tuple[str, ...]:
     if assessment["deaths"]:
         lines.append(
             f"{_number(assessment['deaths'], 'death')} before the event: counted as censored here, as a "
-            "competing risk in the figure."
+            f"competing risk in the figure. {DEATHS_NOTE}"
         )
     return tuple(lines)
 
@@ -228,6 +230,11 @@ def log_rank_line(assessment: Assessment) -> str:
         return "log-rank test: nothing to compare"
     deaths = "; deaths as censored" if assessment["deaths"] else ""
     return f"log-rank {p_value(test['p-value'])} (stratified by site{deaths})"
+
+
+def with_deaths(assessment: Assessment, text: str) -> str:
+    """The text, and, where deaths before the event are known, what they mean for an absolute risk."""
+    return f"{text} {DEATHS_NOTE}" if assessment["deaths"] else text
 
 
 def _risks(assessment: Assessment, at: int) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line
+from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line, with_deaths
 from fedecg.report.assessment_figures import LAST_SHARE, LEAST_AT_RISK, group_names, shown
 from fedecg.report.wording import is_known, percent, ratio, risk, years
 
@@ -36,9 +36,10 @@ def survival_words(assessment: Assessment) -> tuple[str, str]:
 
 def calibration_words(assessment: Assessment) -> tuple[str, str]:
     """Alternative text and caption of the calibration figure."""
-    caption = (
+    caption = with_deaths(
+        assessment,
         "Predicted against observed risk by group of predicted risk, 95 % intervals; on the dashed line both "
-        "agree. Observed risk is weighted with each site's own curve of censoring."
+        "agree. Observed risk is weighted with each site's own curve of censoring.",
     )
     at = figure_horizon(assessment)
     if at is None:
