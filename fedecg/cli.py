@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedecg.errors import FedecgError, RunError
 from fedecg.prediction.commands import add_evaluate, add_export, add_predict, add_verify
+from fedecg.report.commands import add_report
 
 __all__ = ["main"]
 
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   fedecg explain runs/demo/model records/00001_hr --out explained.html
   fedecg evaluate runs/demo/model /data/our-hospital --recalibrate our-model
   fedecg export runs/demo/model --format torch-export --out model.pt2
+  fedecg report runs/demo
 
 A model folder holds model.json and weights.safetensors; a study writes one (RUN/model).
 Research use only: not a medical device.
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_verify(commands)
     add_export(commands)
+    add_report(commands)
     return parser
 
 

@@ -212,6 +212,12 @@ class EvaluationSettings(Section):
     )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     comparison: bool = True  # also train the pooled and local-only columns
+    explain: bool = (
+        False  # also test, at every site, whether the model's attention is true (docs/survival.md)
+    )
+    explain_ecgs: Annotated[int, Field(ge=1, le=300)] = (
+        100  # of a site, at most; about 75 passes of the network each
+    )
     leave_one_site_out: bool = False  # with comparison: a federation without each site, judged on that site
     local_models: bool = True  # with comparison: each site alone, too, and not the pooled model only
 

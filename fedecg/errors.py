@@ -179,6 +179,7 @@ CODES: dict[str, str] = {
     "FECG-603": "the Ray backend is asked for and not installed",
     "FECG-604": "interrupted",
     "FECG-605": "another run is writing to the run folder",
+    "FECG-606": "outcomes are said to be other than the run says",
     "FECG-611": "unknown virtual hospital of the synthetic consortium",
     "FECG-621": "data-set folder or a table in it is missing or not readable",
     "FECG-622": "columns or cells of the data set that cannot be read",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fedecg.config import Section, load_site
 from fedecg.errors import FedecgError, SettingsError
+from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.messages import EvaluateTask, Failure, JoinTask, SurveyTask, TrainTask, pack, unpack
 from fedecg.federation.sums import AssessTask
 from fedecg_client import work
@@ -88,6 +89,7 @@ def _place(error: Exception) -> str:
 
 app.query("join")(answering(JoinTask, work.join))
 app.query("assess")(answering(AssessTask, work.assess))
+app.query("explain")(answering(ExplainTask, work.explain))
 app.query("survey")(answering(SurveyTask, work.survey))
 app.train()(answering(TrainTask, work.train))
 app.evaluate()(answering(EvaluateTask, work.evaluate))

@@ -25,6 +25,8 @@ from fedecg.config import (
 )
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts, site_sums
+from fedecg.explanation import faithfulness_sums
+from fedecg.explanation.documents import ExplainReply, ExplainTask
 from fedecg.federation.messages import (
     CountsDocument,
     EvaluateReply,
@@ -48,9 +50,17 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
 from fedecg.objectives import Baseline, public_grid
 from fedecg.text import Bank, load_bank
-from fedecg.training import SiteData, load_site_data, log_hazards, survival_sums, train_align, train_survival
+from fedecg.training import (
+    SiteData,
+    load_site_data,
+    log_hazards,
+    site_generator,
+    survival_sums,
+    train_align,
+    train_survival,
+)
 
-__all__ = ["assess", "evaluate", "join", "survey", "train"]
+__all__ = ["assess", "evaluate", "explain", "join", "survey", "train"]
 
 Weights = NDArray[np.float32] | None
 Floats = NDArray[np.float64]
@@ -132,7 +142,7 @@ def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[Evalua
 def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
     """The sums of every figure of the evaluation, on the part asked for."""
     site, network, _ = _open(folder, task, weights)
-    rows = site.rows(task.part)
+    rows = _observed_from_the_ecg(site, task.part)
     scores = log_hazards(network, site, rows)
     plan = task.plan.plan()
     if plan.subgroups != SUBGROUPS:
@@ -142,18 +152,36 @@ def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessRepl
             found=f"{len(plan.subgroups)} names",
             expected=", ".join(SUBGROUPS),
         )
+    members = subgroup_members(site.cohort.select(rows))
+    sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
+    return AssessReply.of(site.name, sums), None
+
+
+def explain(folder: Path, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
+    """The sums of the tests of attention on the part asked for, of some of its ECGs; no ECG and no map leaves."""
+    site, network, settings = _open(folder, task, weights)
+    rows = _observed_from_the_ecg(site, task.part)
+    generator = site_generator(settings.seed, site.name, "explain", task.round)
+    chosen = generator.permutation(rows)[: settings.evaluation.explain_ecgs]
+    signal_mv = site.signals(chosen).numpy()
+    sums = faithfulness_sums(
+        network, signal_mv, site.follow_up_days(chosen), site.events(chosen), settings.seed
+    )
+    return ExplainReply.of(site.name, sums), None
+
+
+def _observed_from_the_ecg(site: SiteData, part: Part) -> Rows:
+    rows = site.rows(part)
     late = int(np.sum(site.entry_days(rows) > 0))
     if late:
         raise FederationError(
             "FECG-517",
-            f"{task.part} part of the cohort",
+            f"{part} part of the cohort",
             found=f"{late} of {len(rows)} patients who enter after their ECG",
             expected="patients observed from their ECG on: curves and weights do not know late entries",
             fix="Evaluate on patients with entry_days = 0; training takes late entries into account.",
         )
-    members = subgroup_members(site.cohort.select(rows))
-    sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
-    return AssessReply.of(site.name, sums), None
+    return rows
 
 
 def _round_sums(

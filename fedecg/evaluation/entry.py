@@ -1,7 +1,8 @@
 """An evaluation as a document of JSON, from which reports and tables are made.
 
 In:  the plan, each site's checked sums. Out: `assessment.json`.
-Called by the coordinator of a study, and by `fedecg.prediction` where one hospital evaluates a finished model.
+Called by the coordinator of a study, and by `fedecg.prediction` where one hospital evaluates a finished model;
+`plain_json` also by `fedecg.explanation`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from fedecg.evaluation.assessment import AssessmentPlan, SiteSums, assess
 from fedecg.evaluation.power import detectable_difference
 
-__all__ = ["assessment_entry"]
+__all__ = ["assessment_entry", "plain_json"]
 
 
 def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSums]) -> dict[str, Any]:
@@ -41,19 +42,24 @@ def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSu
         "min-at-risk": plan.min_at_risk,
         "minimal-detectable-difference": smallest,
     }
-    return {**_plain(asked), **_plain(result)}
+    return {**plain_json(asked), **plain_json(result)}
 
 
-def _plain(value: object) -> Any:
-    """Dataclasses, arrays and numbers as JSON has them; names of fields in kebab-case, keys (sites) as they are."""
+def plain_json(value: object) -> Any:
+    """Dataclasses, arrays and numbers as JSON has them; names of fields in kebab-case, keys (sites) as they are.
+
+    NaN and infinity become null.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name.replace("_", "-"): _plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            field.name.replace("_", "-"): plain_json(getattr(value, field.name)) for field in fields(value)
+        }
     if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
+        return {str(name): plain_json(inner) for name, inner in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain_json(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -7,22 +7,17 @@ follows from the plan, so that a site cannot choose it.
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from fedecg.config import Section
-from fedecg.errors import FederationError
 from fedecg.evaluation import VERSION, AssessmentPlan, RiskTimeGrid, SiteSums, site_sums
+from fedecg.federation.arrays import flat_arrays, read_arrays
 from fedecg.federation.messages import CountsDocument, GridDocument, HazardDocument, Part, SignedSum, Task
 from fedecg.objectives import Baseline
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 __all__ = ["AssessReply", "AssessTask", "PlanDocument"]
 
@@ -42,8 +37,6 @@ SIGNED = {
     "hazard.event_sum",
     "hazard.moments",
 }  # sums of centred log hazards; all others are of counts and weights
-
-Sums = TypeVar("Sums", bound="DataclassInstance")
 
 
 class PlanDocument(Section):
@@ -120,11 +113,7 @@ class AssessReply(Section):
     @staticmethod
     def of(site: str, sums: SiteSums) -> AssessReply:
         """From the evaluation room's type."""
-        arrays = {
-            f"{part}.{name}": np.asarray(getattr(getattr(sums, part), name)).ravel().tolist()
-            for part in PARTS
-            for name in _travelling(getattr(sums, part))
-        }
+        arrays = flat_arrays({part: getattr(sums, part) for part in PARTS}, PUBLIC)
         return AssessReply(
             site=site, version=VERSION, concordance=CountsDocument.of(sums.concordance), arrays=arrays
         )
@@ -138,45 +127,5 @@ class AssessReply(Section):
         """
         nobody = np.zeros((0, len(plan.subgroups)), dtype=np.bool_)
         empty = site_sums(np.zeros(0), np.zeros(0), np.zeros(0), nobody, plan)
-        expected = {f"{part}.{name}" for part in PARTS for name in _travelling(getattr(empty, part))}
-        if set(self.arrays) != expected:
-            other = sorted(set(self.arrays) ^ expected)
-            raise FederationError(
-                "FECG-503",
-                "sums of a reply",
-                found=f"{len(other)} arrays that are missing or unknown",
-                expected=f"{len(expected)} arrays, those of version {VERSION}",
-            )
-        parts = {part: self._filled(part, getattr(empty, part)) for part in PARTS}
+        parts = read_arrays(self.arrays, {part: getattr(empty, part) for part in PARTS}, PUBLIC, SIGNED)
         return replace(empty, concordance=self.concordance.counts(plan.grid), **parts)
-
-    def _filled(self, part: str, empty: Sums) -> Sums:
-        """The part with the numbers of this reply, each in the shape and kind of the empty part's."""
-        values = {
-            name: _like(getattr(empty, name), f"{part}.{name}", self.arrays[f"{part}.{name}"])
-            for name in _travelling(empty)
-        }
-        return replace(empty, **values)
-
-
-def _travelling(part: DataclassInstance) -> list[str]:
-    return [field.name for field in fields(part) if field.name not in PUBLIC]
-
-
-def _like(template: NDArray[np.generic] | float, name: str, values: list[float]) -> object:
-    """Numbers in the shape and kind of a template, which is an array, an int or a float."""
-    shape, whole = np.shape(template), np.issubdtype(np.asarray(template).dtype, np.integer)
-    column = np.array(values, dtype=np.float64)
-    wrong = 0 if name in SIGNED else int(np.sum(column < 0))
-    if whole:
-        wrong += int(np.sum(column != np.round(column)))
-    if column.size != math.prod(shape) or wrong:
-        kind = "counts" if whole else "sums"
-        raise FederationError(
-            "FECG-503",
-            f"{name} of a reply",
-            found=f"{column.size} numbers, {wrong} of them impossible",
-            expected=f"{math.prod(shape)} {kind}" + ("" if name in SIGNED else " >= 0"),
-        )
-    typed = column.astype(np.int64) if whole else column
-    return typed.reshape(shape) if shape else typed[0].item()

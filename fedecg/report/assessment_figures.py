@@ -34,11 +34,14 @@ from fedecg.report.wording import DAYS_A_YEAR, count, ratio, years
 __all__ = [
     "LAST_SHARE",
     "LEAST_AT_RISK",
+    "Curves",
     "Shown",
     "calibration_figure",
     "group_names",
     "shown",
+    "shown_curves",
     "survival_figure",
+    "year_ticks",
 ]
 
 LEAST_AT_RISK = 20  # in the smallest group; behind that a curve is noise
@@ -55,8 +58,14 @@ STROKES = ("-.", "--", "-", ":", (0, (5, 1, 1, 1, 1, 1)))
 Float64 = NDArray[np.float64]
 
 
-class _Curves(NamedTuple):
-    """Curves as they are drawn: value at each edge (years), by group."""
+class Curves(NamedTuple):
+    """Curves as they are drawn: E edges (years), G groups, lowest risk first.
+
+    Attributes:
+        edges_years: (E,) from 0.
+        value, low, high: (G, E) from that edge on, with its 95 % interval.
+        at_risk: (G, E) patients.
+    """
 
     edges_years: Float64
     value: Float64
@@ -68,7 +77,7 @@ class _Curves(NamedTuple):
 def survival_figure(assessment: Assessment, *, simulated: bool) -> Figure:
     """Kaplan-Meier by group of risk with 95 % bands and numbers at risk; with deaths, cumulative incidence."""
     deaths = bool(assessment["deaths"])
-    curves = _curves(assessment, incidence=deaths)
+    curves = shown_curves(assessment)
     groups = [group for group in range(len(curves.at_risk)) if curves.at_risk[group, :1].sum() > 0]
     title = "Cumulative incidence by group of risk" if deaths else "Survival by group of risk"
     with look():
@@ -157,8 +166,12 @@ def _last_edge(edges: Float64, fulfilled: NDArray[np.bool_]) -> float:
     return float(edges[fulfilled].max()) if fulfilled.any() else 0.0
 
 
-def _curves(assessment: Assessment, *, incidence: bool) -> _Curves:
-    """The curves up to where they are shown. What assessment.json states after bin b holds at edge b + 1."""
+def shown_curves(assessment: Assessment) -> Curves:
+    """The curves up to where they are shown: survival, or, where deaths are known, cumulative incidence of the event.
+
+    What assessment.json states after bin b holds at edge b + 1.
+    """
+    incidence = bool(assessment["deaths"])
     entry = assessment["incidence" if incidence else "survival"]
     at_risk, edges = _floats(entry["at-risk"]), _floats(entry["edges-days"])
     names = ("incidence", "ci-low", "ci-high") if incidence else ("survival", "ci-low", "ci-high")
@@ -166,10 +179,18 @@ def _curves(assessment: Assessment, *, incidence: bool) -> _Curves:
     early = edges <= shown(edges, at_risk).until_days
     start = 0.0 if incidence else 1.0
     value, low, high = (np.insert(column[:, :-1], 0, start, axis=1)[:, early] for column in columns)
-    return _Curves(edges[early] / DAYS_A_YEAR, value, low, high, at_risk[:, early])
+    return Curves(edges[early] / DAYS_A_YEAR, value, low, high, at_risk[:, early])
 
 
-def _draw_curve(axes: Axes, curves: _Curves, group: int, name: str) -> None:
+def year_ticks(curves: Curves) -> Float64:
+    """(t,) whole years, as many as their numbers at risk leave room for; quarters where follow-up is short."""
+    last, widest = float(curves.edges_years[-1]), len(count(float(curves.at_risk.max())))
+    room = 11 if widest < 6 else 7
+    step = next((step for step in (0.25, 0.5, 1, 2, 5, 10, 20) if last / step < room), 50)
+    return np.arange(0, last + 1e-9, step if last < 2 else max(step, 1))
+
+
+def _draw_curve(axes: Axes, curves: Curves, group: int, name: str) -> None:
     colour = COLOURS[group % len(COLOURS)]
     axes.fill_between(
         curves.edges_years,
@@ -191,10 +212,10 @@ def _draw_curve(axes: Axes, curves: _Curves, group: int, name: str) -> None:
     )
 
 
-def _set_axes(axes: Axes, curves: _Curves, deaths: bool) -> None:
+def _set_axes(axes: Axes, curves: Curves, deaths: bool) -> None:
     last = float(curves.edges_years[-1])
     axes.set_xlim(0, last)
-    axes.set_xticks(_ticks(curves))
+    axes.set_xticks(year_ticks(curves))
     axes.yaxis.set_major_formatter(_as_percent)
     axes.tick_params(axis="x", labelbottom=True)
     axes.set_xlabel("years since the ECG")
@@ -209,15 +230,7 @@ def _set_axes(axes: Axes, curves: _Curves, deaths: bool) -> None:
     axes.set_ylabel("without the event" if bottom == 0 else f"without the event (from {_as_percent(bottom)})")
 
 
-def _ticks(curves: _Curves) -> Float64:
-    """Whole years, as many as their numbers at risk leave room for; quarters where follow-up is short."""
-    last, widest = float(curves.edges_years[-1]), len(count(float(curves.at_risk.max())))
-    room = 11 if widest < 6 else 7
-    step = next((step for step in (0.25, 0.5, 1, 2, 5, 10, 20) if last / step < room), 50)
-    return np.arange(0, last + 1e-9, step if last < 2 else max(step, 1))
-
-
-def _name_curves(axes: Axes, curves: _Curves, groups: Sequence[int], names: Sequence[str]) -> None:
+def _name_curves(axes: Axes, curves: Curves, groups: Sequence[int], names: Sequence[str]) -> None:
     """Names at the curves' ends, moved apart where they would overlap."""
     bottom, top = axes.get_ylim()
     ends = {group: (_last_known(curves.value[group]) - bottom) / (top - bottom) for group in groups}
@@ -249,11 +262,11 @@ def _apart(heights: Sequence[float]) -> list[float]:
     return moved
 
 
-def _write_numbers_at_risk(axes: Axes, curves: _Curves, groups: Sequence[int], names: Sequence[str]) -> None:
+def _write_numbers_at_risk(axes: Axes, curves: Curves, groups: Sequence[int], names: Sequence[str]) -> None:
     """Patients at risk at the ticks: those of the bin that holds the day. Highest risk on top."""
     rows = list(reversed(groups))
     for row, group in enumerate(rows):
-        for year in _ticks(curves):
+        for year in year_ticks(curves):
             at = int(np.searchsorted(curves.edges_years, year + 1e-9, side="right")) - 1
             axes.text(year, row, count(curves.at_risk[group, at]), ha="center", va="center", fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -10,9 +10,10 @@ from typing import Any
 
 from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line, with_deaths
 from fedecg.report.assessment_figures import LAST_SHARE, LEAST_AT_RISK, group_names, shown
-from fedecg.report.wording import is_known, percent, ratio, risk, years
+from fedecg.report.subgroups import subgroup_rows
+from fedecg.report.wording import c_index, is_known, percent, ratio, risk, years
 
-__all__ = ["calibration_words", "survival_words"]
+__all__ = ["calibration_words", "subgroup_words", "survival_words"]
 
 
 def survival_words(assessment: Assessment) -> tuple[str, str]:
@@ -53,6 +54,19 @@ def calibration_words(assessment: Assessment) -> tuple[str, str]:
     overall = ratio(groups["ratio"][at], groups["ratio-low"][at], groups["ratio-high"][at])
     horizon = years(assessment["horizons-days"][at])
     return f"Predicted and observed risk by group at year {horizon}: {pairs}. O/E {overall}.", caption
+
+
+def subgroup_words(assessment: Assessment) -> tuple[str, str]:
+    """Alternative text and caption of the figure of subgroups."""
+    told = ", ".join(
+        f"{row.name} {c_index(row.figures['c-index']) if row.figures else 'withheld'}"
+        for row in subgroup_rows(assessment)
+    )
+    return (
+        f"C-index by subgroup: {told}; intervals and O/E are in the table of subgroups.",
+        "Does the model serve everybody? C of the pairs within a site and the subgroup, and observed over expected "
+        "events, with 95 % intervals.",
+    )
 
 
 def _at_last_horizon(assessment: Assessment, until_days: float) -> str:

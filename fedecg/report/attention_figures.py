@@ -113,18 +113,19 @@ def lead_attention_figure(attention: Attention, title: str = "Attention across l
     return figure
 
 
-def lead_change_figure(change: Float64, c_loss: Float64 | None = None) -> Figure:
+def lead_change_figure(change: Float64, c_loss: Float64 | None = None, *, simulated: bool = False) -> Figure:
     """What hiding each lead does: change of the log hazard, and the loss of C where it is known.
 
     Args:
         change: (12,), log hazard with the lead hidden less as it is; of one ECG, or mean absolute change of many.
         c_loss: (12,), C less C with the lead hidden.
+        simulated: the outcomes are, on which C stands.
     """
     panels = [(change, "change of log hazard" if c_loss is None else "mean change of log hazard")]
     if c_loss is not None:
         panels.append((c_loss, "loss of C"))
     with look():
-        figure = new_figure("Hiding one lead", 3.4, simulated=False)
+        figure = new_figure("Hiding one lead", 3.4, simulated=simulated)
         for axes, (values, label) in zip(
             np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True
         ):

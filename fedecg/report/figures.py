@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from fedecg.files import write_whole
 from fedecg.report.assessment import Assessment
 from fedecg.report.assessment_figures import calibration_figure, survival_figure
+from fedecg.report.decision import decision_figure
 from fedecg.report.findings import CHANCE, Row, Summary, comparison_rows, is_simulated, validation_points
 from fedecg.report.look import (
     BLUE,
@@ -38,6 +39,7 @@ from fedecg.report.look import (
     rendered,
     say_nothing_to_show,
 )
+from fedecg.report.subgroup_figure import subgroup_figure
 from fedecg.report.wording import count, is_known, printable, shares
 
 __all__ = ["comparison_figure", "figure_svg", "rounds_figure", "save_figures", "sites_figure"]
@@ -141,7 +143,7 @@ def save_figures(
     Args:
         summary, rounds: as in summary.json and rounds.json.
         folder: made if absent.
-        assessment: as in assessment.json; None for a run that has none, which has no survival and calibration.
+        assessment: as in assessment.json; None for a run that has none, which has the first three figures only.
 
     Returns:
         The paths, two a figure.
@@ -158,6 +160,8 @@ def save_figures(
         simulated = is_simulated(summary)
         figures["survival"] = survival_figure(assessment, simulated=simulated)
         figures["calibration"] = calibration_figure(assessment, simulated=simulated)
+        figures["decision"] = decision_figure(assessment, simulated=simulated)
+        figures["subgroups"] = subgroup_figure(assessment, simulated=simulated)
     written = []
     for name, figure in figures.items():
         for suffix, content in (

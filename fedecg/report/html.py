@@ -1,10 +1,10 @@
 """The report of a study: one HTML file that needs nothing else, for screen, phone and A4 paper.
 
-In:  the summary, the rounds and the assessment of a study, as in summary.json, rounds.json and assessment.json.
-Out: report.html, the same bytes for the same input. Called by the simulation's runner.
+In:  the summary, the rounds, the assessment and the explanation of a study, as in its JSON files of these names.
+Out: report.html, the same bytes for the same input. Called by the simulation's runner and by `fedecg report`.
 
-Every text passes Jinja's autoescape; figures are SVG inside `img` (scripts in them could not run), and a
-content security policy forbids loading anything.
+Every text passes Jinja's autoescape; figures are SVG inside `img` (scripts in them could not run), each with its data
+as CSV in a link that downloads it, and a content security policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -27,9 +27,23 @@ from fedecg.report.assessment import (
     site_notes,
 )
 from fedecg.report.assessment_figures import calibration_figure, survival_figure
-from fedecg.report.assessment_words import calibration_words, survival_words
+from fedecg.report.assessment_words import calibration_words, subgroup_words, survival_words
+from fedecg.report.decision import decision_figure, decision_words
+from fedecg.report.faithfulness_report import faithfulness_section
+from fedecg.report.figure_data import (
+    calibration_csv,
+    comparison_csv,
+    csv_link,
+    decision_csv,
+    rounds_csv,
+    sites_csv,
+    subgroups_csv,
+    survival_csv,
+)
 from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, sites_figure
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
+from fedecg.report.subgroup_figure import subgroup_figure
+from fedecg.report.subgroups import subgroup_grid, subgroup_notes
 from fedecg.report.table import comparison_grid, partition_grid, rounds_grid
 from fedecg.report.wording import DASH, byte_size, c_index, count, duration, is_known
 
@@ -50,11 +64,12 @@ def write_report(
     rounds: Sequence[Mapping[str, Any]],
     path: str | Path,
     assessment: Assessment | None = None,
+    explanation: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report as one self-contained HTML file.
 
     Args:
-        summary, rounds, assessment: as `report_html`.
+        summary, rounds, assessment, explanation: as `report_html`.
         path: of the file; its folder is made if absent.
 
     Returns:
@@ -64,18 +79,22 @@ def write_report(
         RunError: FECG-601.
     """
     target = Path(path)
-    write_whole(target, report_html(summary, rounds, assessment).encode())
+    write_whole(target, report_html(summary, rounds, assessment, explanation).encode())
     return target
 
 
 def report_html(
-    summary: Summary, rounds: Sequence[Mapping[str, Any]], assessment: Assessment | None = None
+    summary: Summary,
+    rounds: Sequence[Mapping[str, Any]],
+    assessment: Assessment | None = None,
+    explanation: Mapping[str, Any] | None = None,
 ) -> str:
     """The report as text.
 
     Args:
         summary, rounds: as in summary.json and rounds.json.
         assessment: as in assessment.json; None for a run that has none.
+        explanation: as in explanation.json; None for a run that did not test its model's attention.
     """
     sites = summary.get("sites") or []
     return ENVIRONMENT.get_template("report.html.j2").render(
@@ -88,6 +107,7 @@ def report_html(
         comparison=comparison_grid(summary),
         notes=notes(summary),
         evaluation=None if assessment is None else _evaluation(summary, assessment),
+        faithfulness=None if explanation is None else _faithfulness(summary, explanation),
         sites=partition_grid(sites),
         data_notes=_counted(_data_counts(summary)),
         rounds=rounds_grid(rounds),
@@ -146,17 +166,23 @@ def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> dict[str,
             comparison_figure(summary),
             f"Stratified C-index on the test part with 95 % interval: {models}.",
             "Stratified C-index of every way to train, on the same test part.",
+            "comparison",
+            comparison_csv(summary),
         ),
         "rounds": _shown(
             rounds_figure(summary, rounds),
             "C-index on the validation part by survival round; the numbers are in the table of rounds.",
             "C-index of the federated model on the validation part. The global C comes from sums alone: its "
             "true value lies in the band. The best round by stratified C is kept.",
+            "rounds",
+            rounds_csv(rounds),
         ),
         "sites": _shown(
             sites_figure(summary),
             "Patients, events and label mix of every site; the numbers are in the table of sites.",
             "Patients and events of every site and, where stated, the mix of labels.",
+            "sites",
+            sites_csv(summary),
         ),
     }
 
@@ -166,19 +192,65 @@ def _evaluation(summary: Summary, assessment: Assessment) -> dict[str, Any]:
     simulated = is_simulated(summary)
     return {
         "lines": evaluation_lines(assessment),
-        "survival": _shown(survival_figure(assessment, simulated=simulated), *survival_words(assessment)),
+        "survival": _shown(
+            survival_figure(assessment, simulated=simulated),
+            *survival_words(assessment),
+            "survival",
+            survival_csv(assessment),
+        ),
         "calibration": _shown(
-            calibration_figure(assessment, simulated=simulated), *calibration_words(assessment)
+            calibration_figure(assessment, simulated=simulated),
+            *calibration_words(assessment),
+            "calibration",
+            calibration_csv(assessment),
+        ),
+        "decision": _shown(
+            decision_figure(assessment, simulated=simulated),
+            *decision_words(assessment),
+            "decision-curve",
+            decision_csv(assessment),
         ),
         "horizons": horizon_grid(assessment),
         "horizon_notes": horizon_notes(assessment),
+        "subgroups": _subgroups(assessment, simulated),
         "sites": site_grid(assessment),
         "site_notes": site_notes(assessment),
     }
 
 
-def _shown(figure: Figure, alternative: str, caption: str) -> dict[str, str]:
-    return {"source": _source(figure), "alternative": alternative, "caption": caption}
+def _faithfulness(summary: Summary, explanation: Mapping[str, Any]) -> dict[str, Any]:
+    section = faithfulness_section(explanation, simulated=is_simulated(summary))
+    figures = [
+        _shown(one.figure, one.alternative, one.caption, one.name, one.data) for one in section.figures
+    ]
+    return {"section": section, "figures": figures}
+
+
+def _subgroups(assessment: Assessment, simulated: bool) -> dict[str, Any] | None:
+    """None where the study asked for no subgroups."""
+    if not assessment["subgroups"]:
+        return None
+    return {
+        "figure": _shown(
+            subgroup_figure(assessment, simulated=simulated),
+            *subgroup_words(assessment),
+            "subgroups",
+            subgroups_csv(assessment),
+        ),
+        "table": subgroup_grid(assessment),
+        "notes": subgroup_notes(assessment),
+    }
+
+
+def _shown(figure: Figure, alternative: str, caption: str, name: str, data: str) -> dict[str, str]:
+    """A figure for the page, with its data as the file `name`.csv."""
+    return {
+        "source": _source(figure),
+        "alternative": alternative,
+        "caption": caption,
+        "file": f"{name}.csv",
+        "data": csv_link(data),
+    }
 
 
 def _source(figure: Figure) -> str:

@@ -1,6 +1,7 @@
 """The folder of a run: what was decided, what happened, what came out. Every file appears whole or not at all.
 
-In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `assessment.json`, `result.json`.
+In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `assessment.json`, `explanation.json`,
+`result.json`.
 `result.json` is removed when a run starts and written last: where it stands, the run is finished.
 """
 
@@ -19,7 +20,8 @@ from fedecg.files import write_whole
 
 __all__ = ["RunFolder", "read_json", "write_json"]
 
-ROUNDS, ASSESSMENT, RESULT = "rounds.json", "assessment.json", "result.json"
+ROUNDS, RESULT = "rounds.json", "result.json"
+ASSESSMENT, EXPLANATION = "assessment.json", "explanation.json"
 STUDY, MODEL = "study.toml", "model"
 
 
@@ -41,7 +43,7 @@ class RunFolder:
         Raises:
             RunError: FECG-601 if the folder cannot be written.
         """
-        for earlier in (RESULT, ASSESSMENT, ROUNDS, f"{MODEL}/model.json"):
+        for earlier in (RESULT, EXPLANATION, ASSESSMENT, ROUNDS, f"{MODEL}/model.json"):
             (self.path / earlier).unlink(missing_ok=True)
         write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
         self._rounds = []
@@ -54,6 +56,10 @@ class RunFolder:
     def keep_assessment(self, entry: dict[str, Any]) -> None:
         """Write every figure of the final evaluation."""
         write_json(self.path / ASSESSMENT, entry)
+
+    def keep_explanation(self, entry: dict[str, Any]) -> None:
+        """Write whether the model's attention is true."""
+        write_json(self.path / EXPLANATION, entry)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result; from now on the run counts as finished."""

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from fedecg.config import Section, Stage, StageSettings, StudySettings, settings_sha256
 from fedecg.errors import FederationError
-from fedecg.evaluation import GlobalConcordance, SiteSums, assessment_entry
+from fedecg.evaluation import GlobalConcordance, assessment_entry
+from fedecg.explanation import FaithfulnessSums, mixes_leads
+from fedecg.explanation.documents import ExplainReply, ExplainTask, sums_of_nobody
+from fedecg.explanation.entry import explanation_entry
 from fedecg.federation.messages import (
     EvaluateReply,
     EvaluateTask,
@@ -38,7 +41,6 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg.model import (
     BaselineFile,
     Network,
-    PopulationFile,
     build_network,
     load_aligned,
     load_vector,
@@ -46,13 +48,15 @@ from fedecg.model import (
     stage_tensors,
     to_vector,
 )
-from fedecg.objectives import Baseline, breslow, breslow_variance
+from fedecg.objectives import Baseline
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import checked_sums, study_plan
 from fedecg_server.exchange import send_and_receive, wait_for_nodes
+from fedecg_server.explanation import checked_explanation
 from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.run_folder import RunFolder
+from fedecg_server.shipped import shipped_baseline, shipped_population
 from fedecg_server.strategy import (
     AlignStrategy,
     Candidate,
@@ -65,7 +69,8 @@ from fedecg_server.strategy import (
 __all__ = ["run_study"]
 
 Vector = NDArray[np.float32]
-Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply)
+Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply)
+Sums = TypeVar("Sums")
 
 STAGES: tuple[Stage, ...] = ("align", "survival")
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
@@ -196,7 +201,7 @@ class Study:
         parts = self._parts()
         start = time.monotonic()
         replies = self._evaluate(hazard, best.vector, parts)
-        shipped = _baseline(hazard, replies)
+        shipped = shipped_baseline(hazard, replies)
         load_vector(self.network, self._names("survival"), best.vector)
         save_model(
             self.folder.model,
@@ -204,9 +209,11 @@ class Study:
             self.settings.signals,
             self.bank.sha256,
             shipped,
-            _population(hazard, replies),
+            shipped_population(hazard, replies),
         )
         self._assess(hazard, best, parts[-1], shipped)
+        if self.settings.evaluation.explain:
+            self._explain(best, parts[-1])
         self.seconds["evaluation"] = time.monotonic() - start
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
@@ -303,10 +310,7 @@ class Study:
         )
 
     def _assess(self, hazard: HazardState, best: Candidate, part: Part, shipped: BaselineFile) -> None:
-        """Every figure of the chosen weights on one part, from one more exchange of sums.
-
-        The model is safe by now: sites that cannot answer cost figures, not the study.
-        """
+        """Every figure of the chosen weights on one part."""
         baseline = Baseline(np.array(shipped.edges_days), np.array(shipped.cumulative_hazard))
         plan = study_plan(self.settings, hazard.grid, best.moments, baseline)
         task = AssessTask(
@@ -317,17 +321,48 @@ class Study:
             plan=PlanDocument.of(plan),
             part=part,
         )
-        sums: dict[str, SiteSums] = {}
+        sums = self._sums("assess", task, best.vector, AssessReply, partial(checked_sums, plan))
+        if sums:
+            self.folder.keep_assessment(assessment_entry(plan, part, sums))
 
-        def check(site: str, reply: AssessReply) -> None:
-            sums[site] = checked_sums(plan, site, reply)
+    def _explain(self, best: Candidate, part: Part) -> None:
+        """Whether the attention of the chosen weights, which the network holds by now, is true."""
+        task = ExplainTask(
+            stage="survival",
+            round=best.rounds,
+            bank_sha256=self.bank.sha256,
+            settings=settings_document(self.settings),
+            part=part,
+        )
+        nobody = sums_of_nobody(self.network, self.settings.seed)
+
+        def check(site: str, reply: ExplainReply) -> FaithfulnessSums:
+            return checked_explanation(self.settings, part, nobody, self.sites[site], reply)
+
+        sums = self._sums("explain", task, best.vector, ExplainReply, check)
+        if sums:
+            self.folder.keep_explanation(explanation_entry(part, sums, mixes_leads(self.network)))
+
+    def _sums(
+        self,
+        question: str,
+        task: Section,
+        vector: Vector,
+        reply: type[Reply],
+        checked: Callable[[str, Reply], Sums],
+    ) -> dict[str, Sums]:
+        """One more exchange of sums. The model is safe by now: sites that cannot answer cost figures, not the study."""
+        sums: dict[str, Sums] = {}
+
+        def check(site: str, document: Reply) -> None:
+            sums[site] = checked(site, document)
 
         try:
-            self._ask("query.assess", task, best.vector, AssessReply, check)
+            self._ask(f"query.{question}", task, vector, reply, check)
         except FederationError as error:
-            self.progress.warn(f"no assessment: {error}")
-            return
-        self.folder.keep_assessment(assessment_entry(plan, part, sums))
+            self.progress.warn(f"no answers to {question}: {error}")
+            return {}
+        return sums
 
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
@@ -350,7 +385,7 @@ class Study:
         return to_vector(self.network, self._names(stage))
 
 
-def _check_name(site: str, document: SurveyReply | EvaluateReply | AssessReply) -> None:
+def _check_name(site: str, document: SurveyReply | EvaluateReply | AssessReply | ExplainReply) -> None:
     if document.site != site:
         raise FederationError(
             "FECG-509", "reply", found="another site's name", expected="the one it joined with"
@@ -360,26 +395,6 @@ def _check_name(site: str, document: SurveyReply | EvaluateReply | AssessReply) 
 def _concordance(replies: Mapping[str, EvaluateReply], part: Part, hazard: HazardState) -> GlobalConcordance:
     counts = {site: reply.counts[part] for site, reply in replies.items() if part in reply.counts}
     return federated_concordance(counts, hazard.grid)
-
-
-def _population(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> PopulationFile:
-    """Validation patients by bin of their log hazard."""
-    cells = [
-        np.array(reply.counts["validation"].cells).reshape(hazard.grid.shape) for reply in replies.values()
-    ]
-    patients = np.sum(cells, axis=(0, 1, 3))
-    return PopulationFile(risk_cuts=hazard.grid.risk_cuts.tolist(), patients=patients.tolist())
-
-
-def _baseline(hazard: HazardState, replies: Mapping[str, EvaluateReply]) -> BaselineFile:
-    """The baseline that ships with the model: of validation patients, whom the network was not fitted to."""
-    events = np.array([reply.validation_events for reply in replies.values()], dtype=np.int64).sum(axis=0)
-    exp_sums = np.sum([reply.validation_exp_sums for reply in replies.values()], axis=0)
-    return BaselineFile(
-        edges_days=hazard.shipped_edges_days.tolist(),
-        cumulative_hazard=breslow(events, exp_sums).tolist(),
-        variance=breslow_variance(events, exp_sums).tolist(),
-    )
 
 
 def _note(record: RoundRecord) -> str:

@@ -53,7 +53,9 @@ class Bench:
         self.settings, self.dataset, self.parts, self.store, self.out = settings, dataset, parts, store, out
         self.without_model: dict[str, str] = {}  # site that could not train alone -> code
         alone = settings.federation.model_copy(update={"quorum": 1})
-        self.one_site = settings.model_copy(update={"federation": alone})
+        # Attention is tested in the federated column only.
+        self.evaluation = settings.evaluation.model_copy(update={"explain": False})
+        self.one_site = settings.model_copy(update={"federation": alone, "evaluation": self.evaluation})
         names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
         rows = np.concatenate(list(parts.values()))
         order = np.argsort(rows)
@@ -138,7 +140,9 @@ def _unseen_site(bench: Bench) -> Floats:
         write_sites(bench.dataset.cohort, bench.store, others, folder / "sites")
         quorum = min(bench.settings.federation.quorum, len(others))
         federation = bench.settings.federation.model_copy(update={"quorum": quorum})
-        settings = bench.settings.model_copy(update={"federation": federation})
+        settings = bench.settings.model_copy(
+            update={"federation": federation, "evaluation": bench.evaluation}
+        )
         run_column(settings, folder / "sites", folder, f"without {number}/{len(bench.parts)} ({name})")
         own = bench.test.site == name
         unseen[own] = bench.score(folder)[own]

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from fedecg.config import StudySettings, settings_sha256
 from fedecg.errors import CODES, SettingsError
+from fedecg.explanation.entry import without_arrays
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
-from fedecg.report import save_figures, without_curves, write_report
+from fedecg.report import save_figures, without_curves, write_model_card, write_report
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.columns import Bench, all_columns, run_column
@@ -68,8 +69,11 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     rounds = read_json(out / "rounds.json")
     assessment = read_json(out / "assessment.json") if (out / "assessment.json").exists() else None
     summary["assessment"] = None if assessment is None else without_curves(assessment)
+    explanation = read_json(out / "explanation.json") if (out / "explanation.json").exists() else None
+    summary["explanation"] = None if explanation is None else without_arrays(explanation)
     save_figures(summary, rounds, out / "figures", assessment)
-    write_report(summary, rounds, out / "report.html", assessment)
+    write_report(summary, rounds, out / "report.html", assessment, explanation)
+    write_model_card(out / "model", summary, assessment, settings)
     write_json(out / "summary.json", summary)
     return summary
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedecg.cohort import SUBGROUPS
 from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, assessment_entry, risk_grid, site_sums
 from fedecg.objectives import Baseline
 
@@ -160,9 +161,15 @@ def plan(groups: int = 3, sd: float = 0.8) -> AssessmentPlan:
         horizons_days=horizons,
         tau_days=5 * YEAR,
         centre=0.0,
-        subgroups=(),
+        subgroups=SUBGROUPS,
         baseline=Baseline(np.arange(0.0, last), HAZARD * np.arange(0.0, last)),
     )
+
+
+def _members(draw: np.random.Generator, patients: int, female: float) -> np.ndarray:
+    """Sex and age band of everybody, in the order of `SUBGROUPS`."""
+    woman, band = draw.random(patients) < female, draw.choice(4, patients, p=[0.1, 0.3, 0.35, 0.25])
+    return np.stack([woman, ~woman, *(band == number for number in range(4))], axis=1)
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +184,7 @@ def make_assessment() -> MakeAssessment:
         follow_up_years: float = 9.0,
         groups: int = 3,
         sd: float = 0.8,
+        female: float = 0.5,
     ) -> dict[str, Any]:
         wanted, sums = plan(groups, sd), {}
         for number, (name, patients) in enumerate(sites.items()):
@@ -187,7 +195,7 @@ def make_assessment() -> MakeAssessment:
             censored = draw.uniform(0.4, 1.0, patients) * follow_up_years * YEAR
             time = np.ceil(np.minimum(np.minimum(event, death), censored))
             cause = np.where(censored <= np.minimum(event, death), 0, np.where(event <= death, 1, 2))
-            sums[name] = site_sums(time, cause, risk, np.zeros((patients, 0), dtype=bool), wanted)
+            sums[name] = site_sums(time, cause, risk, _members(draw, patients, female), wanted)
         return assessment_entry(wanted, "test", sums)
 
     return make

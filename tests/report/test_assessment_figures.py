@@ -231,6 +231,8 @@ def test_files_of_an_assessment_stand_beside_the_others_and_are_the_same_every_t
     first = save_figures(summary, rounds, tmp_path / "a", assessment)
     second = save_figures(summary, rounds, tmp_path / "b", assessment)
     assert [path.name for path in first[6:]] == [
-        f"{name}.{kind}" for name in ("survival", "calibration") for kind in ("png", "svg")
+        f"{name}.{kind}"
+        for name in ("survival", "calibration", "decision", "subgroups")
+        for kind in ("png", "svg")
     ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]

@@ -66,18 +66,23 @@ def test_the_page_is_well_formed_and_needs_nothing_else(summary: Summary, rounds
     tags = _Tags(page)
     assert tags.open == []
     assert tags.seen.count("img") == 3
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in tags.addresses)
+    assert tags.seen.count("a") == 3
+    kinds = ("data:image/svg+xml;base64,", "data:text/csv;charset=utf-8;base64,")
+    assert all(address.startswith(kinds) for address in tags.addresses)
     assert not {"script", "link", "iframe", "object"} & set(tags.seen)
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
-    assert "default-src 'none'" in page
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+    assert f'<meta http-equiv="Content-Security-Policy" content="{policy}">' in page
 
 
 def test_the_figures_inside_are_whole_svg(summary: Summary, rounds: Rounds) -> None:
     for address in _Tags(report_html(summary, rounds)).addresses:
-        svg = base64.b64decode(address.partition(",")[2], validate=True)
-        assert svg.rstrip().endswith(b"</svg>")
+        content = base64.b64decode(address.partition(",")[2], validate=True)
+        assert content.rstrip().endswith(b"</svg>") or address.startswith("data:text/csv")
 
 
 def test_simulated_outcomes_are_labelled_on_every_page(summary: Summary, rounds: Rounds) -> None:

@@ -61,9 +61,12 @@ def study(settings: StudySettings, sites: Path, tmp_path: Path) -> Callable[...,
         node: int = FIRST_NODE + 1,
         quorum: int = 1,
         folder: Path = sites,
+        explain_ecgs: int = 0,
     ) -> Study:
         federation = settings.federation.model_copy(update={"quorum": quorum, "deadline_s": 1.0})
-        changed = settings.model_copy(update={"federation": federation})
+        asked = {"explain": explain_ecgs > 0, "explain_ecgs": max(explain_ecgs, 1)}
+        evaluation = settings.evaluation.model_copy(update=asked)
+        changed = settings.model_copy(update={"federation": federation, "evaluation": evaluation})
         app = client_app if tamper is None else _tampering(tamper, kind, node)
         names = sorted(file.parent for file in folder.glob("*/site.toml"))
         nodes = {number: {"site-folder": str(name)} for number, name in enumerate(names, start=FIRST_NODE)}
@@ -88,4 +91,5 @@ def _tampering(tamper: Tamper, kind: str, node: int) -> ClientApp:
     app.query("join")(handle)
     app.query("survey")(handle)
     app.query("assess")(handle)
+    app.query("explain")(handle)
     return app

@@ -1,0 +1,74 @@
+"""`fedecg report`: the pages of a finished run, written anew from its folder.
+
+In:  parsed options. Out: report.html, the model card, notes on stderr, an exit status. Hooked in by `fedecg.cli`.
+Figures are loaded when the command runs, so that --help needs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from fedecg.progress import Progress
+
+__all__ = ["add_report"]
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+REPORT_HELP = """RUN is the folder of a finished simulation or of a coordinator: result.json, rounds.json, study.toml,
+assessment.json, explanation.json if there is one and, of a simulation, summary.json. Without summary.json the report
+has what left the sites: the federated model and its evaluation; the models that only a simulation can train are dashes.
+
+  fedecg report runs/demo
+  fedecg report runs/demo --out /media/usb/report.html
+  fedecg report /data/coordinator/run --outcomes observed
+
+Also written, into RUN/model: model_card.md and tripod.md (the checklists TRIPOD+AI and TRIPOD-Cluster: what the run
+answers, what is open).
+"""
+
+
+def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Hook in `fedecg report`."""
+    command = commands.add_parser(
+        "report",
+        help="write the report of a finished run",
+        epilog=REPORT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    command.add_argument("--out", type=Path, metavar="FILE", help="of the page (default: RUN/report.html)")
+    command.add_argument(
+        "--outcomes",
+        choices=("observed", "simulated"),
+        help="for a run that does not say it itself (one without summary.json)",
+    )
+    command.add_argument("--json", action="store_true", help="print the names of what was written as JSON")
+    command.set_defaults(command=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from fedecg.report.html import write_report
+    from fedecg.report.model_card import write_model_card
+    from fedecg.report.run import read_run
+
+    progress = Progress()
+    run = read_run(options.run, options.outcomes)
+    page = options.out or options.run / "report.html"
+    written = [write_report(run.summary, run.rounds, page, run.assessment, run.explanation)]
+    if run.model is not None:
+        written += write_model_card(run.model, run.summary, run.assessment, run.settings)
+    if not run.outcomes_stated:
+        progress.warn(
+            "the run does not say that outcomes were observed: labelled SIMULATED (--outcomes observed)"
+        )
+    if run.assessment is None:
+        progress.warn("the run has no assessment.json: no calibration, no decision curve, no subgroups")
+    if run.model is None:
+        progress.warn("the run has no model: no model card")
+    if options.json:
+        print(json.dumps({"written": [str(path) for path in written]}, indent=2))
+    else:
+        print(f"written: {', '.join(map(str, written))}")
+    return 0

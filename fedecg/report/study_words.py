@@ -1,0 +1,174 @@
+"""Sentences on a study's data, training, evaluation and limits, the same in the model card and in the checklists.
+
+In:  `Study`: summary, assessment, settings, hashes of the model. Out: sentences. Called by `model_card` and `tripod`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedecg.config import StudySettings
+from fedecg.report.assessment import Assessment, ratio_line, slope_line, with_deaths
+from fedecg.report.findings import Summary, is_simulated
+from fedecg.report.wording import DAYS_A_YEAR, byte_size, c_index, count, is_known, printable, years
+
+__all__ = [
+    "Study",
+    "concordance_line",
+    "data_lines",
+    "evaluation_part_lines",
+    "limit_lines",
+    "outcome_line",
+    "part_line",
+    "preparation_line",
+    "training_lines",
+]
+
+LOSSES = {
+    "cox-batch": "partial likelihood inside each mini-batch, {ties} ties",
+    "cox-site": "partial likelihood inside each site (a stratified Cox model), {ties} ties",
+    "cox-pooled": "the pooled Cox model from sums of the sites, {baseline} baseline hazard, Breslow ties in time bins",
+    "grouped": "discrete-time proportional hazards (complementary log-log)",
+}
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the words are about.
+
+    Attributes:
+        summary: as in summary.json; what a run does not have is null.
+        assessment: as in assessment.json; None for a run that has none.
+        settings: of the study.
+        model: model.json; what it lacks is not told.
+    """
+
+    summary: Summary
+    assessment: Assessment | None
+    settings: StudySettings
+    model: Mapping[str, Any]
+
+
+def data_lines(study: Study) -> tuple[str, ...]:
+    """Sites, patients, events, parts, outcomes."""
+    sites = study.summary.get("sites") or []
+    patients, events = (_sum(sites, name) for name in ("patients", "events"))
+    refused = sum((study.summary.get("refused-recordings") or {}).values())
+    lines = [
+        f"{count(len(sites))} sites, {count(patients)} patients, {count(events)} events; one index ECG a patient.",
+        outcome_line(study),
+        part_line(study),
+    ]
+    return (*lines, f"{count(refused)} recordings were refused and left out.") if refused else tuple(lines)
+
+
+def outcome_line(study: Study) -> str:
+    """Whether outcomes were observed."""
+    if not is_simulated(study.summary):
+        return "Outcomes were observed: time from the index ECG to heart failure or last contact."
+    if study.summary.get("outcomes") is None:
+        return "The run does not state that outcomes were observed, so they count as SIMULATED."
+    return (
+        "Outcomes are SIMULATED by a stated hazard: the model learned a formula, not what happens to patients, and "
+        "no figure here says how well heart failure can be predicted."
+    )
+
+
+def part_line(study: Study) -> str:
+    """Patients and events of each part; split by patient."""
+    told = []
+    for part in PARTS:
+        counts = [(site.get("parts") or {}).get(part) or {} for site in study.summary.get("sites") or []]
+        if any(counts):
+            told.append(
+                f"{part} {count(_sum(counts, 'patients'))} patients ({count(_sum(counts, 'events'))} events)"
+            )
+    return f"Parts, split by patient: {'; '.join(told) or 'not stated'}."
+
+
+def preparation_line(study: Study) -> str:
+    """From recording to the network's input."""
+    signals = study.settings.signals
+    notch = "no powerline notch" if signals.powerline == "none" else f"a {signals.powerline} Hz notch"
+    return (
+        f"Leads in a fixed order in mV, resampled to {signals.rate_hz} Hz, band-pass {signals.highpass_hz:g} to "
+        f"{signals.lowpass_hz:g} Hz, {notch}, cut or padded to {signals.samples} samples "
+        f"({signals.samples / signals.rate_hz:.4g} s)."
+    )
+
+
+def training_lines(study: Study) -> tuple[str, ...]:
+    """Two stages, rounds, losses, aggregation."""
+    settings, rounds = study.settings, study.summary.get("rounds") or {}
+    survival, align = settings.survival, settings.align
+    loss = LOSSES[survival.loss].format(ties=survival.ties.title(), baseline=survival.baseline)
+    return (
+        f"Network: dual attention, over time and leads; preset {settings.model.preset}, size {settings.model.size}.",
+        f"Stage 1, alignment: {count(rounds.get('align'))} rounds, loss {align.loss}, ECG embeddings pulled to the "
+        "embedded statements of their reports or codes.",
+        f"Stage 2, survival: {count(rounds.get('survival'))} rounds, loss {survival.loss}: {loss}. Round "
+        f"{count(study.summary.get('best-round'))} gave the weights, by stratified C on the validation part.",
+        f"Federation: {settings.federation.algorithm}, {survival.local_steps} local steps a round; "
+        f"{byte_size(study.summary.get('bytes-per-round'))} up and down per site and survival round. No ECG and no "
+        "patient's row left a site.",
+    )
+
+
+def concordance_line(study: Study) -> str:
+    """Both C-indices with intervals, and whether events are few."""
+    if study.assessment is None:
+        return "The run has no final evaluation."
+    pairs = study.assessment["concordance"]
+    within = c_index(pairs["stratified"], pairs["stratified-ci-low"], pairs["stratified-ci-high"])
+    whole = c_index(pairs["c-index"], pairs["ci-low"], pairs["ci-high"])
+    few = " Too few events: the intervals are narrower than they should be." if pairs["few-events"] else ""
+    return (
+        f"C-index of pairs within sites {within}; of all pairs {whole}, guaranteed to lie in "
+        f"{c_index(pairs['lower'])}–{c_index(pairs['upper'])} ({count(pairs['patients'])} patients, "
+        f"{count(pairs['events'])} events of the {study.assessment['part']} part).{few}"
+    )
+
+
+def evaluation_part_lines(study: Study) -> tuple[str, ...]:
+    """Discrimination and calibration without a horizon, a line each."""
+    if study.assessment is None:
+        return (concordance_line(study),)
+    lines = (concordance_line(study), ratio_line(study.assessment), slope_line(study.assessment))
+    return (*lines[:-1], with_deaths(study.assessment, lines[-1]))
+
+
+def limit_lines(study: Study) -> tuple[str, ...]:
+    """What the figures do not say."""
+    lines = ["Research software, not a medical device. It may not guide the care of a patient."]
+    if is_simulated(study.summary):
+        lines.append("Outcomes are SIMULATED: the model has never seen what became of a patient.")
+    lines += [
+        "Evaluated at the sites that trained it, on patients held out: another hospital's patients, devices and coding "
+        "may differ. The command fedecg evaluate says how it does there.",
+        "One split and one seed: another seed gives other weights and other figures.",
+        "Absolute risks use one baseline hazard for all sites; where sites differ they are wrong in the large until "
+        "recalibrated.",
+        "Death from other causes is treated as censoring in all but the cumulative incidence: risks are as if nobody "
+        "died of other causes.",
+        f"Risks are known up to {_last_horizon(study)} years at most; no figure stands behind a longer horizon.",
+    ]
+    status = study.summary.get("status", "completed")
+    if status != "completed":
+        lines.append(f"Not every site's reply was used in every round (status {printable(status)}).")
+    return tuple(lines)
+
+
+def _last_horizon(study: Study) -> str:
+    if study.assessment is None:
+        return years(max(study.settings.evaluation.horizons_years) * DAYS_A_YEAR)
+    brier = study.assessment["brier"]["sites"]
+    known = [days for days, sites in zip(study.assessment["horizons-days"], brier, strict=True) if sites]
+    return years(known[-1]) if known else "0"
+
+
+def _sum(rows: Any, name: str) -> float | None:
+    values = [row.get(name) for row in rows if is_known(row.get(name))]
+    return sum(values) if values else None

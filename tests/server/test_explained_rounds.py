@@ -1,0 +1,145 @@
+"""Is the attention true, asked through the real apps: pooled and federated agree, bad replies are left out and named."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+from fedecg.cohort import read_cohort, write_cohort
+from fedecg.explanation import faithfulness, faithfulness_sums
+from fedecg.explanation.documents import ExplainReply
+from fedecg.federation.messages import Failure, pack, unpack
+from fedecg.model import load_model
+from fedecg.text import load_bank
+from fedecg.training import load_site_data
+from fedecg_server.run_folder import read_json
+from fedecg_server.study import Study
+
+Make = Callable[..., Study]
+ALL = 100  # more than any site's test part has
+
+
+def finished(run: Study) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The result and the explanation of a study without an alignment stage."""
+    run.join()
+    result = run.conclude(*run.survive())
+    file = run.folder.path / "explanation.json"
+    return result, read_json(file) if file.exists() else {}
+
+
+def with_arrays(
+    change: Callable[[dict[str, list[float]]], dict[str, list[float]]],
+) -> Callable[[Message], Message]:
+    def tamper(reply: Message) -> Message:
+        document, _ = unpack(reply.content, ExplainReply)
+        arrays = {**document.arrays, **change(document.arrays)}
+        reply.content = pack(document.model_copy(update={"arrays": arrays}))
+        return reply
+
+    return tamper
+
+
+def fail(reply: Message) -> Message:
+    reply.content = pack(Failure(site="coast", failed="FECG-517"))
+    return reply
+
+
+def test_sums_of_three_sites_through_the_apps_are_those_of_their_pooled_ecgs(
+    study: Make, sites: Path
+) -> None:
+    run = study(explain_ecgs=ALL)
+    result, entry = finished(run)
+    assert result["status"] == "completed"
+    settings, bank = run.settings, load_bank(run.settings.align.bank)
+    data = [load_site_data(file.parent, settings, bank) for file in sorted(sites.glob("*/site.toml"))]
+    signal = np.concatenate([site.signals(site.rows("test")).numpy() for site in data])
+    time = np.concatenate([site.follow_up_days(site.rows("test")) for site in data])
+    event = np.concatenate([site.events(site.rows("test")) for site in data])
+    pooled = faithfulness(
+        faithfulness_sums(load_model(run.folder.model).network, signal, time, event, settings.seed)
+    )
+    assert entry["part"] == "test"
+    assert entry["ecgs"] == len(signal) == sum(entry["sites"].values()) == 30
+    for name, one in (("time", pooled.time), ("leads", pooled.leads)):
+        assert entry[name]["distance"] == pytest.approx(one.distance, abs=1e-6)
+        assert entry[name]["similarity"] == pytest.approx(one.similarity, abs=1e-6)
+        assert entry[name]["p-value"] == pytest.approx(one.p_value)
+    hidden = pooled.occlusion
+    np.testing.assert_allclose(entry["occlusion"]["moved"], hidden.moved, atol=1e-5)
+    np.testing.assert_allclose(entry["occlusion"]["shift"], hidden.shift, atol=1e-5)
+    np.testing.assert_allclose(entry["occlusion"]["bars"], hidden.bars, atol=1e-6)
+    for order in (0, 2):  # the random order is each site's own
+        np.testing.assert_allclose(
+            entry["deletion"]["deletion"][order], pooled.deletion.deletion[order], atol=1e-4
+        )
+    assert entry["verdicts"][0]["sentence"] == pooled.verdicts[0].sentence
+
+
+def test_a_site_tests_no_more_ecgs_than_it_is_asked_for(study: Make) -> None:
+    _, entry = finished(study(explain_ecgs=3))
+    assert set(entry["sites"].values()) == {3}
+
+
+def test_nothing_is_asked_where_the_study_does_not_want_it(study: Make) -> None:
+    result, entry = finished(study(fail, kind="query.explain"))
+    assert result["status"] == "completed"
+    assert not entry
+
+
+@pytest.mark.parametrize(
+    ("tamper", "code"),
+    [
+        (fail, "FECG-517"),
+        (with_arrays(lambda _: {"randomisation.distance": [1.0]}), "FECG-503"),
+        (with_arrays(lambda _: {"occlusion.ecgs": [99.0]}), "FECG-527"),
+        (
+            with_arrays(
+                lambda _: {f"{part}.ecgs": [99.0] for part in ("randomisation", "deletion", "occlusion")}
+            ),
+            "FECG-515",
+        ),
+        (with_arrays(lambda arrays: {"deletion.area": [x + 5 for x in arrays["deletion.area"]]}), "FECG-527"),
+    ],
+)
+def test_a_tampered_reply_is_left_out_and_named(
+    study: Make, tamper: Callable[[Message], Message], code: str
+) -> None:
+    result, entry = finished(study(tamper, kind="query.explain", explain_ecgs=2))
+    assert result["refused"] == {"coast": code}
+    assert result["status"] == "completed-partial"
+    assert list(entry["sites"]) == ["city", "valley"]
+
+
+def test_below_the_quorum_the_tests_are_missing_and_the_model_is_not(study: Make, capsys: Any) -> None:
+    run = study(fail, kind="query.explain", explain_ecgs=2, quorum=3)
+    result, entry = finished(run)
+    assert result["status"] == "completed-partial"
+    assert not entry
+    assert "no answers to explain: FECG-507" in capsys.readouterr().err
+    assert load_model(run.folder.model).baseline is not None
+    assert (run.folder.path / "assessment.json").exists()
+
+
+def test_late_entries_leave_their_site_out_as_in_the_assessment(
+    study: Make, sites: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "late"
+    store = next((sites.parent / "store").glob("*/store.json")).parent
+    for site in sites.iterdir():
+        shutil.copytree(site, folder / site.name)
+        file = folder / site.name / "site.toml"
+        file.write_text(re.sub(r"store = .*", f'store = "{store}"', file.read_text()))
+    table = folder / "coast" / "cohort.csv"
+    cohort = read_cohort(table)
+    write_cohort(
+        replace(cohort, entry_days=np.where(cohort.part == "test", cohort.follow_up_days / 2, 0.0)), table
+    )
+    result, entry = finished(study(folder=folder, explain_ecgs=2))
+    assert result["refused"] == {"coast": "FECG-517"}
+    assert list(entry["sites"]) == ["city", "valley"]

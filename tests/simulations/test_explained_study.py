@@ -1,0 +1,84 @@
+"""A study that tests its model's attention: the same bytes twice, whatever the order of its sites."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedecg_simulations.cli import main
+
+CONFIG = """
+name = "explained"
+seed = 100
+[data]
+store = "{store}"
+test-patients = 40
+[data.sites]
+{sites}
+[signals]
+samples = 256
+[model]
+size = "small"
+[align]
+rounds = 0
+[survival]
+rounds = 1
+local-steps = 1
+batch-size = 16
+[evaluation]
+bootstrap = 0
+comparison = false
+explain = true
+explain-ecgs = 8
+"""
+SITES = "city = 60\ncoast = 40\nrural = 2"
+
+
+def run(folder: Path, sites: str = SITES, *overrides: str) -> Path:
+    """Run the study; returns its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "study.toml"
+    file.write_text(CONFIG.format(store=folder.parent / "store", sites=sites))
+    arguments = ["run", str(file), "--out", str(folder / "out")]
+    assert main([*arguments, "--set", *overrides] if overrides else arguments) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("explained") / "first")
+
+
+def test_a_study_says_whether_its_attention_is_true(first: Path) -> None:
+    entry: dict[str, Any] = json.loads((first / "explanation.json").read_text())
+    assert [verdict["test"] for verdict in entry["verdicts"]] == [
+        "weight randomisation",
+        "weight randomisation",
+        "deletion",
+        "insertion",
+        "lead occlusion",
+    ]
+    assert max(entry["sites"].values()) == 8
+    summary = json.loads((first / "summary.json").read_text())
+    assert summary["explanation"]["verdicts"] == entry["verdicts"]
+    assert "moved" not in summary["explanation"]["occlusion"]
+    page = (first / "report.html").read_text()
+    assert "<h2>Is the attention true?</h2>" in page
+    assert "Attention shows" not in page
+
+
+@pytest.mark.parametrize("sites", [SITES, "rural = 2\ncity = 60\ncoast = 40"])
+def test_another_run_and_another_order_of_the_sites_give_the_same_bytes(first: Path, sites: str) -> None:
+    again = run(first.parent.parent / f"again-{sites[0]}", sites)
+    assert (again / "explanation.json").read_bytes() == (first / "explanation.json").read_bytes()
+
+
+def test_an_earlier_explanation_is_not_taken_for_that_of_a_run_that_has_none(first: Path) -> None:
+    folder = first.parent.parent / "without"
+    out = run(folder)
+    assert (out / "explanation.json").exists()
+    run(folder, SITES, "evaluation.explain=false")
+    assert not (out / "explanation.json").exists()
+    assert json.loads((out / "summary.json").read_text())["explanation"] is None
+    assert "Is the attention true?" not in (out / "report.html").read_text()
