@@ -212,9 +212,7 @@ class EvaluationSettings(Section):
     )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     comparison: bool = True  # also train the pooled and local-only columns
-    explain: bool = (
-        False  # also test, at every site, whether the model's attention is true (docs/survival.md)
-    )
+    explain: bool = False  # also test, at every site, whether the model's attention is true
     explain_ecgs: Annotated[int, Field(ge=1, le=300)] = (
         100  # of a site, at most; about 75 passes of the network each
     )

@@ -114,13 +114,14 @@ def _grid(explanation: Explanation) -> Grid:
     rows = []
     for verdict in explanation["verdicts"]:
         figure, threshold = _measured(explanation, verdict["test"], verdict["about"])
-        rows.append((verdict["test"], verdict["about"], figure, threshold, WORDS[verdict["passed"]]))
+        of = KEYS[verdict["about"]]
+        rows.append((verdict["test"], of, figure, threshold, WORDS[verdict["passed"]]))
         if verdict["test"] in ("deletion", "insertion"):
             compared = explanation["deletion"][f"{verdict['test']}-gradient"]
             test = f"{verdict['test']}, against gradient x input"
-            rows.append((test, verdict["about"], _area(compared), DASH, "comparison"))
+            rows.append((test, of, _area(compared), DASH, "comparison"))
     return Grid(
-        header=("test", "of", "figure", "threshold", "result"),
+        header=("test", "attention", "figure", "threshold", "result"),
         rows=tuple(rows),
         numeric=(False, False, False, False, False),
     )
@@ -160,10 +161,11 @@ def _deletion(explanation: Explanation) -> FaithfulnessFigure:
         f"{_area(explanation['deletion'][f'{test}-gradient'])} against gradient x input"
         for test in ("deletion", "insertion")
     )
+    caption = explanation["captions"]["time attention"]
     return FaithfulnessFigure(
         deletion_figure(curves),
         f"Area by which attention's order is better, log hazard: {told}.",
-        explanation["captions"]["time attention"],
+        f"How far the log hazard moves, either way, when time is hidden or kept. {caption}",
         "deletion-insertion",
         csv_text(("order", "share-of-time", "change-when-hidden", "change-when-kept"), rows),
     )
@@ -174,10 +176,11 @@ def _occlusion(explanation: Explanation, simulated: bool) -> FaithfulnessFigure:
     moved, c_loss = _array(hidden["moved"]), _array(hidden["c-loss"])
     told = ", ".join(f"{lead} {decimal(loss, 3)}" for lead, loss in zip(LEADS, hidden["c-loss"], strict=True))
     columns = (hidden[name] for name in ("bars", "moved", "shift", "c-loss"))
+    caption = explanation["captions"]["lead attention"]
     return FaithfulnessFigure(
         lead_change_figure(moved, c_loss, simulated=simulated),
         f"Loss of the stratified C, {c_index(hidden['c-index'])} on these ECGs, when a lead is hidden: {told}.",
-        explanation["captions"]["lead attention"],
+        f"What hiding a lead does to the log hazard, either way, and to C. {caption}",
         "lead-occlusion",
         csv_text(
             ("lead", "attention-received", "mean-absolute-change", "mean-change", "loss-of-c"),

@@ -18,13 +18,14 @@ from fedecg.explanation.entry import explanation_entry
 from fedecg.model import Network, build_network
 from fedecg.report.faithfulness_report import faithfulness_section
 from fedecg.report.html import report_html
+from fedecg.signals import LEADS
 
 Entry = dict[str, Any]
 
 
 @cache
 def ordered() -> Network:
-    """A network with an order in its weights, which shuffled copies have not; it looks where a first feature is high."""
+    """A network with an order in its weights, which its shuffled copies have not."""
     network = shuffled(build_network(ModelSettings(size="small"), 256, 8, seed=3), seed=0)
     temporal = network.encoder.temporal.query_key_value
     across = network.encoder.cross_lead.attention.query_key_value
@@ -65,28 +66,26 @@ def test_a_network_whose_weights_are_shuffled_fails_the_randomisation_test_in_th
     summary: Entry, rounds: list[Entry]
 ) -> None:
     learnt, broken = entry_of(ordered()), entry_of(shuffled(ordered(), seed=12))
-    for about in ("time attention", "lead attention"):
+    for about in ("time", "leads"):
         assert results(learnt)["weight randomisation", about] == "passed"
         assert results(broken)["weight randomisation", about] == "failed"
     page = text_of(report_html(summary, rounds, explanation=broken))
     assert "Is the attention true?" in page
     assert re.search(
-        r"weight randomisation time attention p = 0\.\d+; rank correlation \S+ p ≤ 0.05; below 0.50 failed",
+        r"weight randomisation time p = 0\.\d+; rank correlation \S+ p ≤ 0.05; below 0.50 failed",
         page,
     )
     assert "Time attention is not an explanation of this model: it fails" in page
     assert re.search(
         r"Time attention is not an explanation here\. It fails: weight randomisation \(distance", page
     )
-    assert "weight randomisation time attention p = 0.050;" in text_of(
-        report_html(summary, rounds, explanation=learnt)
-    )
+    assert "weight randomisation time p = 0.050;" in text_of(report_html(summary, rounds, explanation=learnt))
 
 
 def test_every_test_stands_with_its_figure_its_threshold_and_its_result() -> None:
     entry = entry_of(ordered())
     grid = faithfulness_section(entry, simulated=True).grid
-    assert grid.header == ("test", "of", "figure", "threshold", "result")
+    assert grid.header == ("test", "attention", "figure", "threshold", "result")
     assert [row[0] for row in grid.rows] == [
         "weight randomisation",
         "weight randomisation",
@@ -107,13 +106,13 @@ def test_every_test_stands_with_its_figure_its_threshold_and_its_result() -> Non
 def test_figures_bring_captions_and_their_data() -> None:
     entry = entry_of(ordered())
     deletion, occlusion = faithfulness_section(entry, simulated=True).figures
-    assert deletion.caption == entry["captions"]["time attention"]
-    assert occlusion.caption == entry["captions"]["lead attention"]
+    assert deletion.caption.endswith(f"or kept. {entry['captions']['time attention']}")
+    assert occlusion.caption.endswith(f"to C. {entry['captions']['lead attention']}")
     rows = deletion.data.splitlines()
     assert rows[0] == "order,share-of-time,change-when-hidden,change-when-kept"
     assert len(rows) == 1 + 3 * len(entry["deletion"]["shares"])
     table = [line.split(",") for line in occlusion.data.splitlines()]
-    assert [row[0] for row in table[1:]] == "I II III aVR aVL aVF V1 V2 V3 V4 V5 V6".split()
+    assert [row[0] for row in table[1:]] == list(LEADS)
     np.testing.assert_allclose([float(row[4]) for row in table[1:]], entry["occlusion"]["c-loss"], atol=1e-5)
     labels = [[text.get_text() for text in one.figure.texts] for one in (deletion, occlusion)]
     assert "SIMULATED outcomes" not in labels[0]  # no outcome is in these curves
@@ -147,7 +146,7 @@ def test_a_stability_that_was_tested_has_a_row_and_one_that_was_not_a_note() -> 
     section = faithfulness_section(tested, simulated=True)
     assert section.grid.rows[-1] == (
         "stability over seeds",
-        "lead attention",
+        "leads",
         "rank correlation 0.25",
         "at least 0.50",
         "failed",

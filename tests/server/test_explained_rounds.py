@@ -1,4 +1,4 @@
-"""Is the attention true, asked through the real apps: pooled and federated agree, bad replies are left out and named."""
+"""Is the attention true, asked through the real apps: pooled and federated agree, bad replies are left out."""
 
 import re
 import shutil

@@ -1,6 +1,7 @@
 """A study that tests its model's attention: the same bytes twice, whatever the order of its sites."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +66,18 @@ def test_a_study_says_whether_its_attention_is_true(first: Path) -> None:
     assert "moved" not in summary["explanation"]["occlusion"]
     page = (first / "report.html").read_text()
     assert "<h2>Is the attention true?</h2>" in page
-    assert "Attention shows" not in page
 
 
-@pytest.mark.parametrize("sites", [SITES, "rural = 2\ncity = 60\ncoast = 40"])
-def test_another_run_and_another_order_of_the_sites_give_the_same_bytes(first: Path, sites: str) -> None:
-    again = run(first.parent.parent / f"again-{sites[0]}", sites)
+def test_a_second_run_with_the_sites_in_another_order_gives_the_same_bytes(first: Path) -> None:
+    again = run(first.parent.parent / "again", "rural = 2\ncity = 60\ncoast = 40")
     assert (again / "explanation.json").read_bytes() == (first / "explanation.json").read_bytes()
 
 
 def test_an_earlier_explanation_is_not_taken_for_that_of_a_run_that_has_none(first: Path) -> None:
     folder = first.parent.parent / "without"
-    out = run(folder)
-    assert (out / "explanation.json").exists()
-    run(folder, SITES, "evaluation.explain=false")
+    (folder / "out").mkdir(parents=True)
+    shutil.copy(first / "explanation.json", folder / "out")
+    out = run(folder, SITES, "evaluation.explain=false")
     assert not (out / "explanation.json").exists()
     assert json.loads((out / "summary.json").read_text())["explanation"] is None
     assert "Is the attention true?" not in (out / "report.html").read_text()
