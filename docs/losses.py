@@ -89,10 +89,10 @@ make together.
 ## The losses beside each other
 
 `cox-pooled-shared-by-events` is `cox-pooled` with updates weighted by events instead of patients. The figures are of
-the seeds that have been run (column "seeds"; the grid goes to five). Read the intervals: with so few seeds no loss can be
-told from another, and all lie within 0.012 of each other. Two patterns to check with more seeds: where events are skewed
-between sites, `cox-pooled` with weights by patients is the weakest (weights by events mend it); under disjoint follow-up and
-between unlike hospitals it is the strongest.
+the seeds that have been run (column "seeds"; the grid goes to five). Read the intervals: with so few seeds no loss can
+be told from another, and all lie within 0.012 of each other. Two patterns to check with more seeds: where events are
+skewed between sites, `cox-pooled` with weights by patients is the weakest (weights by events mend it); under disjoint
+follow-up and between unlike hospitals it is the strongest.
 
 {losses_table(losses)}
 """
