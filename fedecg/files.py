@@ -21,6 +21,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
     Raises:
         RunError: FECG-601 if the file cannot be written; nothing half-written stays behind.
     """
+    if not path.name:
+        raise RunError(
+            "FECG-601",
+            "file",
+            found="a folder",
+            expected="the name of a file",
+            fix="Add a file name to --out.",
+        )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
     try:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import wfdb
 
 from fedecg.cli import main
 from fedecg.config import ModelSettings, SignalSettings
-from fedecg.model import BaselineFile, PopulationFile, build_network, save_model
+from fedecg.model import BaselineFile, PopulationFile, build_network, save_model, state_outcomes
 from fedecg.signals import LEADS
 
 COMMANDS = ("predict", "evaluate", "verify", "export")
@@ -158,6 +159,26 @@ def test_export_writes_a_program(model: str, tmp_path: Path, capsys: pytest.Capt
     assert main(["export", model, "--format", "torch-export", "--out", str(file)]) == 0
     assert file.stat().st_size > 0
     assert "from the network on random signals" in capsys.readouterr().out
+
+
+def test_a_model_of_simulated_outcomes_says_so_with_every_prediction(
+    model: str, records: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    state_outcomes(copy, "simulated")
+    assert main(["predict", str(copy), *records]) == 0
+    assert "trained on SIMULATED outcomes" in capsys.readouterr().err
+    assert main(["verify", str(copy)]) == 0
+    assert "SIMULATED" in capsys.readouterr().out
+
+
+def test_a_folder_as_the_name_of_a_file_is_refused(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", model, "--format", "torch-export", "--out", "."]) == 1
+    assert "FECG-601 file: found a folder; expected the name of a file" in capsys.readouterr().err
 
 
 def test_a_wrong_site_folder_is_exit_status_3(

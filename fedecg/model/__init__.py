@@ -12,6 +12,7 @@ from fedecg.model.checkpoint import (
     load_aligned,
     load_model,
     save_model,
+    state_outcomes,
 )
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.layers import BatchwiseDropout
@@ -35,5 +36,6 @@ __all__ = [
     "load_vector",
     "save_model",
     "stage_tensors",
+    "state_outcomes",
     "to_vector",
 ]

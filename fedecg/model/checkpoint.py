@@ -30,10 +30,14 @@ __all__ = [
     "load_aligned",
     "load_model",
     "save_model",
+    "state_outcomes",
 ]
 
 WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
 TRAINING_ONLY = {"intercepts"}  # of the network's tensors
+
+
+Outcomes = Literal["simulated", "observed", "not stated"]
 
 
 class BaselineFile(Section):
@@ -86,6 +90,7 @@ class ModelFile(Section):
     bank_dim: Annotated[int, Field(ge=1)]
     bank_sha256: str
     weights_sha256: str
+    outcomes: Outcomes = "not stated"
     baseline: BaselineFile | None = None
     population: PopulationFile | None = None
     recalibration: RecalibrationFile | None = None
@@ -104,6 +109,7 @@ class SavedModel:
         weights_sha256: of the weights file, which has it.
         settings_sha256: of `model.json`, which names the weights: it stands for the whole model.
         recalibration: None where the baseline is the study's.
+        outcomes: what it was trained on; risks of simulated outcomes are not those of patients.
     """
 
     network: Network
@@ -114,6 +120,7 @@ class SavedModel:
     weights_sha256: str
     settings_sha256: str
     recalibration: RecalibrationFile | None = None
+    outcomes: Outcomes = "not stated"
 
 
 def save_model(
@@ -124,6 +131,7 @@ def save_model(
     baseline: BaselineFile | None = None,
     population: PopulationFile | None = None,
     recalibration: RecalibrationFile | None = None,
+    outcomes: Outcomes = "not stated",
 ) -> None:
     """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
 
@@ -133,6 +141,7 @@ def save_model(
         baseline: cumulative hazard that the log hazards refer to.
         population: log hazards that a percentile refers to.
         recalibration: where the baseline is not the study's.
+        outcomes: what the network was trained on.
 
     Raises:
         RunError: FECG-601, the folder cannot be written.
@@ -152,10 +161,15 @@ def save_model(
         baseline=baseline,
         population=population,
         recalibration=recalibration,
+        outcomes=outcomes,
     )
-    text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
     write_whole(Path(folder) / WEIGHTS, weights)
-    write_whole(Path(folder) / SETTINGS, text)
+    _write_settings(Path(folder), described)
+
+
+def _write_settings(folder: Path, described: ModelFile) -> None:
+    text = json.dumps(described.model_dump(by_alias=True), indent=2, sort_keys=True) + "\n"
+    write_whole(folder / SETTINGS, text)
 
 
 def load_model(folder: str | Path) -> SavedModel:
@@ -187,7 +201,18 @@ def load_model(folder: str | Path) -> SavedModel:
         weights_sha256=found,
         settings_sha256=hashlib.sha256(text).hexdigest(),
         recalibration=described.recalibration,
+        outcomes=described.outcomes,
     )
+
+
+def state_outcomes(folder: str | Path, outcomes: Outcomes) -> None:
+    """Write into a model folder what the model was trained on: a simulation knows it, a coordinator may not.
+
+    Raises:
+        ModelError: FECG-306, FECG-307 as `load_model`. RunError: FECG-601.
+    """
+    described = _parse(_read(Path(folder) / SETTINGS)).model_copy(update={"outcomes": outcomes})
+    _write_settings(Path(folder), described)
 
 
 def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:

@@ -147,7 +147,7 @@ def _table_file(text: str) -> Path:
 
 def _predict(options: argparse.Namespace) -> int:
     from fedecg.prediction.files import csv_text, predict_files, record_names
-    from fedecg.prediction.predictor import DISCLAIMER, load
+    from fedecg.prediction.predictor import load
 
     progress = Progress()
     model = load(options.model)
@@ -158,7 +158,9 @@ def _predict(options: argparse.Namespace) -> int:
         with progress.task("ECGs", len(names)) as advance:
             rows = predict_files(model, names, options.horizons, advance)
     notes = _prediction_notes(model, options.horizons)
-    document = json.dumps(_document(model, rows, options.horizons, [DISCLAIMER, *notes]), indent=2) + "\n"
+    document = (
+        json.dumps(_document(model, rows, options.horizons, [model.disclaimer, *notes]), indent=2) + "\n"
+    )
     if options.out:
         as_csv = options.out.suffix == ".csv"
         write_whole(options.out, csv_text(rows, options.horizons) if as_csv else document)
@@ -171,7 +173,7 @@ def _predict(options: argparse.Namespace) -> int:
     failed = Counter(row.prediction.code for row in rows if row.prediction.code)
     for code, number in sorted(failed.items()):
         progress.warn(f"{number} of {len(rows)} files not predicted: {code} {CODES[code]}")
-    progress.say(DISCLAIMER)
+    progress.say(model.disclaimer)
     if not failed:
         return 0
     return 3 if failed.total() == len(rows) else 5
@@ -303,6 +305,7 @@ def _verify(options: argparse.Namespace) -> int:
     low, high = facts["band-hz"]
     lines = {
         "network": f"{facts['preset']} {facts['size']}, {facts['parameters']:,} parameters",
+        "outcomes": "SIMULATED" if facts["outcomes"] == "simulated" else facts["outcomes"],
         "input": f"12 leads, {facts['samples']} samples at {facts['rate-hz']} Hz, {low:g} to {high:g} Hz, "
         f"powerline {facts['powerline']}",
         "code bank": f"sha256 {facts['bank-sha256'][:12]}..."

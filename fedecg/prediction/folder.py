@@ -22,6 +22,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """Check a model folder; returns what it is.
 
     Returns:
+        outcomes ("simulated", "observed" or "not stated"),
         preset, size, parameters, samples, rate-hz, band-hz, powerline, bank-sha256 ("" = not aligned),
         weights-sha256, baseline (None, or bins and follow-up-years), population (None, or patients), recalibration
         (None, or ratio, observed and expected events, original-sha256).
@@ -42,6 +43,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         "rate-hz": signals.rate_hz,
         "band-hz": [signals.highpass_hz, signals.lowpass_hz],
         "powerline": signals.powerline,
+        "outcomes": saved.outcomes,
         "bank-sha256": saved.bank_sha256,
         "weights-sha256": saved.weights_sha256,
         "baseline": _baseline(model),

@@ -143,7 +143,9 @@ def recalibrate(model: Model, evaluation: OutsideEvaluation, out: str | Path) ->
     note = RecalibrationFile(
         ratio=ratio, observed=observed, expected=expected, original_sha256=saved.settings_sha256
     )
-    save_model(out, saved.network, saved.signals, saved.bank_sha256, after, saved.population, note)
+    save_model(
+        out, saved.network, saved.signals, saved.bank_sha256, after, saved.population, note, saved.outcomes
+    )
     return ratio
 
 

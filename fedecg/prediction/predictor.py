@@ -96,6 +96,12 @@ class Model:
         self.scale = None if saved.baseline is None else RiskScale(saved.baseline, saved.population)
 
     @property
+    def disclaimer(self) -> str:
+        """What stands beside every prediction."""
+        simulated = " It was trained on SIMULATED outcomes: its risks are not those of patients."
+        return DISCLAIMER + (simulated if self.saved.outcomes == "simulated" else "")
+
+    @property
     def signals(self) -> SignalSettings:
         """How a recording becomes the network's input."""
         return self.saved.signals

@@ -22,7 +22,7 @@ from fedecg.explanation.faithfulness import MIXED_LEADS
 from fedecg.explanation.ranks import spearman
 from fedecg.explanation.single import Explanation, explain
 from fedecg.files import write_whole
-from fedecg.prediction.predictor import DISCLAIMER, load
+from fedecg.prediction.predictor import load
 from fedecg.prediction.risk import HorizonRisk
 from fedecg.progress import Progress
 from fedecg.report.attention_figures import (
@@ -58,13 +58,13 @@ def explain_record(model: Path, ecg: Path, out: Path, layout: LayoutName) -> int
     _known_kind(out)
     loaded = load(model)
     explanation = explain(loaded, read_recording(ecg))
-    write_explanation(explanation, loaded.signals, out, DISCLAIMER, layout)
+    write_explanation(explanation, loaded.signals, out, loaded.disclaimer, layout)
     print("\n".join(explanation_lines(explanation)))
     progress = Progress()
     for warning in explanation.prediction.warnings:
         progress.warn(warning)
     progress.say(f"written: {out}")
-    progress.say(DISCLAIMER)
+    progress.say(loaded.disclaimer)
     return 0
 
 

@@ -18,6 +18,7 @@ from fedecg.config import StudySettings, settings_sha256
 from fedecg.errors import CODES, SettingsError
 from fedecg.explanation.entry import without_arrays
 from fedecg.fingerprint import code_fingerprint
+from fedecg.model import state_outcomes
 from fedecg.progress import Progress
 from fedecg.report import save_figures, without_curves, write_model_card, write_report
 from fedecg.signals import SignalStore, build_store, store_key
@@ -61,6 +62,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     write_sites(dataset.cohort, store.folder, parts, out / "sites")
     prepared = time.monotonic() - started
     federated = run_column(settings, out / "sites", out, "federated")
+    state_outcomes(out / "model", dataset.outcomes)
     bench = Bench(settings, dataset, parts, store.folder, out)
     summary = summarise(bench, federated, progress)
     summary["refused-recordings"] = refused

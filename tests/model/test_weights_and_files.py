@@ -19,6 +19,7 @@ from fedecg.model import (
     load_vector,
     save_model,
     stage_tensors,
+    state_outcomes,
     to_vector,
 )
 
@@ -148,6 +149,15 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
         ModelError, match=r"FECG-309 weights.safetensors: found RuntimeError; expected the tensors"
     ):
         load_model(folder)
+
+
+def test_what_a_model_was_trained_on_travels_with_it(folder: Path) -> None:
+    before = load_model(folder)
+    assert before.outcomes == "not stated"
+    state_outcomes(folder, "simulated")
+    after = load_model(folder)
+    assert after.outcomes == "simulated"
+    assert after.weights_sha256 == before.weights_sha256
 
 
 def test_an_earlier_model_gives_all_but_its_risk_head(folder: Path) -> None:
