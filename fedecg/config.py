@@ -223,6 +223,8 @@ class EvaluationSettings(Section):
     def _horizons_rise(self) -> EvaluationSettings:
         if sorted(set(self.horizons_years)) != self.horizons_years:
             raise ValueError("expected horizons-years in rising order, each once")
+        if self.leave_one_site_out and not self.comparison:
+            raise ValueError("expected comparison = true with leave-one-site-out")
         return self
 
 

@@ -14,6 +14,11 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
+def test_leaving_sites_out_is_part_of_the_comparison():
+    with pytest.raises(SettingsError, match="expected comparison = true with leave-one-site-out"):
+        parse_settings(StudySettings, {"evaluation": {"leave-one-site-out": True, "comparison": False}})
+
+
 def test_a_public_grid_of_absurd_size_is_refused():
     with pytest.raises(SettingsError, match="expected at most 100000 bins of grid-days"):
         parse_settings(StudySettings, {"survival": {"grid-days": 1e-300}})

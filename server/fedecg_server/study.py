@@ -185,6 +185,8 @@ class Study:
         hazard = HazardState(self.settings, survey, parts)
         surveyed = {site: self.sites[site] for site in survey}
         strategy = SurvivalStrategy(self.settings, surveyed, self.bank.sha256, self._keep, hazard)
+        if not self.settings.survival.rounds and not self.settings.align.rounds:
+            self.progress.warn("no round of either stage: the figures are those of an untrained network")
         strategy.current = self._rounds(strategy, start)
         replies = self._evaluate(hazard, strategy.current, ["validation"])
         validation = validation_entry(_concordance(replies, "validation", hazard))

@@ -111,17 +111,18 @@ def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     grid.add_argument(
         "--out", type=Path, metavar="DIR", help="grid folder (default: runs/ + the file's name)"
     )
-    grid.add_argument("--jobs", type=_positive, default=1, metavar="N", help="studies at once (default: 1)")
+    grid.add_argument("--jobs", type=number, default=1, metavar="N", help="studies at once (default: 1)")
     grid.add_argument("--dry-run", action="store_true", help="check and list the studies, run nothing")
     grid.add_argument("--json", action="store_true", help="print the rows of the table as JSON")
     grid.set_defaults(command=_grid)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+def number(text: str) -> int:
+    """A number of at least 1; argparse names this function in its message."""
+    value = int(text)
+    if value < 1:
         raise argparse.ArgumentTypeError("expected a number of at least 1")
-    return number
+    return value
 
 
 def _settings(options: argparse.Namespace) -> StudySettings:
