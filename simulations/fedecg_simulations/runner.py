@@ -55,7 +55,9 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     dataset, parts = virtual_sites(dataset, settings.partition, settings.seed)
     unseen = len(dataset.cohort) - sum(len(rows) for rows in parts.values())
     if unseen:
-        progress.say(f"{unseen} records lie outside their site's window (partition.follow-up) and are left out")
+        progress.say(
+            f"{unseen} records lie outside their site's window (partition.follow-up) and are left out"
+        )
     check_quorum_can_be_met(settings, len(parts))
     store = ingest(dataset, settings, progress)
     refused = refused_recordings(dataset, store, progress)
