@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from fedecg.errors import FedecgError, RunError
+from fedecg.exits import exit_status
 from fedecg.prediction.commands import add_evaluate, add_export, add_predict, add_verify
 from fedecg.report.commands import add_report
 
@@ -51,24 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    try:
-        return int(options.command(options))
-    except FedecgError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stderr.close()
-        return 1
-    except KeyboardInterrupt:
-        stopped = RunError(
-            "FECG-604",
-            "command",
-            found="an interruption",
-            expected="time to finish",
-            fix="Files are written whole or not at all: run it again.",
-        )
-        print(stopped, file=sys.stderr)
-        return stopped.exit_status
+    return exit_status(lambda: int(options.command(options)))
 
 
 def _parser() -> argparse.ArgumentParser:

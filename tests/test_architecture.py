@@ -10,7 +10,7 @@ from fedecg.errors import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "errors", "config", "files", "fingerprint", "progress",
+    "errors", "config", "files", "fingerprint", "progress", "exits",
     "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training",
     "federation", "prediction", "explanation", "report",
     "cli",

@@ -196,4 +196,4 @@ def test_an_interruption_is_a_message(
 
     monkeypatch.setattr("fedecg.prediction.folder.load", interrupt)
     assert main(["verify", model]) == 1
-    assert "FECG-604 command: found an interruption" in capsys.readouterr().err
+    assert "FECG-604 run: found an interruption" in capsys.readouterr().err

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedecg.config import StudySettings, load_study
-from fedecg.errors import FedecgError, RunError
+from fedecg.exits import exit_status
 from fedecg.progress import Progress
 from fedecg.report import partition_table as sites_table
 from fedecg.report import print_summary
@@ -40,35 +39,7 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a Ctrl-C
-    try:
-        return int(options.command(options))
-    except FedecgError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stderr.close()
-        return 1
-    except OSError as error:
-        unwritable = RunError(
-            "FECG-601",
-            "run folder",
-            found=type(error).__name__,
-            expected="a folder that can be written, with space left",
-            fix="Choose another --out or data.store.",
-        )
-        print(unwritable, file=sys.stderr)
-        return unwritable.exit_status
-    except KeyboardInterrupt:
-        stopped = RunError(
-            "FECG-604",
-            "run",
-            found="an interruption",
-            expected="time to finish",
-            fix="Nothing half-written is taken for finished; prepared ECGs are kept: run it again.",
-        )
-        print(stopped, file=sys.stderr)
-        return stopped.exit_status
+    return exit_status(lambda: int(options.command(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
