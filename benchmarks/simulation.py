@@ -2,7 +2,7 @@
 
     python benchmarks/simulation.py
 
-The same ServerApp and ClientApp run on both: `AlignStrategy` packs tasks with a 6 kB vector, the sites unpack them
+The same ServerApp and ClientApp run on both: `AlignRounds` packs tasks with a 6 kB vector, the sites unpack them
 and send the vector back, replies are checked and averaged. Start-up and two warm rounds are not counted.
 Prints one JSON line: seconds a round on both and their ratio (target: at most 0.6).
 """
@@ -12,17 +12,22 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fedecg.config import StudySettings
-from fedecg.federation.messages import JoinReply, PartCounts, TrainReply, TrainTask, pack, to_record, unpack
-from fedecg_server.exchange import wait_for_nodes
-from fedecg_server.strategy import AlignStrategy, Member
+from fedecg.federation.messages import JoinReply, JoinTask, PartCounts, TrainReply, TrainTask, pack, unpack
+from fedecg.progress import Progress
+from fedecg_server.consortium import Consortium
+from fedecg_server.journal import Journal
+from fedecg_server.lock import study_lock
+from fedecg_server.stage import AlignRounds
 from fedecg_simulations.engine import server_context
 from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
@@ -52,7 +57,9 @@ def introduce(message: Message, context: Context) -> Message:
     """Tell the node's name."""
     site = f"site-{context.node_config['partition-id']}"
     parts = {"train": PartCounts(patients=10, events=1)}
-    return Message(pack(JoinReply(site=site, parts=parts, code_fingerprint="same")), reply_to=message)
+    lock_sha256 = unpack(message.content, JoinTask)[0].lock.sha256()
+    reply = JoinReply(site=site, parts=parts, code_fingerprint="same", lock_sha256=lock_sha256)
+    return Message(pack(reply), reply_to=message)
 
 
 def timed_server(seconds: list[float]) -> ServerApp:
@@ -62,18 +69,18 @@ def timed_server(seconds: list[float]) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         del context
-        nodes = wait_for_nodes(grid, SITES, 60.0)
-        asked = [Message(RecordDict(), node, "query.join") for node in nodes]
-        sites = {}
-        for reply in grid.send_and_receive(asked):
-            joined, _ = unpack(reply.content, JoinReply)
-            sites[joined.site] = Member(reply.metadata.src_node_id, joined)
-        strategy = AlignStrategy(StudySettings(), sites, "same", lambda _: None)
-        arrays = to_record(np.zeros(VECTOR, dtype=np.float32))
-        for number in range(1, WARM_ROUNDS + ROUNDS + 1):
-            start = time.perf_counter()
-            arrays = strategy.run_round(grid, number, arrays, ConfigRecord(), 60.0)
-            seconds.append(time.perf_counter() - start)
+        settings = StudySettings.model_validate({"federation": {"quorum": SITES}})
+        with TemporaryDirectory() as folder:
+            journal = Journal(Path(folder))
+            lock = study_lock(settings, []).model_copy(update={"code_fingerprint": "same"})
+            consortium = Consortium(grid, settings.federation, lock, journal, Progress())
+            consortium.join()
+            rounds = AlignRounds(settings, consortium, journal.keep, lambda *_: None)
+            vector = np.zeros(VECTOR, dtype=np.float32)
+            for number in range(1, WARM_ROUNDS + ROUNDS + 1):
+                start = time.perf_counter()
+                vector = rounds.run_round(number, vector)
+                seconds.append(time.perf_counter() - start)
 
     return app
 

@@ -25,7 +25,9 @@ __all__ = [
     "FederationSettings",
     "ModelSettings",
     "PartitionSettings",
+    "PolicySettings",
     "PrivacySettings",
+    "ServerSettings",
     "SignalSettings",
     "SiteSettings",
     "StudySettings",
@@ -175,7 +177,11 @@ class FederationSettings(Section):
         "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
     )
     quorum: Count = 1  # fewest sites whose replies make a round
-    deadline_s: Positive = 3600.0
+    deadline_s: Positive = 3600.0  # longest wait for the replies of one exchange
+    grace_s: Positive = (
+        30.0  # longest wait for the rest beyond their usual time, once the quorum has answered
+    )
+    patience_s: NonNegative = 3600.0  # below the quorum: longest wait for sites to come back, in one exchange
     backend: Literal["in-process", "ray"] = "in-process"  # simulations only
     threads: Annotated[int, Field(ge=1, le=256)] = 2  # torch threads; part of what makes runs bit-equal
 
@@ -244,12 +250,43 @@ class StudySettings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
+Phase = Literal["align", "survival", "evaluate", "explain", "baselines"]
+HOURS = r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]$"
+
+
+class ServerSettings(Section):
+    """Where a site finds its coordinator, and what it knows it by."""
+
+    address: Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]  # host:port of the fleet port
+    ca: str = "ca.crt"  # the coordinator's certificate authority, absolute or relative to this file
+    key: str = (
+        "node.key"  # the site's private key, absolute or relative to this file; it never leaves the site
+    )
+
+
+class PolicySettings(Section):
+    """What a site takes part in. Without it a site takes part in nothing."""
+
+    studies: list[str] = []  # names of studies; "*" = any (simulations), and then no lock is kept
+    phases: list[Phase] = ["align", "survival", "evaluate", "explain", "baselines"]
+    locks: dict[
+        str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    ] = {}  # study -> sha256 of the only lock allowed
+    rounds_a_day: Annotated[int, Field(ge=1)] = 10_000
+    hours: Annotated[str, Field(pattern=HOURS)] = "00:00-24:00"  # local time; may cross midnight
+    most_local_steps: Annotated[int, Field(ge=1)] = 10_000  # of a round
+    task_limit_s: Positive = 6 * 3600.0  # a task that runs longer is ended
+    keep_replies: bool = True  # until acknowledged, so that a lost reply is sent again byte for byte
+
+
 class SiteSettings(Section):
     """What a site decides for itself: `site.toml` in the site's folder."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     store: str  # folder of the signal store, absolute or relative to this file
     cohort: str  # cohort table (csv), absolute or relative to this file
+    server: ServerSettings | None = None  # none: a virtual site of a simulation
+    policy: PolicySettings = PolicySettings()
 
 
 Settings = TypeVar("Settings", bound=Section)
@@ -274,8 +311,11 @@ def load_site(path: str | Path) -> SiteSettings:
         SettingsError: FECG-101..103.
     """
     site = parse_settings(SiteSettings, _read_toml(Path(path)))
-    base = Path(path).resolve().parent
-    return site.model_copy(update={"store": str(base / site.store), "cohort": str(base / site.cohort)})
+    base, server = Path(path).resolve().parent, site.server
+    if server:
+        server = server.model_copy(update={"ca": str(base / server.ca), "key": str(base / server.key)})
+    places = {"store": str(base / site.store), "cohort": str(base / site.cohort), "server": server}
+    return site.model_copy(update=places)
 
 
 def parse_settings(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:

@@ -1,6 +1,6 @@
 """What a site does with each task: score, count, train; only sums, counts and the update come back.
 
-In:  the site's folder, a task, the weights it carries. Out: the reply and, after training, the new weights.
+In:  the site's workplace, a task, the weights it carries. Out: the reply and, after training, the new weights.
 Called by the ClientApp. Data and network are opened once a process and reused from round to round.
 """
 
@@ -59,8 +59,9 @@ from fedecg.training import (
     train_align,
     train_survival,
 )
+from fedecg_client.workplace import Workplace
 
-__all__ = ["assess", "evaluate", "explain", "join", "survey", "train"]
+__all__ = ["assess", "evaluate", "explain", "join", "state_of_files", "survey", "train"]
 
 Weights = NDArray[np.float32] | None
 Floats = NDArray[np.float64]
@@ -69,22 +70,28 @@ Rows = NDArray[np.int64]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
-def join(folder: Path, task: JoinTask, weights: Weights) -> tuple[JoinReply, None]:
+def join(place: Workplace, task: JoinTask, weights: Weights) -> tuple[JoinReply, None]:
     """Say who this site is: name, patients and events by part, code."""
-    del task, weights
-    settings = load_site(folder / "site.toml")
+    del weights
+    settings = load_site(place.folder / "site.toml")
     cohort = read_cohort(settings.cohort)
     parts: dict[Part, PartCounts] = {
         part: PartCounts(patients=int(inside.sum()), events=int(cohort.event[inside].sum()))
         for part in PARTS
         if (inside := cohort.part == part).any()
     }
-    return JoinReply(site=settings.name, parts=parts, code_fingerprint=code_fingerprint()), None
+    reply = JoinReply(
+        site=settings.name,
+        parts=parts,
+        code_fingerprint=code_fingerprint(),
+        lock_sha256=task.lock.sha256(),
+    )
+    return reply, None
 
 
-def survey(folder: Path, task: SurveyTask, weights: Weights) -> tuple[SurveyReply, None]:
+def survey(place: Workplace, task: SurveyTask, weights: Weights) -> tuple[SurveyReply, None]:
     """Events, exits and hazard sums of the training part on the public grid; nothing is trained."""
-    site, network, settings = _open(folder, task, weights)
+    site, network, settings = _open(place.folder, task, weights)
     edges = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
     train, validation = site.rows("train"), site.rows("validation")
     sums = survival_sums(network, site, train, edges, settings.survival.exp_bound)
@@ -97,16 +104,16 @@ def survey(folder: Path, task: SurveyTask, weights: Weights) -> tuple[SurveyRepl
     return reply, None
 
 
-def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
+def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
     """One local round. Sums and counts speak of the weights that came, the vector of those that go."""
-    site, network, settings = _open(folder, task, weights)
+    site, network, settings = _open(place.folder, task, weights)
     sums = None
     if task.stage == "align":
-        trained = train_align(network, site, settings, task.round, _bank(settings).vectors)
+        trained = train_align(network, site, settings, task.round, _bank(settings).vectors, place.watch)
     else:
         baseline = _baseline(task.hazard)
         sums = _round_sums(network, site, settings, baseline, _grid(task.grid))
-        trained = train_survival(network, site, settings, task.round, baseline)
+        trained = train_survival(network, site, settings, task.round, baseline, place.watch)
     reply = TrainReply(
         site=site.name,
         round=task.round,
@@ -120,9 +127,9 @@ def train(folder: Path, task: TrainTask, weights: Weights) -> tuple[TrainReply, 
     return reply, to_vector(network, _shipped(network, settings, task.stage))
 
 
-def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
+def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
     """Concordance counts of the parts asked for, and the sums of the baseline hazard on validation patients."""
-    site, network, settings = _open(folder, task, weights)
+    site, network, settings = _open(place.folder, task, weights)
     grid, edges_days = _grid(task.grid), np.array(task.edges_days)
     validation = site.rows("validation")
     sums = survival_sums(network, site, validation, edges_days, settings.survival.exp_bound)
@@ -139,9 +146,9 @@ def evaluate(folder: Path, task: EvaluateTask, weights: Weights) -> tuple[Evalua
     return reply, None
 
 
-def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
+def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
     """The sums of every figure of the evaluation, on the part asked for."""
-    site, network, _ = _open(folder, task, weights)
+    site, network, _ = _open(place.folder, task, weights)
     rows = _observed_from_the_ecg(site, task.part)
     scores = log_hazards(network, site, rows)
     plan = task.plan.plan()
@@ -157,9 +164,9 @@ def assess(folder: Path, task: AssessTask, weights: Weights) -> tuple[AssessRepl
     return AssessReply.of(site.name, sums), None
 
 
-def explain(folder: Path, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
+def explain(place: Workplace, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
     """The sums of the tests of attention on the part asked for, of some of its ECGs; no ECG and no map leaves."""
-    site, network, settings = _open(folder, task, weights)
+    site, network, settings = _open(place.folder, task, weights)
     rows = _observed_from_the_ecg(site, task.part)
     generator = site_generator(settings.seed, site.name, "explain", task.round)
     chosen = generator.permutation(rows)[: settings.evaluation.explain_ecgs]
@@ -210,7 +217,7 @@ def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network
             expected="the bank that the coordinator uses",
             fix="Copy the study's bank to the place that align.bank names.",
         )
-    site = _site_data(folder, _state_of_files(folder), settings.signals, settings.align)
+    site = _site_data(folder, state_of_files(folder), settings.signals, settings.align)
     network = _network(
         settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
     )
@@ -237,7 +244,7 @@ def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> 
     return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0, intercepts=intercepts)
 
 
-def _state_of_files(folder: Path) -> tuple[tuple[int, int], ...]:
+def state_of_files(folder: Path) -> tuple[tuple[int, int], ...]:
     """Changes when any of the site's files is replaced, so that a mended table is read anew."""
     site = load_site(folder / "site.toml")
     files = (folder / "site.toml", Path(site.cohort), Path(site.store) / "store.json")

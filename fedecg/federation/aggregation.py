@@ -6,7 +6,7 @@ Called by the server's strategy; knows neither Flower nor files, so that it can 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 
-__all__ = ["COMBINE", "aggregation_weight", "average", "check_update"]
+__all__ = ["COMBINE", "aggregation_weight", "average", "check_update", "exploding", "update_norm"]
 
 Vector = NDArray[np.float32]
 
@@ -38,6 +38,35 @@ def check_update(update: Vector | None, size: int) -> Vector:
             fix="Lower the learning rate or check that site's signals.",
         )
     return update
+
+
+def update_norm(update: Vector, sent: Vector) -> float:
+    """How far a site has moved the weights: Euclidean norm of (P,) update - sent."""
+    return float(np.linalg.norm(update.astype(np.float64) - sent))
+
+
+def exploding(norms: Mapping[str, float], history: Mapping[str, Sequence[float]]) -> list[str]:
+    """Sites whose update is far longer than all that there is to compare it with.
+
+    An update is exploding if it is longer than FAR times the median of the other sites' in this round, and than FAR
+    times the median of the site's own earlier ones; where there is only one of the two to compare with, that decides.
+    Sites that did not move (no steps) are no measure.
+
+    Args:
+        norms: site -> norm of its update in this round.
+        history: site -> norms of its earlier updates.
+    """
+    found = []
+    for site, norm in sorted(norms.items()):
+        others = [other for name, other in norms.items() if name != site and other > 0]
+        own = [earlier for earlier in history.get(site, ()) if earlier > 0]
+        measures = [float(np.median(past)) for past in (others, own) if len(past) >= FEWEST_TO_COMPARE]
+        if measures and all(norm > FAR * measure for measure in measures):
+            found.append(site)
+    return found
+
+
+FAR, FEWEST_TO_COMPARE = 10.0, 2
 
 
 def aggregation_weight(settings: StudySettings, stage: str, patients: int, events: int) -> float:

@@ -6,6 +6,7 @@ This is the only file that knows record keys. Both sides call it; nothing else i
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from fedecg.config import Section, Stage
 from fedecg.errors import FederationError
 from fedecg.evaluation import Concordance, PairSquares, RiskTimeGrid, SiteCounts
+from fedecg.federation.lock import StudyLock
 
 __all__ = [
     "CountsDocument",
@@ -37,6 +39,7 @@ __all__ = [
     "from_record",
     "pack",
     "read_reply",
+    "reply_sha256",
     "size_bytes",
     "to_record",
     "unpack",
@@ -114,9 +117,9 @@ class CountsDocument(Section):
 
 
 class JoinTask(Section):
-    """Who is there? Sent once, without weights."""
+    """Who is there? Sent once to each node, without weights, with the whole study that the site is asked to join."""
 
-    study: str
+    lock: StudyLock
 
 
 class PartCounts(Section):
@@ -132,6 +135,7 @@ class JoinReply(Section):
     site: str
     parts: dict[Part, PartCounts]
     code_fingerprint: str
+    lock_sha256: str
 
 
 class RiskMoments(Section):
@@ -162,10 +166,12 @@ class RiskMoments(Section):
 class Task(Section):
     """Common to all tasks that carry weights."""
 
+    lock_sha256: str  # the study that the site joined
     stage: Stage
     round: Count
     bank_sha256: str  # the code bank that both sides must hold
-    settings: dict[str, Any]  # study settings without data and partition; the site validates them itself
+    settings: dict[str, Any]  # those of the lock; the site validates them itself
+    accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived
 
 
 class SurveyTask(Task):
@@ -293,6 +299,23 @@ def size_bytes(content: RecordDict) -> int:
     """Payload of a message: the vector and the document, without Flower's own framing."""
     arrays = sum(len(array.data) for record in content.array_records.values() for array in record.values())
     return arrays + len(_json_of(content).encode())
+
+
+def reply_sha256(content: RecordDict) -> str:
+    """Hash of a reply as it travels, so that both sides can name one: its document and its arrays' bytes.
+
+    Raises:
+        FederationError: FECG-501 where there is no document.
+    """
+    digest = hashlib.sha256()
+    parts = [_json_of(content).encode()]
+    for name, record in sorted(content.array_records.items()):
+        for key, array in sorted(record.items()):
+            parts += [name.encode(), key.encode(), array.data]
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))  # keeps the parts apart
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray[np.float32] | None]:

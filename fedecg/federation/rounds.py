@@ -7,6 +7,7 @@ read by the report. Pure data; called by the server.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ class RoundRecord:
     expected: list[str]
     answered: list[str] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)  # site -> FECG code
+    late: list[str] = field(default_factory=list)  # still busy when the round was closed
     loss: dict[str, float] = field(default_factory=dict)
     weights_evaluated: int | None = None  # validation speaks of the weights after this many rounds
     validation: dict[str, Any] | None = None
@@ -35,14 +37,21 @@ class RoundRecord:
 
     @property
     def missing(self) -> list[str]:
-        """Sites that were expected and sent nothing in time."""
-        return [site for site in self.expected if site not in self.answered and site not in self.rejected]
+        """Sites that were expected and were not there."""
+        heard = {*self.answered, *self.rejected, *self.late}
+        return [site for site in self.expected if site not in heard]
 
     def entry(self) -> dict[str, Any]:
         """As it is written to rounds.json."""
         return {key.replace("_", "-"): value for key, value in asdict(self).items()} | {
             "missing": self.missing
         }
+
+    @staticmethod
+    def of(entry: Mapping[str, Any]) -> RoundRecord:
+        """Back from rounds.json."""
+        known = {key.replace("-", "_"): value for key, value in entry.items() if key != "missing"}
+        return RoundRecord(**known)
 
 
 def check_quorum(record: RoundRecord, quorum: int) -> None:
@@ -54,7 +63,7 @@ def check_quorum(record: RoundRecord, quorum: int) -> None:
     if len(record.answered) >= quorum:
         return
     rejected = ", ".join(f"{site} ({code})" for site, code in sorted(record.rejected.items())) or "none"
-    missing = ", ".join(record.missing) or "none"
+    missing = ", ".join([*record.missing, *record.late]) or "none"
     raise FederationError(
         "FECG-507",
         f"{record.stage} round {record.round}",

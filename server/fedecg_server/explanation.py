@@ -10,7 +10,7 @@ from fedecg.explanation import FaithfulnessSums
 from fedecg.explanation.checks import check_faithfulness_sums
 from fedecg.explanation.documents import ExplainReply
 from fedecg.federation.messages import Part
-from fedecg_server.strategy import Member
+from fedecg_server.consortium import Member
 
 __all__ = ["checked_explanation"]
 

@@ -94,6 +94,11 @@ class HazardState:
             time_cuts_days=self.grid.time_cuts_days.tolist(), risk_cuts=self.grid.risk_cuts.tolist()
         )
 
+    def restore(self, cumulative: Floats, risk_cuts: Floats) -> None:
+        """Take up the baseline and the evaluation grid of a checkpoint."""
+        self.cumulative = cumulative
+        self.grid = RiskTimeGrid(time_cuts_days=self.time_cuts_days, risk_cuts=risk_cuts)
+
     def grid_for(self, moments: Sequence[RiskMoments]) -> RiskTimeGrid:
         """Time cuts of the study, risk cuts centred on the mean log hazard of the sites' validation patients."""
         risk_cuts = risk_grid(*pooled_moments(moments), self.settings.evaluation.risk_bins)

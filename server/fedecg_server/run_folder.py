@@ -1,8 +1,9 @@
 """The folder of a run: what was decided, what happened, what came out. Every file appears whole or not at all.
 
 In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `assessment.json`, `explanation.json`,
-`result.json`.
-`result.json` is removed when a run starts and written last: where it stands, the run is finished.
+`result.json`, `failed.json`; beside them the journal's files and, where a run can be resumed, `state/`.
+`result.json` is removed when a run starts and written last: where it stands, the run is finished. `failed.json` says
+with which code a run ended that cannot go on. Where neither stands, the run is unfinished.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import Any
 import tomli_w
 
 from fedecg.config import StudySettings
-from fedecg.errors import RunError
+from fedecg.errors import FedecgError, RunError
 from fedecg.federation.rounds import RoundRecord
 from fedecg.files import write_whole
+from fedecg_server.journal import EVENTS, STATUS
 
 __all__ = ["RunFolder", "read_json", "write_json"]
 
-ROUNDS, RESULT = "rounds.json", "result.json"
+ROUNDS, RESULT, FAILED = "rounds.json", "result.json", "failed.json"
 ASSESSMENT, EXPLANATION = "assessment.json", "explanation.json"
 STUDY, MODEL = "study.toml", "model"
+MODEL_FILES = tuple(f"{MODEL}/{name}" for name in ("model.json", "model_card.md", "tripod.md"))
 
 
 class RunFolder:
@@ -30,10 +33,11 @@ class RunFolder:
 
     Args:
         path: created if absent.
+        resumable: whether a checkpoint is kept after every round (a simulation is simply run again).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, resumable: bool = False) -> None:
+        self.path, self.resumable = path, resumable
         self.model = path / MODEL
         self._rounds: list[RoundRecord] = []
 
@@ -43,15 +47,21 @@ class RunFolder:
         Raises:
             RunError: FECG-601 if the folder cannot be written.
         """
-        for earlier in (RESULT, EXPLANATION, ASSESSMENT, ROUNDS, f"{MODEL}/model.json"):
+        for earlier in (RESULT, FAILED, EXPLANATION, ASSESSMENT, ROUNDS, STATUS, EVENTS, *MODEL_FILES):
             (self.path / earlier).unlink(missing_ok=True)
         write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
         self._rounds = []
 
+    def resume(self, records: list[RoundRecord]) -> None:
+        """Go on with a run whose book ends with these rounds."""
+        (self.path / FAILED).unlink(missing_ok=True)
+        self._rounds = list(records)
+        self._write_rounds()
+
     def keep(self, record: RoundRecord) -> None:
         """Append a round to rounds.json."""
         self._rounds.append(record)
-        write_json(self.path / ROUNDS, [entry.entry() for entry in self._rounds])
+        self._write_rounds()
 
     def keep_assessment(self, entry: dict[str, Any]) -> None:
         """Write every figure of the final evaluation."""
@@ -64,6 +74,13 @@ class RunFolder:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result; from now on the run counts as finished."""
         write_json(self.path / RESULT, result)
+
+    def fail(self, error: FedecgError) -> None:
+        """Say why the run ended; it does not go on by itself."""
+        write_json(self.path / FAILED, {"code": error.code, "message": str(error)})
+
+    def _write_rounds(self) -> None:
+        write_json(self.path / ROUNDS, [entry.entry() for entry in self._rounds])
 
 
 def write_json(path: Path, tree: object) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,24 +17,22 @@ from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fedecg.config import Section, Stage, StageSettings, StudySettings, settings_sha256
-from fedecg.errors import FederationError
+from fedecg.config import Section, Stage, StudySettings, settings_sha256
+from fedecg.errors import FedecgError, FederationError, RunError
 from fedecg.evaluation import GlobalConcordance, assessment_entry
 from fedecg.explanation import FaithfulnessSums, mixes_leads
 from fedecg.explanation.documents import ExplainReply, ExplainTask, sums_of_nobody
 from fedecg.explanation.entry import explanation_entry
+from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import (
     EvaluateReply,
     EvaluateTask,
-    JoinReply,
-    JoinTask,
     Part,
+    PartCounts,
     SurveyReply,
     SurveyTask,
-    from_record,
     pack,
     read_reply,
-    to_record,
 )
 from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.federation.sums import AssessReply, AssessTask, PlanDocument
@@ -52,41 +51,60 @@ from fedecg.objectives import Baseline
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import checked_sums, study_plan
-from fedecg_server.exchange import send_and_receive, wait_for_nodes
+from fedecg_server.consortium import Consortium, Names
 from fedecg_server.explanation import checked_explanation
 from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
+from fedecg_server.journal import Journal
+from fedecg_server.lock import study_lock
 from fedecg_server.run_folder import RunFolder
+from fedecg_server.run_state import BestDocument, RunState, read_state, write_state
 from fedecg_server.shipped import shipped_baseline, shipped_population
-from fedecg_server.strategy import (
-    AlignStrategy,
-    Candidate,
-    Member,
-    StageStrategy,
-    SurvivalStrategy,
-    settings_document,
-)
+from fedecg_server.stage import AlignRounds, Candidate, StageRounds, SurvivalRounds
 
-__all__ = ["run_study"]
+__all__ = ["Study", "run_study"]
 
 Vector = NDArray[np.float32]
+Parts = Mapping[str, Mapping[Part, PartCounts]]
 Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply)
 Sums = TypeVar("Sums")
 
 STAGES: tuple[Stage, ...] = ("align", "survival")
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
+NOT_COMPARED = float("-inf")
 
 
-def run_study(grid: Grid, settings: StudySettings, folder: RunFolder, progress: Progress) -> None:
-    """Run both stages and write what came out; `result.json` is written last.
+def run_study(
+    grid: Grid,
+    settings: StudySettings,
+    folder: RunFolder,
+    progress: Progress,
+    names: Names | None = None,
+) -> None:
+    """Run both stages, or what is left of them, and write what came out; `result.json` is written last.
+
+    Args:
+        grid: the Flower grid of the run.
+        settings: of the study.
+        folder: of the run; a resumable one goes on from its checkpoint.
+        progress: says how far it is.
+        names: node id -> registered name; None: whoever connects (simulations).
 
     Raises:
         FederationError: too few sites, no events, or a round below the quorum.
+        RunError: FECG-520, FECG-546 a run that cannot be resumed.
     """
-    folder.begin(settings)
-    study = Study(grid, settings, folder, progress)
-    study.join()
-    study.align()
-    folder.finish(study.conclude(*study.survive()))
+    study = Study(grid, settings, folder, progress, names)
+    try:
+        study.resume_or_begin()
+        study.join()
+        study.align()
+        result = study.conclude(*study.survive())
+        folder.finish(result)
+        study.journal.end(str(result["status"]))
+    except FedecgError as error:
+        folder.fail(error)
+        study.journal.end("failed", error.code)
+        raise
 
 
 @dataclass
@@ -97,11 +115,18 @@ class Study:
     settings: StudySettings
     folder: RunFolder
     progress: Progress
-    sites: dict[str, Member] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # site or node -> code
+    names: Names | None = None
     records: list[RoundRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     trained: dict[str, Vector] = field(default_factory=dict)  # stage -> weights after its last round
+    norms: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # stage -> site -> of its updates
+    done: dict[str, int] = field(default_factory=dict)  # stage -> rounds that a checkpoint holds
+    survey: dict[str, SurveyReply] = field(default_factory=dict)
+    parts: dict[str, dict[Part, PartCounts]] = field(default_factory=dict)  # of the sites that were surveyed
+    resumed: dict[str, NDArray[Any]] = field(default_factory=dict)  # arrays of a checkpoint
+    best: Candidate | None = None
+    _survival: SurvivalRounds | None = None
+    _counted_s: float = 0.0  # up to when the seconds of a stage are counted
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -116,6 +141,59 @@ class Study:
         )
         if settings.align.start:
             load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
+        self.run = token_hex(8)
+        registered = [] if self.names is None else self.names().values()
+        self.lock: StudyLock = study_lock(settings, registered)
+        self.journal = Journal(self.folder.path)
+        self.consortium = Consortium(
+            self.grid, settings.federation, self.lock, self.journal, self.progress, self.names
+        )
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Site or node -> code."""
+        return self.consortium.refused
+
+    def resume_or_begin(self) -> None:
+        """Take up a checkpoint if there is one, else make room for a new run.
+
+        Raises:
+            RunError: FECG-520 the checkpoint is of another study, or of other code; FECG-546 it is damaged.
+        """
+        found = read_state(self.folder.path) if self.folder.resumable else None
+        if found is None:
+            self.folder.begin(self.settings)
+        else:
+            self._resume(*found)
+        self.journal.head = {"study": self.settings.name, "run": self.run, "lock": self.lock.sha256()}
+        self.journal.event("start" if found is None else "resume", run=self.run, lock=self.lock.sha256())
+        self.journal.write()
+
+    def _resume(self, state: RunState, arrays: dict[str, NDArray[Any]]) -> None:
+        # The list of sites is the run's own: whoever was added since takes part in the next one.
+        expected = self.lock.model_copy(update={"sites": state.lock.sites})
+        if state.lock != expected:
+            raise RunError(
+                "FECG-520",
+                "checkpoint of the run",
+                found="other settings, another code bank or another version of fedecg than now",
+                expected="those with which the run began",
+                fix="Restore study.toml and the installed version, or begin a new run: fedecg-server start --new.",
+            )
+        self.run, self.lock, self.consortium.lock = state.run, expected, expected
+        self.records = [RoundRecord.of(entry) for entry in state.records]
+        self.folder.resume(self.records)
+        self.seconds, self.norms = dict(state.seconds), dict(state.norms)
+        self.consortium.accepted, self.consortium.refused = dict(state.accepted), dict(state.refused)
+        self.survey, self.parts = dict(state.survey), dict(state.parts)
+        self.done = {state.stage: state.done}
+        if state.stage == "survival":
+            self.done["align"] = self.settings.align.rounds
+        self.resumed = arrays
+        if state.best:
+            score = NOT_COMPARED if state.best.score is None else state.best.score
+            self.best = Candidate(state.best.rounds, score, arrays["best"], state.best.moments)
+        self.progress.say(f"going on after {state.stage} round {state.done}")
 
     def join(self) -> None:
         """Ask every node who it is; names must be different and the code the same.
@@ -124,83 +202,100 @@ class Study:
             FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum; FECG-512 no events.
         """
         federation = self.settings.federation
+        self.journal.enter("join")
         if len(list(self.grid.get_node_ids())) < federation.quorum:
-            self.progress.say(f"waiting for {federation.quorum} sites, at most {federation.deadline_s:.0f} s")
-        nodes = wait_for_nodes(self.grid, federation.quorum, federation.deadline_s)
-        content = [Message(pack(JoinTask(study=self.settings.name)), node, "query.join") for node in nodes]
-        for message in send_and_receive(self.grid, content, federation.deadline_s):
-            self._admit(message)
-        for name, code in self.refused.items():
-            self.progress.warn(f"{name} cannot take part: {code}")
-        if len(self.sites) < federation.quorum:
-            raise FederationError(
-                "FECG-507",
-                "joined sites",
-                found=f"{len(self.sites)} of {len(nodes)} nodes",
-                expected=f"at least {federation.quorum} (federation.quorum)",
-                fix=f"Codes of those refused: {', '.join(self.refused.values()) or 'none'}.",
-            )
-        parts = [member.joined.parts.get("train") for member in self.sites.values()]
-        check_events(sum(part.events for part in parts if part), len(self.sites))
-
-    def _admit(self, message: Message) -> None:
-        node = message.metadata.src_node_id
-        try:
-            member, _ = read_reply(message, JoinReply)
-            if member.code_fingerprint != code_fingerprint():
-                raise FederationError(
-                    "FECG-510", "code of a site", found="another fingerprint", expected="the same"
-                )
-        except FederationError as error:
-            self.refused[f"node {node}"] = error.code
-            return
-        if member.site in self.sites:
-            raise FederationError(
-                "FECG-513",
-                "site names",
-                found=f"{member.site} twice",
-                expected="one node a site",
-                fix="Give every site its own name in site.toml.",
-            )
-        self.sites[member.site] = Member(node, member)
+            self.progress.say(f"waiting for {federation.quorum} sites")
+        self.consortium.join()
+        members = self.consortium.members.values()
+        parts = [member.joined.parts.get("train") for member in members]
+        check_events(sum(part.events for part in parts if part), len(members))
 
     def align(self) -> None:
         """Stage 1: alignment pretraining; the network then holds what was learned."""
-        start = self._vector("align")
-        strategy = AlignStrategy(self.settings, self.sites, self.bank.sha256, self._keep)
-        load_vector(self.network, self._names("align"), self._rounds(strategy, start))
+        start = self.resumed.get("align", self._vector("align"))
+        rounds = AlignRounds(self.settings, self.consortium, self._keep, partial(self._save, "align", None))
+        load_vector(self.network, self._names("align"), self._rounds(rounds, start))
 
     def survive(self) -> tuple[HazardState, Candidate]:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
         start = self._vector("survival")
-        task = SurveyTask(
-            stage="survival",
-            round=0,
-            bank_sha256=self.bank.sha256,
-            settings=settings_document(self.settings),
+        if not self.survey:
+            self._survey(start)
+        hazard = HazardState(self.settings, self.survey, self.parts)
+        if "cumulative" in self.resumed:
+            hazard.restore(self.resumed["cumulative"], self.resumed["risk_cuts"])
+        rounds = SurvivalRounds(
+            self.settings, self.consortium, self._keep, partial(self._save, "survival", hazard), hazard=hazard
         )
-        parts = {site: member.joined.parts for site, member in self.sites.items()}
-        check = partial(check_survey, self.settings, parts)
-        survey = self._ask("query.survey", task, start, SurveyReply, check)
-        hazard = HazardState(self.settings, survey, parts)
-        surveyed = {site: self.sites[site] for site in survey}
-        strategy = SurvivalStrategy(self.settings, surveyed, self.bank.sha256, self._keep, hazard)
+        rounds.best = self.best
+        self._survival = rounds
         if not self.settings.survival.rounds and not self.settings.align.rounds:
             self.progress.warn("no round of either stage: the figures are those of an untrained network")
-        strategy.current = self._rounds(strategy, start)
-        replies = self._evaluate(hazard, strategy.current, ["validation"])
+        rounds.current = self._rounds(rounds, self.resumed.get("survival", start))
+        replies = self._evaluate(hazard, rounds.current, ["validation"])
         validation = validation_entry(_concordance(replies, "validation", hazard))
-        rounds = self.settings.survival.rounds
-        last = RoundRecord("validation", rounds, list(self.sites), sorted(replies), validation=validation)
-        last.weights_evaluated = rounds
+        number = self.settings.survival.rounds
+        last = RoundRecord("validation", number, list(replies), sorted(replies), validation=validation)
+        last.weights_evaluated = number
         self.folder.keep(last)
+        self.journal.c_index = validation
         moments = [reply.risk for reply in replies.values()]
-        return hazard, strategy.consider(rounds, validation, moments)
+        return hazard, rounds.consider(number, validation, moments)
+
+    def _survey(self, vector: Vector) -> None:
+        """Events and sums on the public grid, once a run."""
+        task = SurveyTask(**self._common("survival", 0))
+        self.parts = {site: dict(member.joined.parts) for site, member in self.consortium.members.items()}
+        self.journal.enter("survey")
+        check = partial(check_survey, self.settings, self.parts)
+        self.survey = self._ask("query.survey", task, vector, SurveyReply, check)
+        self.parts = {site: self.parts[site] for site in self.survey}
+
+    def _common(self, stage: Stage, number: int) -> dict[str, Any]:
+        """What every task carries."""
+        return {
+            "lock_sha256": self.lock.sha256(),
+            "stage": stage,
+            "round": number,
+            "bank_sha256": self.bank.sha256,
+            "settings": self.lock.settings,
+            "accepted": self.consortium.accepted,
+        }
+
+    def _save(self, stage: Stage, hazard: HazardState | None, done: int, vector: Vector) -> None:
+        """Where the study stands after a round; arrays that are not trained any more stay as they were."""
+        if not self.folder.resumable:
+            return
+        arrays: dict[str, NDArray[Any]] = {**self.trained, stage: vector}
+        best = None
+        if hazard is not None:
+            arrays |= {"cumulative": hazard.cumulative, "risk_cuts": hazard.grid.risk_cuts}
+            candidate = self._survival.best if self._survival else None
+            if candidate is not None:
+                arrays["best"] = candidate.vector
+                score = None if candidate.score == NOT_COMPARED else candidate.score
+                best = BestDocument(rounds=candidate.rounds, score=score, moments=candidate.moments)
+        state = RunState(
+            run=self.run,
+            lock=self.lock,
+            stage=stage,
+            done=done,
+            parts=self.parts,
+            survey=self.survey,
+            best=best,
+            norms=self.norms,
+            accepted=self.consortium.accepted,
+            refused=self.refused,
+            seconds=self.seconds,
+            records=[record.entry() for record in self.records],
+        )
+        write_state(self.folder.path, state, arrays)
 
     def conclude(self, hazard: HazardState, best: Candidate) -> dict[str, Any]:
         """Evaluate the best weights once, on validation and test; write the model; return the result."""
         hazard.grid = hazard.grid_for(best.moments)
         parts = self._parts()
+        self.journal.enter("evaluate")
         start = time.monotonic()
         replies = self._evaluate(hazard, best.vector, parts)
         shipped = shipped_baseline(hazard, replies)
@@ -219,10 +314,12 @@ class Study:
         self.seconds["evaluation"] = time.monotonic() - start
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
-        partial = bool(self.refused) or any(record.missing or record.rejected for record in self.records)
+        incomplete = any(record.missing or record.rejected or record.late for record in self.records)
         return {
-            "status": "completed-partial" if partial else "completed",
-            "sites": [self._site_entry(name) for name in sorted(self.sites)],
+            "status": "completed-partial" if self.refused or incomplete else "completed",
+            "run": self.run,
+            "lock-sha256": self.lock.sha256(),
+            "sites": [self._site_entry(name) for name in sorted(self.consortium.members)],
             "refused": self.refused,
             "rounds": {
                 stage: sum(r.stage == stage and not r.repeated for r in self.records) for stage in STAGES
@@ -235,26 +332,27 @@ class Study:
             "settings-sha256": settings_sha256(self.settings),
         }
 
-    def _rounds(self, strategy: StageStrategy, start: Vector) -> Vector:
-        settings: StageSettings = getattr(self.settings, strategy.stage)
-        began = time.monotonic()
-        with self.progress.task(LABELS[strategy.stage], settings.rounds) as self._advance:
-            deadline_s = self.settings.federation.deadline_s
-            result = strategy.start(self.grid, to_record(start), settings.rounds, deadline_s)
-        self.seconds[strategy.stage] = time.monotonic() - began
-        self.trained[strategy.stage] = from_record(result.arrays)
-        return self.trained[strategy.stage]
+    def _rounds(self, rounds: StageRounds, start: Vector) -> Vector:
+        stage, settings = rounds.stage, rounds.schedule
+        rounds.norms = self.norms.setdefault(stage, {})
+        self._counted_s = time.monotonic()
+        with self.progress.task(LABELS[stage], settings.rounds) as self._advance:
+            self.trained[stage] = rounds.run(start, self.done.get(stage, 0))
+        return self.trained[stage]
 
     def _keep(self, record: RoundRecord) -> None:
         """After each round: on disk, on the screen, and never a silent subset."""
         self.records.append(record)
+        now = time.monotonic()
+        self.seconds[record.stage] = self.seconds.get(record.stage, 0.0) + now - self._counted_s
+        self._counted_s = now
         self.folder.keep(record)
+        self.journal.keep(record)
         for site, code in record.rejected.items():
             self.progress.warn(f"{record.stage} round {record.round}: {site} left out ({code})")
-        if record.missing:
-            self.progress.warn(
-                f"{record.stage} round {record.round}: no answer from {', '.join(record.missing)}"
-            )
+        if record.missing or record.late:
+            absent = ", ".join([*record.missing, *record.late])
+            self.progress.warn(f"{record.stage} round {record.round}: no answer from {absent}")
         if record.repeated:
             self.progress.warn(f"{record.stage} round {record.round} repeated with a fresh baseline hazard")
         self._advance(record.round, _note(record))
@@ -268,41 +366,32 @@ class Study:
         check: Callable[[str, Reply], None],
     ) -> dict[str, Reply]:
         """One exchange without training; sites that fail are warned of and left out."""
-        messages = [Message(pack(task, vector), member.node, kind) for member in self.sites.values()]
-        names = {member.node: name for name, member in self.sites.items()}
-        replies: dict[str, Reply] = {}
-        failed: dict[str, str] = dict.fromkeys(self.sites, "no answer")
-        for message in send_and_receive(self.grid, messages, self.settings.federation.deadline_s):
-            site = names.get(message.metadata.src_node_id)
-            if site is None:  # Flower itself answers for a node that has gone
-                continue
-            try:
-                document, _ = read_reply(message, reply)
-                _check_name(site, document)
-                check(site, document)
-                replies[site] = document
-                del failed[site]
-            except FederationError as error:
-                failed[site] = error.code
-        for site, code in failed.items():
+
+        def read(site: str, message: Message) -> Reply:
+            document, _ = read_reply(message, reply)
+            _check_name(site, document)
+            check(site, document)
+            return document
+
+        gathered = self.consortium.ask(kind, lambda: pack(task, vector), read, self.parts)
+        absent = [site for site in gathered.expected if site not in gathered.replies | gathered.rejected]
+        failed = gathered.rejected | dict.fromkeys(absent, "no answer")
+        for site, code in sorted(failed.items()):
             self.progress.warn(f"{kind}: {site} left out ({code})")
             self.refused[site] = code
-        if len(replies) < self.settings.federation.quorum:
+        if len(gathered.replies) < self.settings.federation.quorum:
             raise FederationError(
                 "FECG-507",
                 kind,
-                found=f"{len(replies)} usable replies",
+                found=f"{len(gathered.replies)} usable replies",
                 expected=f"at least {self.settings.federation.quorum} (federation.quorum)",
-                fix=f"Left out: {', '.join(f'{site} ({code})' for site, code in failed.items())}.",
+                fix=f"Left out: {', '.join(f'{site} ({code})' for site, code in sorted(failed.items()))}.",
             )
-        return dict(sorted(replies.items()))
+        return gathered.replies
 
     def _evaluate(self, hazard: HazardState, vector: Vector, parts: list[Part]) -> dict[str, EvaluateReply]:
         task = EvaluateTask(
-            stage="survival",
-            round=self.settings.survival.rounds,
-            bank_sha256=self.bank.sha256,
-            settings=settings_document(self.settings),
+            **self._common("survival", self.settings.survival.rounds),
             grid=hazard.grid_document,
             edges_days=hazard.shipped_edges_days.tolist(),
             parts=parts,
@@ -316,10 +405,7 @@ class Study:
         baseline = Baseline(np.array(shipped.edges_days), np.array(shipped.cumulative_hazard))
         plan = study_plan(self.settings, hazard.grid, best.moments, baseline)
         task = AssessTask(
-            stage="survival",
-            round=best.rounds,
-            bank_sha256=self.bank.sha256,
-            settings=settings_document(self.settings),
+            **self._common("survival", best.rounds),
             plan=PlanDocument.of(plan),
             part=part,
         )
@@ -330,16 +416,13 @@ class Study:
     def _explain(self, best: Candidate, part: Part) -> None:
         """Whether the attention of the chosen weights, which the network holds by now, is true."""
         task = ExplainTask(
-            stage="survival",
-            round=best.rounds,
-            bank_sha256=self.bank.sha256,
-            settings=settings_document(self.settings),
+            **self._common("survival", best.rounds),
             part=part,
         )
         nobody = sums_of_nobody(self.network, self.settings.seed)
 
         def check(site: str, reply: ExplainReply) -> FaithfulnessSums:
-            return checked_explanation(self.settings, part, nobody, self.sites[site], reply)
+            return checked_explanation(self.settings, part, nobody, self.consortium.members[site], reply)
 
         sums = self._sums("explain", task, best.vector, ExplainReply, check)
         if sums:
@@ -355,6 +438,7 @@ class Study:
     ) -> dict[str, Sums]:
         """One more exchange of sums. The model is safe by now: sites that cannot answer cost figures, not the study."""
         sums: dict[str, Sums] = {}
+        self.journal.enter(question)
 
         def check(site: str, document: Reply) -> None:
             sums[site] = checked(site, document)
@@ -368,11 +452,12 @@ class Study:
 
     def _parts(self) -> list[Part]:
         """Validation, and the test part where any site has one."""
-        has_test = any("test" in member.joined.parts for member in self.sites.values())
+        members = self.consortium.members.values()
+        has_test = any("test" in member.joined.parts for member in members)
         return ["validation", "test"] if has_test else ["validation"]
 
     def _site_entry(self, name: str) -> dict[str, Any]:
-        parts = self.sites[name].joined.parts
+        parts = self.consortium.members[name].joined.parts
         return {
             "name": name,
             "patients": sum(part.patients for part in parts.values()),

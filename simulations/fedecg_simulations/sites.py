@@ -37,5 +37,10 @@ def write_sites(cohort: Cohort, store: Path, parts: Mapping[str, NDArray[np.int6
     for name, rows in parts.items():
         site = folder / name
         write_cohort(cohort.select(rows), site / "cohort.csv")
-        document = {"name": name, "store": os.path.relpath(store, site), "cohort": "cohort.csv"}
+        document = {
+            "name": name,
+            "store": os.path.relpath(store, site),
+            "cohort": "cohort.csv",
+            "policy": {"studies": ["*"], "keep-replies": False},
+        }
         write_whole(site / "site.toml", tomli_w.dumps(document))

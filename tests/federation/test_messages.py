@@ -19,7 +19,7 @@ from fedecg.federation.messages import (
 )
 
 REPLY = TrainReply(site="a", round=3, patients=10, events=2, steps=5, loss=0.1 + 0.2, code_fingerprint="f")
-TASK = TrainTask(stage="align", round=1, bank_sha256="b", settings={})
+TASK = TrainTask(lock_sha256="l", stage="align", round=1, bank_sha256="b", settings={})
 
 
 def test_a_document_and_a_vector_come_back_bit_for_bit() -> None:
@@ -35,7 +35,7 @@ def test_a_message_without_weights_has_none() -> None:
 
 
 def test_join_replies_carry_counts_only() -> None:
-    reply = JoinReply(site="a", parts={"train": PartCounts(patients=3, events=1)}, code_fingerprint="f")
+    reply = JoinReply(site="a", parts={"train": PartCounts(patients=3, events=1)}, code_fingerprint="f", lock_sha256="l")
     assert unpack(pack(reply), JoinReply)[0].parts["train"].events == 1
 
 

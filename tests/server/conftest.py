@@ -63,7 +63,8 @@ def study(settings: StudySettings, sites: Path, tmp_path: Path) -> Callable[...,
         folder: Path = sites,
         explain_ecgs: int = 0,
     ) -> Study:
-        federation = settings.federation.model_copy(update={"quorum": quorum, "deadline_s": 1.0})
+        waits = {"quorum": quorum, "deadline_s": 1.0, "patience_s": 0.0}
+        federation = settings.federation.model_copy(update=waits)
         asked = {"explain": explain_ecgs > 0, "explain_ecgs": max(explain_ecgs, 1)}
         evaluation = settings.evaluation.model_copy(update=asked)
         changed = settings.model_copy(update={"federation": federation, "evaluation": evaluation})

@@ -179,7 +179,7 @@ def test_below_the_quorum_the_study_ends_and_says_who_and_why(study: Make) -> No
 def test_a_site_with_other_code_cannot_join(study: Make) -> None:
     run = study(with_reply(JoinReply, code_fingerprint="other"), kind="query.join")
     run.join()
-    assert sorted(run.sites) == ["city", "valley"]
+    assert sorted(run.consortium.members) == ["city", "valley"]
     assert list(run.refused.values()) == ["FECG-510"]
 
 

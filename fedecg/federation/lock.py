@@ -1,0 +1,64 @@
+"""The lock of a study: everything that a site agrees to, under one hash.
+
+In:  the coordinator's settings, bank, code and list of sites. Out: a document that travels with the greeting, its
+sha256, which people can compare over the phone, and a summary in plain words.
+Called by the server, which makes it, and by the client, which keeps the first that it sees and refuses any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedecg.config import Section, StudySettings, parse_settings, settings_sha256
+
+__all__ = ["StudyLock", "settings_document"]
+
+ONLY_THE_COORDINATORS: Mapping[str, Any] = {
+    "data": True,
+    "partition": True,
+    "federation": {"backend"},
+    "align": {"start"},
+}
+
+
+def settings_document(settings: StudySettings) -> dict[str, Any]:
+    """What a site is told of the study: all but the coordinator's own paths and what concerns a simulation."""
+    return settings.model_dump(by_alias=True, exclude=dict(ONLY_THE_COORDINATORS))
+
+
+class StudyLock(Section):
+    """What is agreed on. Sites, server and people compare its `sha256()`."""
+
+    study: str
+    settings: dict[str, Any]  # as `settings_document` gives them
+    bank_sha256: str  # the code bank
+    code_fingerprint: str  # the installed fedecg that every site must run
+    sites: list[str] = []  # names that may take part; none: whoever connects (simulations)
+
+    def sha256(self) -> str:
+        """Hash of all that is agreed on."""
+        return settings_sha256(self)
+
+    def summary(self) -> list[str]:
+        """The lock in plain words, a line each, for whoever decides whether the site takes part."""
+        study = parse_settings(StudySettings, self.settings)
+        steps = {stage: getattr(study, stage) for stage in ("align", "survival")}
+        rounds = ", ".join(
+            f"{stage.rounds} rounds of {stage.local_steps} steps ({name})" for name, stage in steps.items()
+        )
+        evaluation = ["concordance, calibration, curves and subgroups from sums"]
+        if study.evaluation.explain:
+            evaluation.append(f"tests of attention on at most {study.evaluation.explain_ecgs} ECGs")
+        return [
+            f"Study: {self.study}",
+            f"Lock (sha256): {self.sha256()}",
+            f"Sites: {', '.join(self.sites) or 'whoever connects'}",
+            f"Training: {rounds}; loss {study.align.loss}, then {study.survival.loss}",
+            f"Network: preset {study.model.preset}, size {study.model.size}",
+            f"Evaluation: {'; '.join(evaluation)}",
+            "Leaves the site: weights of the network after each round; counts and sums over patients"
+            f" (privacy.sums = {study.privacy.sums}); no ECG, no report, no row of a table",
+            f"Code (fingerprint): {self.code_fingerprint}",
+            f"Code bank (sha256): {self.bank_sha256}",
+        ]

@@ -1,0 +1,35 @@
+"""The lock that this coordinator offers to its sites.
+
+In:  study settings and the names that may take part. Out: a `StudyLock`: settings, bank, code and names under one hash.
+Called by the study, which sends it with the greeting, and by `fedecg-server lock`, which shows it beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedecg.config import StudySettings
+from fedecg.federation.lock import StudyLock, settings_document
+from fedecg.fingerprint import code_fingerprint
+from fedecg.text import load_bank
+
+__all__ = ["study_lock"]
+
+
+def study_lock(settings: StudySettings, names: Iterable[str]) -> StudyLock:
+    """What is agreed on, from what stands on this machine.
+
+    Args:
+        settings: of the study.
+        names: sites that may take part, in any order; none: whoever connects (simulations).
+
+    Raises:
+        TextError: FECG-241..244 if the code bank cannot be used.
+    """
+    return StudyLock(
+        study=settings.name,
+        settings=settings_document(settings),
+        bank_sha256=load_bank(settings.align.bank).sha256,
+        code_fingerprint=code_fingerprint(),
+        sites=sorted(names),
+    )

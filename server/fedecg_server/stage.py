@@ -1,0 +1,273 @@
+"""How a stage's rounds run: tasks out, replies checked, added up by site name, weights on.
+
+In:  study settings, the sites that have joined, a flat vector. Out: the vector after the last round, a record a round.
+`AlignRounds` and `SurvivalRounds` are run by the study, one after the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from flwr.app import Message, MessageType
+from numpy.typing import NDArray
+
+from fedecg.config import Stage, StageSettings, StudySettings
+from fedecg.errors import FederationError
+from fedecg.federation import aggregation
+from fedecg.federation.messages import PartCounts, RiskMoments, TrainReply, TrainTask, pack, read_reply
+from fedecg.federation.rounds import RoundRecord, check_quorum
+from fedecg_server.consortium import Consortium, Gathered
+from fedecg_server.hazard import HazardState
+
+__all__ = ["AlignRounds", "Candidate", "StageRounds", "SurvivalRounds"]
+
+Vector = NDArray[np.float32]
+Answer = tuple[TrainReply, Vector]
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights that validation has judged: after how many rounds, their stratified C, their log-hazard moments."""
+
+    rounds: int
+    score: float
+    vector: Vector
+    moments: list[RiskMoments]
+
+
+@dataclass
+class StageRounds(ABC):
+    """Rounds of one stage.
+
+    Args:
+        settings: the study.
+        consortium: the sites.
+        keep: called with each round's record.
+        save: called with the number of rounds that are done and the weights after them.
+        norms: site -> norms of its updates so far.
+    """
+
+    stage: ClassVar[Stage]
+
+    settings: StudySettings
+    consortium: Consortium
+    keep: Callable[[RoundRecord], None]
+    save: Callable[[int, Vector], None]
+    current: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    norms: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def schedule(self) -> StageSettings:
+        """The stage's own settings."""
+        stage: StageSettings = getattr(self.settings, self.stage)
+        return stage
+
+    def run(self, vector: Vector, done: int = 0) -> Vector:
+        """The rounds that are not done yet; returns the weights after the last.
+
+        Raises:
+            FederationError: FECG-507 a round below the quorum; FECG-511 a baseline that cannot be kept.
+        """
+        for number in range(done + 1, self.schedule.rounds + 1):
+            self.consortium.journal.enter(self.stage, self.schedule.rounds, number)
+            vector = self.run_round(number, vector)
+            self.save(number, vector)
+        return vector
+
+    def run_round(self, number: int, vector: Vector) -> Vector:
+        """One round; if `digest` asked for a repetition, one more with what it learned."""
+        self.current = vector
+        for _ in range(MAX_ATTEMPTS):
+            after = self.attempt(number)
+            if after is not None:
+                return after
+        raise FederationError(
+            "FECG-511",
+            f"baseline hazard of {self.stage} round {number}",
+            found=f"a fit outside [1/3, 3] in {MAX_ATTEMPTS} attempts",
+            expected="sum of exp(log hazard) x H0 near the number of events",
+            fix="Lower [survival] learning-rate.",
+        )
+
+    def attempt(self, number: int) -> Vector | None:
+        """Tasks out, replies in, weights on; None if the round must be repeated."""
+        task = self.task(number)
+        gathered = self.consortium.ask(
+            MessageType.TRAIN,
+            lambda: pack(task, self.current),
+            lambda site, message: self.read(site, number, message),
+            self.sites(),
+        )
+        self.leave_out_exploding(gathered)
+        record = self.record(number, gathered)
+        if len(record.answered) < self.settings.federation.quorum:
+            self.keep(record)
+        check_quorum(record, self.settings.federation.quorum)
+        replies = {site: reply for site, (reply, _) in gathered.replies.items()}
+        if not self.digest(record, replies):
+            record.repeated = True
+            self.keep(record)
+            return None
+        weights = {
+            site: aggregation.aggregation_weight(self.settings, self.stage, reply.patients, reply.events)
+            for site, reply in replies.items()
+        }
+        updates = {site: update for site, (_, update) in gathered.replies.items()}
+        vector = aggregation.COMBINE[self.settings.federation.algorithm](updates, weights)
+        self.keep(record)
+        return vector
+
+    @abstractmethod
+    def task(self, number: int) -> TrainTask:
+        """What every site is asked to do in this round."""
+
+    def sites(self) -> list[str]:
+        """Who is asked."""
+        return sorted(self.consortium.members)
+
+    def digest(self, record: RoundRecord, replies: dict[str, TrainReply]) -> bool:
+        """Take what the replies say beside the update; False throws the round away and repeats it."""
+        del record, replies
+        return True
+
+    def read(self, site: str, number: int, message: Message) -> Answer:
+        """A reply and its update, checked.
+
+        Raises:
+            FederationError: whatever makes the reply unusable.
+        """
+        reply, update = read_reply(message, TrainReply)
+        self.check(site, number, reply)
+        return reply, aggregation.check_update(update, len(self.current))
+
+    def check(self, site: str, number: int, reply: TrainReply) -> None:
+        """A reply must be this site's, of this round and of the same code.
+
+        Raises:
+            FederationError: FECG-509 another site or round; FECG-510 other code; FECG-515 more patients than joined.
+        """
+        if reply.site != site or reply.round != number:
+            raise FederationError(
+                "FECG-509",
+                "reply",
+                found="another site's or another round's",
+                expected="the reply to this round's task",
+            )
+        joined = self.consortium.members[site].joined
+        if reply.code_fingerprint != joined.code_fingerprint:
+            raise FederationError(
+                "FECG-510",
+                "code of a site",
+                found="another fingerprint",
+                expected="the one it joined with",
+                fix="Install the same version of fedecg at every site.",
+            )
+        train = joined.parts.get("train", PartCounts(patients=0, events=0))
+        if reply.patients > train.patients or reply.events > train.events:
+            raise FederationError(
+                "FECG-515",
+                "patients and events of a reply",
+                found="more than the site joined with",
+                expected=f"at most {train.patients} and {train.events}",
+            )
+
+    def leave_out_exploding(self, gathered: Gathered[Answer]) -> None:
+        """Finite updates can be absurd, too: reject those far beyond the others' and the site's own."""
+        lengths = {
+            site: aggregation.update_norm(update, self.current)
+            for site, (_, update) in gathered.replies.items()
+        }
+        for site in aggregation.exploding(lengths, self.norms):
+            del gathered.replies[site]
+            gathered.rejected[site] = "FECG-545"
+            self.consortium.journal.mark(site, "rejected", "FECG-545")
+        for site in gathered.replies:
+            self.norms.setdefault(site, []).append(lengths[site])
+
+    def record(self, number: int, gathered: Gathered[Answer]) -> RoundRecord:
+        """The round as it happened."""
+        return RoundRecord(
+            stage=self.stage,
+            round=number,
+            expected=gathered.expected,
+            answered=sorted(gathered.replies),
+            rejected=gathered.rejected,
+            late=gathered.late,
+            loss={site: reply.loss for site, (reply, _) in gathered.replies.items()},
+            bytes=gathered.bytes,
+            seconds=gathered.seconds,
+        )
+
+    def common(self, number: int) -> dict[str, object]:
+        """What every task of the stage carries."""
+        lock = self.consortium.lock
+        return {
+            "lock_sha256": lock.sha256(),
+            "stage": self.stage,
+            "round": number,
+            "bank_sha256": lock.bank_sha256,
+            "settings": lock.settings,
+            "accepted": self.consortium.accepted,
+        }
+
+
+class AlignRounds(StageRounds):
+    """Stage 1: the update is all that comes back."""
+
+    stage = "align"
+
+    def task(self, number: int) -> TrainTask:
+        """Weights and settings."""
+        return TrainTask.model_validate(self.common(number))
+
+
+@dataclass
+class SurvivalRounds(StageRounds):
+    """Stage 2: the tasks carry the baseline hazard, the replies bring its next sums and the validation counts.
+
+    Args:
+        hazard: the baseline and the grids; knows who was surveyed.
+        best: weights that validation judged best so far.
+    """
+
+    stage = "survival"
+
+    hazard: HazardState = None  # type: ignore[assignment]
+    best: Candidate | None = None
+
+    def sites(self) -> list[str]:
+        """Those whose events the survey has told."""
+        return sorted(set(self.hazard.events) & set(self.consortium.members))
+
+    def task(self, number: int) -> TrainTask:
+        """Weights, settings, the baseline hazard of one round ago and the evaluation grid."""
+        return TrainTask.model_validate(
+            self.common(number) | {"hazard": self.hazard.document, "grid": self.hazard.grid_document}
+        )
+
+    def check(self, site: str, number: int, reply: TrainReply) -> None:
+        """Its sums must fit the study's grids and each other, too."""
+        super().check(site, number, reply)
+        self.hazard.check_round(site, reply.sums)
+
+    def digest(self, record: RoundRecord, replies: dict[str, TrainReply]) -> bool:
+        """Refresh the baseline from the sums of the sites that answered, and evaluate the weights that were sent."""
+        moments = [replies[site].sums.risk for site in record.answered if replies[site].sums]  # type: ignore[union-attr]
+        usable = self.hazard.digest(record, replies)
+        self.consider(record.round - 1, record.validation, moments)
+        return usable
+
+    def consider(
+        self, after_rounds: int, validation: dict[str, object] | None, moments: list[RiskMoments]
+    ) -> Candidate:
+        """Keep the weights just evaluated if their stratified C on validation is the best so far; returns the best."""
+        stratified = (validation or {}).get("stratified")
+        score = float(stratified) if isinstance(stratified, float) else float("-inf")
+        if self.best is None or score >= self.best.score:
+            self.best = Candidate(after_rounds, score, self.current, moments)
+        return self.best
