@@ -168,11 +168,16 @@ class SurvivalSettings(StageSettings):
         return self.bins if self.loss == "grouped" else 0
 
 
+Transfer = Literal["float32", "float16", "bfloat16"]
+
+
 class FederationSettings(Section):
     """Rounds: who must answer, for how long to wait, how updates are added up."""
 
-    algorithm: Literal["fedavg", "fedprox"] = "fedavg"
+    algorithm: Literal["fedavg", "fedprox", "median", "trimmed-mean", "krum"] = "fedavg"
     proximal_mu: NonNegative = 0.0  # fedprox: weight of the pull to the round's first weights
+    hostile_sites: Count = 1  # trimmed-mean, krum: as many sites as may lie without harm
+    transfer: Transfer = "float32"  # how a site sends its update; 16 bits halve it and round it
     weight: Literal["auto", "patients", "events"] = (
         "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
     )

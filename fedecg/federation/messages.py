@@ -56,6 +56,7 @@ Sum = Annotated[float, Field(ge=0, le=1e100)]
 SignedSum = Annotated[float, Field(ge=-1e100, le=1e100)]
 Part = Literal["train", "validation", "test"]
 FARTHEST_RISK = 50.0
+KINDS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))  # weights; changes (`transfer`)
 
 
 class HazardDocument(Section):
@@ -246,8 +247,8 @@ class Failure(Section):
 Document = TypeVar("Document", bound=Section)
 
 
-def pack(document: Section, weights: NDArray[np.float32] | None = None) -> RecordDict:
-    """Put a document and a flat float32 vector into a Flower record."""
+def pack(document: Section, weights: NDArray[Any] | None = None) -> RecordDict:
+    """Put a document and a flat vector into a Flower record."""
     content = RecordDict()
     content[DOCUMENT] = ConfigRecord({JSON: document.model_dump_json(by_alias=True)})
     if weights is not None:
@@ -255,7 +256,7 @@ def pack(document: Section, weights: NDArray[np.float32] | None = None) -> Recor
     return content
 
 
-def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArray[np.float32] | None]:
+def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArray[Any] | None]:
     """Read a site's reply.
 
     Raises:
@@ -272,25 +273,28 @@ def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArra
     return unpack(message.content, kind)
 
 
-def to_record(weights: NDArray[np.float32]) -> ArrayRecord:
-    """A flat vector as Flower carries it."""
-    return ArrayRecord({VECTOR: Array(np.ascontiguousarray(weights, dtype="<f4"))})
+def to_record(weights: NDArray[Any]) -> ArrayRecord:
+    """A flat vector of one of KINDS as Flower carries it."""
+    return ArrayRecord({VECTOR: Array(np.ascontiguousarray(weights, dtype=weights.dtype.newbyteorder("<")))})
 
 
-def from_record(record: ArrayRecord) -> NDArray[np.float32]:
+def from_record(record: ArrayRecord) -> NDArray[Any]:
     """The flat vector of a record.
 
     Raises:
-        FederationError: FECG-501 for anything but one float32 vector.
+        FederationError: FECG-501 for anything but one vector of KINDS.
     """
     array = record.get(VECTOR)
     try:
         values = None if array is None else array.numpy()
     except Exception:  # whatever Flower makes of bytes that are no array
         values = None
-    if values is None or values.dtype != np.float32 or values.ndim != 1:
+    if values is None or values.dtype not in KINDS or values.ndim != 1:
         raise FederationError(
-            "FECG-501", "weights of a message", found="another array", expected="one float32 vector"
+            "FECG-501",
+            "weights of a message",
+            found="another array",
+            expected="one vector of float32, or a change in 16 bits",
         )
     return values
 
@@ -318,7 +322,7 @@ def reply_sha256(content: RecordDict) -> str:
     return digest.hexdigest()
 
 
-def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray[np.float32] | None]:
+def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray[Any] | None]:
     """Read a record that came over the wire.
 
     Raises:
@@ -341,7 +345,7 @@ def _json_of(content: RecordDict) -> str:
     return text
 
 
-def _vector_of(content: RecordDict) -> NDArray[np.float32] | None:
+def _vector_of(content: RecordDict) -> NDArray[Any] | None:
     record = content.array_records.get(WEIGHTS)
     return None if record is None else from_record(record)
 

@@ -20,6 +20,7 @@ from fedecg.errors import FederationError
 from fedecg.federation import aggregation
 from fedecg.federation.messages import PartCounts, RiskMoments, TrainReply, TrainTask, pack, read_reply
 from fedecg.federation.rounds import RoundRecord, check_quorum
+from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
 from fedecg_server.hazard import HazardState
 
@@ -118,7 +119,7 @@ class StageRounds(ABC):
             for site, reply in replies.items()
         }
         updates = {site: update for site, (_, update) in gathered.replies.items()}
-        vector = aggregation.COMBINE[self.settings.federation.algorithm](updates, weights)
+        vector = aggregation.combine(self.settings.federation, updates, weights)
         self.keep(record)
         return vector
 
@@ -143,7 +144,8 @@ class StageRounds(ABC):
         """
         reply, update = read_reply(message, TrainReply)
         self.check(site, number, reply)
-        return reply, aggregation.check_update(update, len(self.current))
+        weights = decoded(update, self.current, self.settings.federation.transfer)
+        return reply, aggregation.check_update(weights, len(self.current))
 
     def check(self, site: str, number: int, reply: TrainReply) -> None:
         """A reply must be this site's, of this round and of the same code.

@@ -2,12 +2,26 @@
 
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
+from flwr.serverapp.strategy.multikrum import select_multikrum
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedecg.config import StudySettings, parse_settings
+from fedecg.config import FederationSettings, StudySettings, parse_settings
 from fedecg.errors import FederationError
-from fedecg.federation.aggregation import aggregation_weight, average, check_update
+from fedecg.federation.aggregation import (
+    ROBUST,
+    aggregation_weight,
+    average,
+    check_update,
+    combine,
+    exploding,
+    krum,
+    median,
+    trimmed_mean,
+    update_norm,
+)
 
 
 def vectors(sites: int, size: int, seed: int) -> dict[str, np.ndarray]:
@@ -69,3 +83,60 @@ def test_sum_losses_weigh_patients_and_partial_likelihoods_events(
 ) -> None:
     tree = {"survival": {"loss": loss}, "federation": {"weight": weight}}
     assert aggregation_weight(parse_settings(StudySettings, tree), stage, 100, 7) == expected
+
+
+@pytest.mark.parametrize("name", sorted(ROBUST))
+def test_a_robust_mean_of_seven_sites_is_not_moved_by_one_that_lies(name: str) -> None:
+    honest = vectors(6, 50, 3)
+    bound = max(float(np.abs(vector).max()) for vector in honest.values())
+    liar = {**honest, "site-9": np.full(50, 1e6, np.float32)}
+    settings = FederationSettings.model_validate({"algorithm": name})
+    assert np.abs(combine(settings, liar, dict.fromkeys(liar, 1.0))).max() <= bound
+    assert np.abs(combine(FederationSettings(), liar, dict.fromkeys(liar, 1.0))).max() > 1e5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_krum_and_the_trimmed_mean_are_flowers(seed: int) -> None:
+    updates = vectors(7, 30, seed)
+    contents = [RecordDict({"w": ArrayRecord({"v": Array(updates[name])})}) for name in sorted(updates)]
+    (chosen,) = select_multikrum(contents, num_malicious_nodes=2, num_nodes_to_select=1)
+    theirs = chosen.array_records["w"]["v"].numpy()
+    assert krum(updates, {}, 2).tobytes() == theirs.tobytes()
+    stacked = np.stack([updates[name] for name in sorted(updates)]).astype(np.float64)
+    assert trimmed_mean(updates, {}, 2) == pytest.approx(trim_mean(stacked, 2 / 7))
+
+
+def test_the_median_is_that_of_each_coordinate() -> None:
+    updates = {
+        name: np.array(pair, np.float32) for name, pair in (("a", (1, 9)), ("b", (2, 0)), ("c", (50, 4)))
+    }
+    assert median(updates, {}, 1).tolist() == [2.0, 4.0]
+
+
+def test_too_few_sites_for_a_robust_mean_is_an_error_that_names_the_setting() -> None:
+    two = vectors(2, 3, 0)
+    with pytest.raises(
+        FederationError, match=r"FECG-506 updates for trimmed-mean: found 2 site\(s\).*at least 3"
+    ):
+        trimmed_mean(two, {}, 1)
+    with pytest.raises(
+        FederationError, match=r"FECG-506 updates for krum.*at least 5 \(federation.hostile-sites\)"
+    ):
+        krum(two, {}, 1)
+
+
+def test_an_update_that_explodes_is_found_by_the_round_and_by_its_own_past() -> None:
+    usual = {"a": 1.0, "b": 2.0, "c": 1.5}
+    assert exploding(usual, {}) == []
+    assert exploding({**usual, "d": 16.0}, {}) == ["d"]
+    assert exploding({"a": 30.0}, {"a": [1.0, 2.0, 1.5]}) == ["a"]
+    # Far beyond the others, but always so: another kind of site, not a fault.
+    assert exploding({**usual, "d": 16.0}, {"d": [15.0, 17.0]}) == []
+    # Nothing to compare with: the first round of two sites.
+    assert exploding({"a": 1.0, "b": 1e9}, {}) == []
+    # Sites without steps do not move and are no measure.
+    assert exploding({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.1}, {}) == []
+
+
+def test_the_norm_of_an_update_is_how_far_the_weights_moved() -> None:
+    assert update_norm(np.array([4.0, 6.0], np.float32), np.array([1.0, 2.0], np.float32)) == 5.0

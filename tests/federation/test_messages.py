@@ -35,7 +35,9 @@ def test_a_message_without_weights_has_none() -> None:
 
 
 def test_join_replies_carry_counts_only() -> None:
-    reply = JoinReply(site="a", parts={"train": PartCounts(patients=3, events=1)}, code_fingerprint="f", lock_sha256="l")
+    reply = JoinReply(
+        site="a", parts={"train": PartCounts(patients=3, events=1)}, code_fingerprint="f", lock_sha256="l"
+    )
     assert unpack(pack(reply), JoinReply)[0].parts["train"].events == 1
 
 
@@ -67,7 +69,7 @@ def test_anything_but_the_document_is_refused(content: RecordDict) -> None:
 def test_arrays_other_than_one_float32_vector_are_refused() -> None:
     content = pack(REPLY)
     content["weights"] = ArrayRecord({"flat": Array(np.zeros(3))})
-    with pytest.raises(FederationError, match="FECG-501.*float32 vector"):
+    with pytest.raises(FederationError, match="FECG-501.*one vector of float32"):
         unpack(content, TrainReply)
 
 
