@@ -28,7 +28,7 @@ from fedecg.federation.messages import JoinReply, JoinTask, pack, read_reply, re
 from fedecg.progress import Progress
 from fedecg_server.journal import Journal
 
-__all__ = ["Consortium", "Gathered", "Member", "Names"]
+__all__ = ["COMES_BACK", "Consortium", "Gathered", "Member", "Names"]
 
 Reply = TypeVar("Reply")
 Names = Callable[[], Mapping[int, str]]  # node id -> the name under which its key was added
@@ -80,6 +80,7 @@ class _Exchange(Generic[Reply]):
     read: Callable[[str, Message], Reply]
     start_s: float
     gathered: Gathered[Reply]
+    at_most_s: float | None
     enough_s: float | None = None  # seconds after the start when the quorum had answered
     failed: dict[str, tuple[str, int]] = field(default_factory=dict)  # site -> last passing code, how often
     again_s: dict[str, float] = field(default_factory=dict)  # not to be asked before
@@ -160,6 +161,7 @@ class Consortium:
         content: Callable[[], RecordDict],
         read: Callable[[str, Message], Reply],
         sites: Collection[str] | None = None,
+        at_most_s: float | None = None,
     ) -> Gathered[Reply]:
         """One exchange; ends as the module says, with or without the quorum.
 
@@ -168,10 +170,11 @@ class Consortium:
             content: makes the record; each site gets one of its own.
             read: reads and checks a site's reply; a FederationError rejects it under its code.
             sites: names; None: all members.
+            at_most_s: wait so long for these sites and no longer, whatever the quorum.
         """
         self._exchanges += 1
         gathered = Gathered[Reply](expected=sorted(self.members if sites is None else sites))
-        exchange = _Exchange(self._exchanges, kind, content, read, time.monotonic(), gathered)
+        exchange = _Exchange(self._exchanges, kind, content, read, time.monotonic(), gathered, at_most_s)
         self._called_s = float("-inf")
         arrived: dict[str, str] = {}
         while True:
@@ -194,13 +197,16 @@ class Consortium:
             return True
         if exchange.enough_s is None:
             possible = len(exchange.gathered.replies) + len(still_open)
-            return possible < self.settings.quorum or exchange.elapsed_s >= self._allowed_s(exchange)
+            hopeless = possible < self.settings.quorum and exchange.at_most_s is None
+            return hopeless or exchange.elapsed_s >= self._allowed_s(exchange)
         working = any(asked.exchange == exchange.number for asked in self._asked.values())
         return not working or exchange.elapsed_s >= self._allowed_s(exchange)
 
     def _allowed_s(self, exchange: _Exchange[Reply]) -> float:
         """How long the exchange may last, as things stand."""
         settings = self.settings
+        if exchange.at_most_s is not None:
+            return exchange.at_most_s
         if exchange.enough_s is None:
             return max(settings.deadline_s, settings.patience_s)
         times = [self.usual_s.get((site, exchange.kind)) for site in exchange.open]

@@ -66,12 +66,12 @@ class HazardState:
         survey: Mapping[str, SurveyReply],
         parts: Mapping[str, Mapping[Part, PartCounts]],
     ) -> None:
-        self.settings, self.parts = settings, parts
+        self.settings, self.parts = settings, dict(parts)
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
         sums = {site: np.array(reply.train_events, dtype=np.int64) for site, reply in sorted(survey.items())}
         events = _total(sums.values())
         check_events(int(events.sum()), len(survey))
-        starts = merge_bins(events, settings.survival.bins)
+        self._starts = starts = merge_bins(events, settings.survival.bins)
         self.edges_days = public[starts]
         # The baseline that ships is read at horizons: on the fine grid, and with every horizon an edge.
         horizons = np.array(settings.evaluation.horizons_years) * DAYS_A_YEAR
@@ -93,6 +93,12 @@ class HazardState:
         return GridDocument(
             time_cuts_days=self.grid.time_cuts_days.tolist(), risk_cuts=self.grid.risk_cuts.tolist()
         )
+
+    def admit(self, site: str, reply: SurveyReply, parts: Mapping[Part, PartCounts]) -> None:
+        """A site that was away when the others were surveyed takes part from now on; the bins stay as they are."""
+        events = np.array(reply.train_events, dtype=np.int64)
+        self.events[site] = np.add.reduceat(events, self._starts)
+        self.parts[site] = parts
 
     def restore(self, cumulative: Floats, risk_cuts: Floats) -> None:
         """Take up the baseline and the evaluation grid of a checkpoint."""

@@ -48,6 +48,7 @@ class RunState(Section):
     done: int  # rounds of the stage
     parts: dict[str, dict[Part, PartCounts]]  # site -> what it joined with when it was surveyed
     survey: dict[str, SurveyReply]
+    late_survey: dict[str, SurveyReply]  # of sites that came in the survival stage
     best: BestDocument | None
     norms: dict[str, dict[str, list[float]]]  # stage -> site -> norms of its updates
     accepted: dict[str, str]

@@ -235,12 +235,19 @@ class SurvivalRounds(StageRounds):
     Args:
         hazard: the baseline and the grids; knows who was surveyed.
         best: weights that validation judged best so far.
+        survey_newcomers: called with the weights before each round, with which it asks whoever has not been surveyed.
     """
 
     stage = "survival"
 
     hazard: HazardState = None  # type: ignore[assignment]
     best: Candidate | None = None
+    survey_newcomers: Callable[[Vector], None] = lambda _: None
+
+    def run_round(self, number: int, vector: Vector) -> Vector:
+        """As every round; whoever has come since the survey is surveyed first."""
+        self.survey_newcomers(vector)
+        return super().run_round(number, vector)
 
     def sites(self) -> list[str]:
         """Those whose events the survey has told."""

@@ -51,7 +51,7 @@ from fedecg.objectives import Baseline
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import checked_sums, study_plan
-from fedecg_server.consortium import Consortium, Names
+from fedecg_server.consortium import COMES_BACK, Consortium, Names
 from fedecg_server.explanation import checked_explanation
 from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.journal import Journal
@@ -71,6 +71,7 @@ Sums = TypeVar("Sums")
 STAGES: tuple[Stage, ...] = ("align", "survival")
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
 NOT_COMPARED = float("-inf")
+NO_ANSWER = "no answer"
 
 
 def run_study(
@@ -122,6 +123,9 @@ class Study:
     norms: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # stage -> site -> of its updates
     done: dict[str, int] = field(default_factory=dict)  # stage -> rounds that a checkpoint holds
     survey: dict[str, SurveyReply] = field(default_factory=dict)
+    late_survey: dict[str, SurveyReply] = field(
+        default_factory=dict
+    )  # of sites that came in the survival stage
     parts: dict[str, dict[Part, PartCounts]] = field(default_factory=dict)  # of the sites that were surveyed
     resumed: dict[str, NDArray[Any]] = field(default_factory=dict)  # arrays of a checkpoint
     best: Candidate | None = None
@@ -186,6 +190,7 @@ class Study:
         self.seconds, self.norms = dict(state.seconds), dict(state.norms)
         self.consortium.accepted, self.consortium.refused = dict(state.accepted), dict(state.refused)
         self.survey, self.parts = dict(state.survey), dict(state.parts)
+        self.late_survey = dict(state.late_survey)
         self.done = {state.stage: state.done}
         if state.stage == "survival":
             self.done["align"] = self.settings.align.rounds
@@ -222,12 +227,15 @@ class Study:
         if not self.survey:
             self._survey(start)
         hazard = HazardState(self.settings, self.survey, self.parts)
+        for site, reply in self.late_survey.items():
+            hazard.admit(site, reply, self.parts[site])
         if "cumulative" in self.resumed:
             hazard.restore(self.resumed["cumulative"], self.resumed["risk_cuts"])
         rounds = SurvivalRounds(
             self.settings, self.consortium, self._keep, partial(self._save, "survival", hazard), hazard=hazard
         )
         rounds.best = self.best
+        rounds.survey_newcomers = partial(self._survey_newcomers, hazard)
         self._survival = rounds
         if not self.settings.survival.rounds and not self.settings.align.rounds:
             self.progress.warn("no round of either stage: the figures are those of an untrained network")
@@ -250,6 +258,35 @@ class Study:
         check = partial(check_survey, self.settings, self.parts)
         self.survey = self._ask("query.survey", task, vector, SurveyReply, check)
         self.parts = {site: self.parts[site] for site in self.survey}
+
+    def _survey_newcomers(self, hazard: HazardState, vector: Vector) -> None:
+        """Events of the sites that were away at the survey; whoever does not answer soon is asked in the next round."""
+        members = self.consortium.members
+        away = {NO_ANSWER, *COMES_BACK}
+        newcomers = [
+            site
+            for site in sorted(set(members) - set(hazard.events))
+            if self.refused.get(site, NO_ANSWER) in away  # a survey that was rejected stays so
+        ]
+        if not newcomers:
+            return
+        task = SurveyTask(**self._common("survival", 0))
+        parts = {site: dict(members[site].joined.parts) for site in newcomers}
+
+        def read(site: str, message: Message) -> SurveyReply:
+            document, _ = read_reply(message, SurveyReply)
+            _check_name(site, document)
+            check_survey(self.settings, parts, site, document)
+            return document
+
+        gathered = self.consortium.ask(
+            "query.survey", lambda: pack(task, vector), read, newcomers, self.settings.federation.grace_s
+        )
+        for site, reply in gathered.replies.items():
+            self.progress.say(f"{site} takes part from now on")
+            self.refused.pop(site, None)
+            self.late_survey[site], self.parts[site] = reply, parts[site]
+            hazard.admit(site, reply, parts[site])
 
     def _common(self, stage: Stage, number: int) -> dict[str, Any]:
         """What every task carries."""
@@ -282,6 +319,7 @@ class Study:
             done=done,
             parts=self.parts,
             survey=self.survey,
+            late_survey=self.late_survey,
             best=best,
             norms=self.norms,
             accepted=self.consortium.accepted,
@@ -375,7 +413,7 @@ class Study:
 
         gathered = self.consortium.ask(kind, lambda: pack(task, vector), read, self.parts)
         absent = [site for site in gathered.expected if site not in gathered.replies | gathered.rejected]
-        failed = gathered.rejected | dict.fromkeys(absent, "no answer")
+        failed = gathered.rejected | dict.fromkeys(absent, NO_ANSWER)
         for site, code in sorted(failed.items()):
             self.progress.warn(f"{kind}: {site} left out ({code})")
             self.refused[site] = code

@@ -320,3 +320,25 @@ def test_a_baseline_that_has_drifted_away_is_replaced_and_the_round_repeated(stu
     assert [(r.round, r.repeated) for r in run.records] == [(1, True), (1, False), (2, False)]
     assert run.records[0].hazard_ratio == pytest.approx(0.1)
     assert run.records[1].hazard_ratio == pytest.approx(1.0)
+
+
+def test_a_site_that_was_away_at_the_survey_takes_part_when_it_is_back(
+    study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = study()
+    run.join()
+    coast = run.consortium.members["coast"].node
+    everybody, survey = run.grid.get_node_ids, run._survey
+
+    def survey_without_coast(vector: np.ndarray) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(run.grid, "get_node_ids", lambda: [n for n in everybody() if n != coast])
+            survey(vector)
+
+    monkeypatch.setattr(run, "_survey", survey_without_coast)
+    hazard, best = run.survive()
+    assert sorted(run.survey) == ["city", "valley"]
+    assert sorted(run.late_survey) == ["coast"]
+    assert [record.answered for record in run.records] == [["city", "coast", "valley"]] * 2
+    assert hazard.events["coast"].sum() == run.parts["coast"]["train"].events
+    assert sorted(site["name"] for site in run.conclude(hazard, best)["sites"]) == ["city", "coast", "valley"]
