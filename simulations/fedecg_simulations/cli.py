@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   fedecg-simulate run configs/demo.toml --set seed=3 survival.loss=cox-batch federation.algorithm=fedprox
   fedecg-simulate grid configs/grids/losses.toml --jobs 2
   fedecg-simulate partition configs/ptbxl.toml --data /data/ptb-xl --set partition.by=dirichlet partition.alpha=0.1
+  fedecg-simulate hospitals configs/two-hospitals.toml --out hospitals
   fedecg-simulate cox patients.csv --time days --event hf --site hospital
 """
 
@@ -58,7 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         "partition", help="show how records fall to virtual sites", formatter_class=raw
     )
     split.set_defaults(command=_partition)
-    for command in (run, split):
+    hospitals = commands.add_parser(
+        "hospitals", help="write virtual sites as folders, to try a real deployment with", formatter_class=raw
+    )
+    hospitals.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    hospitals.set_defaults(command=_hospitals)
+    for command in (run, split, hospitals):
         command.add_argument("config", type=Path, metavar="CONFIG", help="settings (TOML); see configs/")
         command.add_argument("--data", metavar="PATH", help="folder of the data set as published (data.path)")
         command.add_argument(
@@ -131,6 +137,18 @@ def _partition(options: argparse.Namespace) -> int:
         print(json.dumps({"outcomes": dataset.outcomes, "sites": rows}, indent=2))
     else:
         Console().print(sites_table(rows))
+    return 0
+
+
+def _hospitals(options: argparse.Namespace) -> int:
+    from fedecg_simulations.hospitals import write_hospitals
+
+    patients = write_hospitals(_settings(options), options.out, Progress())
+    if options.json:
+        print(json.dumps({"folder": str(options.out), "patients": patients}, indent=2))
+    else:
+        for name, number_of in patients.items():
+            print(f"{options.out / name}: {number_of} patients")
     return 0
 
 
