@@ -40,6 +40,7 @@ from fedecg.evaluation.concordance import (
     pair_counts,
     stratified_concordance,
 )
+from fedecg.evaluation.controls import age_sex_risk
 from fedecg.evaluation.counts import SiteCounts, site_counts, validate_site_counts
 from fedecg.evaluation.entry import assessment_entry
 from fedecg.evaluation.grid import RiskTimeGrid, risk_grid, time_grid
@@ -70,6 +71,7 @@ __all__ = [
     "SiteCounts",
     "SiteSums",
     "absolute_risk",
+    "age_sex_risk",
     "assess",
     "assessment_entry",
     "assessment_plan",

@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from fedecg.config import Section, Stage
+from fedecg.config import MOST_REPEATS, Section, Stage
 from fedecg.errors import FederationError
 from fedecg.evaluation import Concordance, PairSquares, RiskTimeGrid, SiteCounts
 from fedecg.federation.lock import StudyLock
@@ -170,6 +170,7 @@ class Task(Section):
     lock_sha256: str  # the study that the site joined
     stage: Stage
     round: Count
+    repeat: Annotated[int, Field(ge=0, le=MOST_REPEATS)] = 0  # training again, with the seed of `repeated_seed`
     bank_sha256: str  # the code bank that both sides must hold
     settings: dict[str, Any]  # those of the lock; the site validates them itself
     accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived

@@ -1,4 +1,4 @@
-"""A model as a folder: `weights.safetensors` and `model.json`. Nothing in it is executed when it is read.
+"""A model as a folder: `weights.safetensors`, `model.json`, their sums. Nothing in it is executed when it is read.
 
 In:  a network, the signal settings it was trained with, the hash of its code bank. Out: a folder, and back.
 Called by the server, the simulations and whoever uses a finished model.
@@ -20,7 +20,19 @@ from safetensors.torch import load, save
 from fedecg.config import ModelSettings, Section, SignalSettings
 from fedecg.errors import ModelError
 from fedecg.files import write_whole
+from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.model.network import Network, build_network, stage_tensors
+from fedecg.model.package import (
+    CARD,
+    CHECKLISTS,
+    EXPLANATION,
+    SETTINGS,
+    WEIGHTS,
+    check_file,
+    listed_sums,
+    read_file,
+    write_sums,
+)
 
 __all__ = [
     "BaselineFile",
@@ -33,7 +45,6 @@ __all__ = [
     "state_outcomes",
 ]
 
-WEIGHTS, SETTINGS = "weights.safetensors", "model.json"
 TRAINING_ONLY = {"intercepts"}  # of the network's tensors
 
 
@@ -94,6 +105,8 @@ class ModelFile(Section):
     baseline: BaselineFile | None = None
     population: PopulationFile | None = None
     recalibration: RecalibrationFile | None = None
+    intended_use: list[str] = []
+    not_intended: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,7 @@ class SavedModel:
         settings_sha256: of `model.json`, which names the weights: it stands for the whole model.
         recalibration: None where the baseline is the study's.
         outcomes: what it was trained on; risks of simulated outcomes are not those of patients.
+        intended_use, not_intended: sentences of model.json; empty in a model of before they stood there.
     """
 
     network: Network
@@ -121,6 +135,8 @@ class SavedModel:
     settings_sha256: str
     recalibration: RecalibrationFile | None = None
     outcomes: Outcomes = "not stated"
+    intended_use: tuple[str, ...] = ()
+    not_intended: tuple[str, ...] = ()
 
 
 def save_model(
@@ -133,10 +149,10 @@ def save_model(
     recalibration: RecalibrationFile | None = None,
     outcomes: Outcomes = "not stated",
 ) -> None:
-    """Write a model folder; each file appears whole or not at all, `model.json` (with the hash) last.
+    """Write a model folder; each file appears whole or not at all, SHA256SUMS last.
 
     Args:
-        folder: made if it is not there; a model that lies there is replaced.
+        folder: made if it is not there; a model that lies there is replaced, its card and checklists go.
         bank_sha256: hash of the code bank, "" if the network was not aligned.
         baseline: cumulative hazard that the log hazards refer to.
         population: log hazards that a percentile refers to.
@@ -162,9 +178,15 @@ def save_model(
         population=population,
         recalibration=recalibration,
         outcomes=outcomes,
+        intended_use=list(INTENDED_USE),
+        not_intended=list(NOT_INTENDED),
     )
-    write_whole(Path(folder) / WEIGHTS, weights)
-    _write_settings(Path(folder), described)
+    folder = Path(folder)
+    write_whole(folder / WEIGHTS, weights)
+    for told_of_another in (CARD, CHECKLISTS, EXPLANATION):
+        (folder / told_of_another).unlink(missing_ok=True)
+    _write_settings(folder, described)
+    write_sums(folder, (WEIGHTS, SETTINGS), forget=True)
 
 
 def _write_settings(folder: Path, described: ModelFile) -> None:
@@ -173,13 +195,18 @@ def _write_settings(folder: Path, described: ModelFile) -> None:
 
 
 def load_model(folder: str | Path) -> SavedModel:
-    """Read a model folder and check it against its own hash.
+    """Read a model folder and check it against its own hashes; `package.check_package` checks its other files, too.
 
     Raises:
         ModelError: FECG-306, a file is missing or not readable; FECG-307, `model.json` is not one of ours;
-            FECG-308, the weights are not those that `model.json` names; FECG-309, the weights do not fit the network.
+            FECG-308, a file is not the one that SHA256SUMS (where there is one) or `model.json` names; FECG-309, the
+            weights do not fit the network.
     """
-    text, weights = _read(Path(folder) / SETTINGS), _read(Path(folder) / WEIGHTS)
+    text, weights = read_file(Path(folder) / SETTINGS), read_file(Path(folder) / WEIGHTS)
+    sums = listed_sums(Path(folder))
+    if sums is not None:  # a wrong digit of the baseline hazard is a wrong risk
+        check_file(SETTINGS, text, sums)
+        check_file(WEIGHTS, weights, sums)
     described = _parse(text)
     found = hashlib.sha256(weights).hexdigest()
     if found != described.weights_sha256:
@@ -202,6 +229,8 @@ def load_model(folder: str | Path) -> SavedModel:
         settings_sha256=hashlib.sha256(text).hexdigest(),
         recalibration=described.recalibration,
         outcomes=described.outcomes,
+        intended_use=tuple(described.intended_use),
+        not_intended=tuple(described.not_intended),
     )
 
 
@@ -209,10 +238,14 @@ def state_outcomes(folder: str | Path, outcomes: Outcomes) -> None:
     """Write into a model folder what the model was trained on: a simulation knows it, a coordinator may not.
 
     Raises:
-        ModelError: FECG-306, FECG-307 as `load_model`. RunError: FECG-601.
+        ModelError: FECG-306..308 as `load_model`. RunError: FECG-601.
     """
-    described = _parse(_read(Path(folder) / SETTINGS)).model_copy(update={"outcomes": outcomes})
-    _write_settings(Path(folder), described)
+    folder = Path(folder)
+    text, sums = read_file(folder / SETTINGS), listed_sums(folder)
+    if sums is not None:  # new sums must not make a damaged file sound
+        check_file(SETTINGS, text, sums)
+    _write_settings(folder, _parse(text).model_copy(update={"outcomes": outcomes}))
+    write_sums(folder, [SETTINGS])
 
 
 def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:
@@ -270,17 +303,4 @@ def _parse(text: bytes) -> ModelFile:
             found=type(error).__name__,
             expected="JSON of format 1",
             fix="The file was edited, or written by a newer fedecg.",
-        ) from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            "FECG-306",
-            f"model folder, {path.name}",
-            found=type(error).__name__,
-            expected="a readable file",
-            fix=f"A model folder holds {WEIGHTS} and {SETTINGS}.",
         ) from None

@@ -13,6 +13,7 @@ import torch
 from fedecg.errors import ModelError
 from fedecg.evaluation import DAYS_A_YEAR
 from fedecg.model import SavedModel
+from fedecg.model.package import check_package
 from fedecg.prediction.predictor import Model, load
 
 __all__ = ["verify"]
@@ -22,15 +23,17 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """Check a model folder; returns what it is.
 
     Returns:
-        outcomes ("simulated", "observed" or "not stated"),
+        outcomes ("simulated", "observed" or "not stated"), intended-use, not-intended (sentences),
         preset, size, parameters, samples, rate-hz, band-hz, powerline, bank-sha256 ("" = not aligned),
         weights-sha256, baseline (None, or bins and follow-up-years), population (None, or patients), recalibration
-        (None, or ratio, observed and expected events, original-sha256).
+        (None, or ratio, observed and expected events, original-sha256), files (name -> sha256; the one of SHA256SUMS
+        stands for the whole folder).
 
     Raises:
-        ModelError: FECG-306..309 files, format, hashes, shapes; FECG-304 weights that are not finite; FECG-321,
-            FECG-345 a baseline or population that cannot be.
+        ModelError: FECG-306..309 files that are missing, changed or strange, format, shapes; FECG-304 weights that are
+            not finite; FECG-321, FECG-345 a baseline or population that cannot be.
     """
+    files = check_package(Path(folder))
     model = load(folder)
     saved = model.saved
     _check_finite(saved)
@@ -44,11 +47,14 @@ def verify(folder: str | Path) -> dict[str, Any]:
         "band-hz": [signals.highpass_hz, signals.lowpass_hz],
         "powerline": signals.powerline,
         "outcomes": saved.outcomes,
+        "intended-use": list(saved.intended_use),
+        "not-intended": list(saved.not_intended),
         "bank-sha256": saved.bank_sha256,
         "weights-sha256": saved.weights_sha256,
         "baseline": _baseline(model),
         "population": saved.population and {"patients": sum(saved.population.patients)},
         "recalibration": saved.recalibration and saved.recalibration.model_dump(by_alias=True),
+        "files": files,
     }
 
 

@@ -12,7 +12,7 @@ that the study's own evaluation gave it. Research use; not a medical device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from fedecg.config import SignalSettings
 from fedecg.errors import CODES, ClinicalInputError, SignalError
 from fedecg.model import SavedModel, load_model
-from fedecg.prediction.risk import HORIZONS_YEARS, HorizonRisk, RiskScale, checked_horizons_years
-from fedecg.signals import LEADS, QUALITY_RULES, Quality, Recording, assess, counts_in_mv, quantised
+from fedecg.prediction.risk import HORIZONS_YEARS, HorizonRisk, PercentileBound, RiskScale, checked_horizons_years
+from fedecg.signals import LEADS, Quality, Recording, assess, counts_in_mv, quantised
 
 __all__ = ["BATCH", "DISCLAIMER", "Model", "Prediction", "Prepared", "load"]
 
@@ -55,6 +55,7 @@ class Prediction:
             does not say who they were.
         warnings: faults that quality rules found, and in which leads.
         code: "" or the FECG code of the refusal.
+        percentile_bound: "at least" or "at most" where the log hazard lies beyond the population's outermost cuts.
     """
 
     log_hazard: float | None
@@ -62,6 +63,7 @@ class Prediction:
     percentile: float | None = None
     warnings: tuple[str, ...] = ()
     code: str = ""
+    percentile_bound: PercentileBound = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +148,9 @@ class Model:
             return Prepared(None, code=error.code if isinstance(error, ClinicalInputError) else "FECG-201")
         quality = assess(recording)
         warnings = (*_faults(quality), *_length_warning(recording, self.signals))
-        if not quality.usable:
-            return Prepared(None, warnings, quality.code)
+        code = quality.code
+        if code:
+            return Prepared(None, warnings, code)
         counts, clipped = quantised(recording, self.signals, self.signals.powerline)
         beyond = (f"{clipped} samples beyond 32.767 mV",) if clipped else ()
         return Prepared(counts, warnings + beyond)
@@ -176,9 +179,14 @@ class Model:
         known = np.where(finite, log_hazard, 0.0)
         risks = self.scale.risks(known, horizons_years) if self.scale else [()] * len(known)
         percentiles = self.scale.percentiles(known) if self.scale else [None] * len(known)
+        bounds = self.scale.percentile_bounds(known) if self.scale else [""] * len(known)
         return [
-            Prediction(float(eta), risk, percentile) if usable else Prediction(None, code=NOT_FINITE)
-            for eta, risk, percentile, usable in zip(known, risks, percentiles, finite, strict=True)
+            Prediction(float(eta), risk, percentile, percentile_bound=bound)
+            if usable
+            else Prediction(None, code=NOT_FINITE)
+            for eta, risk, percentile, bound, usable in zip(
+                known, risks, percentiles, bounds, finite, strict=True
+            )
         ]
 
 
@@ -192,18 +200,16 @@ def load(folder: str | Path) -> Model:
 
 
 def _with_warnings(prediction: Prediction, warnings: tuple[str, ...]) -> Prediction:
-    return Prediction(
-        prediction.log_hazard, prediction.risks, prediction.percentile, warnings, prediction.code
-    )
+    return replace(prediction, warnings=warnings) if warnings else prediction
 
 
 def _faults(quality: Quality) -> tuple[str, ...]:
     """One text a rule that is broken, with the leads that break it."""
-    return tuple(
-        f"{FAULTS[rule]}: {', '.join(lead for lead, bad in zip(LEADS, leads, strict=True) if bad)}"
-        for rule in QUALITY_RULES
-        if rule in FAULTS and (leads := getattr(quality, rule)).any()
-    )
+    broken = {
+        fault: [lead for lead, bad in zip(LEADS, getattr(quality, rule).tolist(), strict=True) if bad]
+        for rule, fault in FAULTS.items()
+    }
+    return tuple(f"{fault}: {', '.join(leads)}" for fault, leads in broken.items() if leads)
 
 
 def _length_warning(recording: Recording, signals: SignalSettings) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from fedecg.config import StudySettings
 from fedecg.errors import RunError
 from fedecg.files import write_whole
+from fedecg.model.package import CARD, CHECKLISTS, SETTINGS, write_sums
 from fedecg.report.assessment import Assessment, horizon_grid, horizon_notes, site_grid, site_notes
 from fedecg.report.decision import decision_words
 from fedecg.report.findings import Summary, is_simulated
@@ -47,7 +48,7 @@ NOT_INTENDED = (
 def write_model_card(
     folder: str | Path, summary: Summary, assessment: Assessment | None, settings: StudySettings
 ) -> list[Path]:
-    """Write model_card.md and tripod.md beside the model.
+    """Write model_card.md and tripod.md beside the model, and their sums into its SHA256SUMS.
 
     Args:
         folder: of the model (model.json, weights.safetensors).
@@ -60,11 +61,14 @@ def write_model_card(
 
     Raises:
         RunError: FECG-601 a file cannot be written; FECG-602 no readable model.json.
+        ModelError: FECG-308 a SHA256SUMS of another form.
     """
-    study = Study(summary, assessment, settings, _model(Path(folder) / "model.json"))
-    paths = [Path(folder) / "model_card.md", Path(folder) / "tripod.md"]
+    folder = Path(folder)
+    study = Study(summary, assessment, settings, _model(folder / SETTINGS))
+    paths = [folder / CARD, folder / CHECKLISTS]
     for path, text in zip(paths, (model_card_markdown(study), tripod_markdown(study)), strict=True):
         write_whole(path, text)
+    write_sums(folder, (CARD, CHECKLISTS))
     return paths
 
 

@@ -57,7 +57,8 @@ def preprocess(recording: Recording, settings: SignalSettings, powerline: Powerl
     signal = _without_gaps(recording.signal_mv)
     plan = _plan(signal.shape[1], recording.rate_hz, settings, powerline)
     spectrum = scipy.fft.rfft(_padded(signal, plan), axis=1)[:, : plan.response.size]
-    filtered = scipy.fft.irfft(spectrum * plan.response, n=plan.padded_out, axis=1)
+    spectrum *= plan.response
+    filtered = scipy.fft.irfft(spectrum, n=plan.padded_out, axis=1)
     return _centred(filtered[:, plan.start : plan.start + plan.length], settings.samples)
 
 

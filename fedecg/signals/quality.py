@@ -91,30 +91,37 @@ def assess(recording: Recording) -> Quality:
     """
     signal, rate_hz = recording.signal_mv, recording.rate_hz
     finite = np.isfinite(signal)
+    missing = np.zeros(len(signal))  # share of each lead
     if not finite.all():
         signal = np.where(finite, signal, np.float32(np.nan))
+        missing = (~finite).mean(axis=1)
     leading, trailing = _zero_runs(signal)
     live_samples = signal.shape[1] - int(leading.min()) - int(trailing.min())
     span_mv = _window_spans(signal, rate_hz)
+    windows = span_mv.shape[1]
     return Quality(
-        non_finite=np.any(~finite, axis=1),
-        flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).mean(axis=1) >= FLAT_SHARE,
+        non_finite=missing > 0,
+        flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).sum(axis=1) >= FLAT_SHARE * windows,
         saturated=_saturated(signal, rate_hz),
         zero_padded=np.maximum(leading, trailing) >= max(1.0, ZERO_RUN_S * rate_hz),
         einthoven=_einthoven(signal),
         # A window without a finite sample has no span and counts as lost, not as flat.
-        lost=((~(span_mv >= FLAT_PEAK_TO_PEAK_MV)).mean(axis=1) >= FLAT_SHARE)
-        | ((~finite).mean(axis=1) > NON_FINITE_SHARE),
+        lost=((span_mv >= FLAT_PEAK_TO_PEAK_MV).sum(axis=1) <= (1 - FLAT_SHARE) * windows)
+        | (missing > NON_FINITE_SHARE),
         too_short=live_samples < MIN_DURATION_S * rate_hz,
     )
 
 
 def _zero_runs(signal_mv: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(12,), (12,) samples of exact zeros at the start and at the end of each lead."""
-    alive = signal_mv != 0
-    empty = ~alive.any(axis=1)
-    leading = np.where(empty, signal_mv.shape[1], alive.argmax(axis=1))
-    return leading, np.where(empty, 0, alive[:, ::-1].argmax(axis=1))
+    leading, trailing = np.zeros((2, len(signal_mv)), dtype=np.intp)
+    for lead in np.flatnonzero((signal_mv[:, 0] == 0) | (signal_mv[:, -1] == 0)):
+        alive = signal_mv[lead] != 0
+        if alive.any():
+            leading[lead], trailing[lead] = alive.argmax(), alive[::-1].argmax()
+        else:
+            leading[lead] = alive.size
+    return leading, trailing
 
 
 def _window_spans(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.float32]:
@@ -129,17 +136,22 @@ def _window_spans(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.
 def _saturated(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.bool_]:
     """(12,) whether a lead holds its own largest or smallest value for `SATURATED_S`."""
     run = max(3, round(SATURATED_S * rate_hz))
+    # Whoever holds a value for `run` samples has it at one of every `run`: few leads need a closer look.
+    every_run = signal_mv[:, ::run]
     held = np.zeros(len(signal_mv), dtype=np.bool_)
     for extremes in (np.fmax.reduce(signal_mv, axis=1), np.fmin.reduce(signal_mv, axis=1)):
-        for lead in np.flatnonzero(np.abs(extremes) >= SATURATED_MV):
+        suspect = (np.abs(extremes) >= SATURATED_MV) & (every_run == extremes[:, None]).any(axis=1)
+        for lead in np.flatnonzero(suspect):
             at = np.flatnonzero(signal_mv[lead] == extremes[lead])
-            held[lead] |= bool(np.any(at[run - 1 :] - at[: len(at) - run + 1] == run - 1))
+            held[lead] |= bool(np.any(at[run - 1 :] - at[: 1 - run] == run - 1))
     return held
 
 
 def _einthoven(signal_mv: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(12,) limb leads that break Einthoven's law (I, II, III together) or Goldberger's (aVR, aVL, aVF)."""
     one, two, three, avr, avl, avf = signal_mv[:6]
-    residual = np.stack([two - one - three, avr + (one + two) / 2, avl - one + two / 2, avf - two + one / 2])
+    residual = np.array([two - one - three, avr + (one + two) / 2, avl - one + two / 2, avf - two + one / 2])
     off = np.fmax.reduce(np.abs(residual), axis=1) > EINTHOVEN_MV
-    return np.concatenate([np.repeat(off[:1], 3), off[1:], np.zeros(6, dtype=np.bool_)])
+    broken = np.zeros(len(signal_mv), dtype=np.bool_)
+    broken[:3], broken[3:6] = off[0], off[1:]
+    return broken

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,19 +84,26 @@ def recording_from_leads(
 
     Source: Einthoven 1912 (II = I + III); Goldberger 1942 (augmented leads).
     """
-    factor = _factors(units)
-    row = {lead: index for index, lead in enumerate(_standard_names(names))}
-    order = [row[lead] for lead in LEADS if lead in row]
+    order, factors = _arrangement(tuple(names), tuple(units))
     stored = np.asarray(signal, dtype=np.float32)
-    if order != list(range(len(order))):
-        stored = stored[order]
-    if np.any(factor != 1.0):
-        stored = stored * factor[order, None]
-    return Recording(stored if len(row) == len(LEADS) else _with_derived_leads(stored), rate_hz)
+    if order != tuple(range(len(order))):
+        stored = stored[list(order)]
+    if set(factors) != {1.0}:
+        stored = stored * np.array(factors, dtype=np.float32)[:, None]
+    return Recording(stored if len(order) == len(LEADS) else _with_derived_leads(stored), rate_hz)
 
 
-def _factors(units: Sequence[str]) -> NDArray[np.float32]:
-    """(leads,) float32, mV per stored unit."""
+@lru_cache(maxsize=64)  # the same for all records of a data set; what is refused is not kept
+def _arrangement(names: tuple[str, ...], units: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Stored row of each lead in standard order, and mV per stored unit of each of these rows."""
+    factors = _factors(units)
+    row = {lead: index for index, lead in enumerate(_standard_names(names))}
+    order = tuple(row[lead] for lead in LEADS if lead in row)
+    return order, tuple(factors[index] for index in order)
+
+
+def _factors(units: Sequence[str]) -> list[float]:
+    """(leads,) mV per stored unit."""
     known = [_MILLIVOLTS.get(unit.strip().casefold()) for unit in units]
     factors = [factor for factor in known if factor is not None]
     if len(factors) != len(known):
@@ -106,7 +114,7 @@ def _factors(units: Sequence[str]) -> NDArray[np.float32]:
             expected="mV, uV or µV",
             fix="Correct the unit in the header.",
         )
-    return np.array(factors, dtype=np.float32)
+    return factors
 
 
 def _standard_names(names: Sequence[str]) -> list[str]:

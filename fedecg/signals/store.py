@@ -136,9 +136,13 @@ def quantised(
     Returns:
         (12, samples) int16, and how many samples were beyond what int16 holds and are clipped.
     """
-    counts = np.rint(preprocess(recording, settings, powerline) / np.float32(MV_PER_COUNT))
-    clipped = int(np.sum(np.abs(counts) > COUNT_MAX))
-    return np.clip(counts, -COUNT_MAX, COUNT_MAX).astype("<i2"), clipped
+    counts = preprocess(recording, settings, powerline)
+    counts /= np.float32(MV_PER_COUNT)
+    np.rint(counts, out=counts)
+    clipped = int(np.count_nonzero(np.abs(counts) > COUNT_MAX))
+    if clipped:
+        np.clip(counts, -COUNT_MAX, COUNT_MAX, out=counts)
+    return counts.astype("<i2"), clipped
 
 
 def counts_in_mv(counts: NDArray[np.int16]) -> NDArray[np.float32]:

@@ -10,8 +10,9 @@ Source: WFDB Applications Guide, header(5) and signal(5), https://physionet.org/
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ _DEFAULT_RATE_HZ, _DEFAULT_GAIN, _DEFAULT_UNIT = 250.0, 200.0, "mV"
 _MISSING = -32768  # signal(5): in format 16 this count means "no valid sample"
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(NamedTuple):
     """One signal line of a header; `layout` = (format, samples a frame, skew, byte offset)."""
 
     file: str
@@ -40,8 +40,7 @@ class Channel:
     name: str
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a `.hea` file says; `samples` is None where it leaves the length to the signal file."""
 
     segments: int
@@ -65,7 +64,8 @@ def parse_header(text: str) -> Header:
         # The lines after a multi-segment record line name segments, which only wfdb reads.
         signal_lines = lines[1 : 1 + int(count)] if segments == 1 else []
         channels = tuple(_parse_channel(line) for line in signal_lines)
-        complete = segments > 1 or len(channels) == int(count)
+        plain_names = all(Path(file).name == file for file in {channel.file for channel in channels})
+        complete = plain_names and (segments > 1 or len(channels) == int(count))
     except (ValueError, IndexError):
         complete = False
     if not complete:
@@ -97,12 +97,14 @@ def read_format16(folder: Path, header: Header) -> NDArray[np.float32]:
     """
     channels = header.channels
     try:
-        counts = np.fromfile(folder / channels[0].file, dtype="<i2", offset=channels[0].layout[3])
+        content = (folder / channels[0].file).read_bytes()
     except (OSError, ValueError) as error:
         expected, fix = "the file that the header names", "Copy the signal file beside its header."
         raise SignalError(
             "FECG-204", "signal file", found=type(error).__name__, expected=expected, fix=fix
         ) from None
+    offset = min(channels[0].layout[3], len(content))
+    counts = np.frombuffer(content, dtype="<i2", count=(len(content) - offset) // 2, offset=offset)
     samples = counts.size // len(channels) if header.samples is None else header.samples
     if samples < 1 or counts.size < samples * len(channels):
         expected, fix = f"{max(samples, 1) * len(channels)}", "It is truncated: copy or export it again."
@@ -125,30 +127,46 @@ def read_format16(folder: Path, header: Header) -> NDArray[np.float32]:
 def _parse_channel(line: str) -> Channel:
     """file format [gain(baseline)/unit [bits [zero [first [checksum [block [name]]]]]]]"""
     fields = line.split(maxsplit=8)
-    layout = _FORMAT.fullmatch(fields[1])
-    scale = _GAIN.fullmatch(fields[2] if len(fields) > 2 else str(_DEFAULT_GAIN))
-    if layout is None or scale is None or Path(fields[0]).name != fields[0]:
-        raise ValueError("not a signal line")
-    code, frame, skew, offset = layout.groups()
-    zero = int(fields[4]) if len(fields) > 4 else 0
-    gain = float(scale[1]) or _DEFAULT_GAIN
-    if not 1e-30 < abs(gain) < 1e30:  # what float32 can divide by
-        raise ValueError("not a gain")
+    given = len(fields)
+    gain, baseline, unit = _parse_scale(fields[2] if given > 2 else str(_DEFAULT_GAIN))
+    zero = int(fields[4]) if given > 4 else 0
     return Channel(
         file=fields[0],
-        layout=(int(code), int(frame or 1), int(skew or 0), int(offset or 0)),
+        layout=_parse_layout(fields[1]),
         gain=gain,
-        baseline=zero if scale[2] is None else int(scale[2]),
-        unit=scale[3] or _DEFAULT_UNIT,
+        baseline=zero if baseline is None else baseline,
+        unit=unit,
         # Tools that cannot compute the sum write 0, so 0 is not held against a file.
-        checksum=(int(fields[6]) or None) if len(fields) > 6 else None,
-        name=fields[8].strip() if len(fields) > 8 else "",
+        checksum=(int(fields[6]) or None) if given > 6 else None,
+        name=fields[8].strip() if given > 8 else "",
     )
 
 
+# The twelve lines of a header, and all headers of a data set, repeat these two fields.
+@lru_cache(maxsize=256)
+def _parse_layout(text: str) -> tuple[int, int, int, int]:
+    layout = _FORMAT.fullmatch(text)
+    if layout is None:
+        raise ValueError("not a format")
+    code, frame, skew, offset = layout.groups()
+    return int(code), int(frame or 1), int(skew or 0), int(offset or 0)
+
+
+@lru_cache(maxsize=256)
+def _parse_scale(text: str) -> tuple[float, int | None, str]:
+    """Gain, baseline where it is stated, unit."""
+    scale = _GAIN.fullmatch(text)
+    if scale is None:
+        raise ValueError("not a gain")
+    gain = float(scale[1]) or _DEFAULT_GAIN
+    if not 1e-30 < abs(gain) < 1e30:  # what float32 can divide by
+        raise ValueError("not a gain")
+    return gain, None if scale[2] is None else int(scale[2]), scale[3] or _DEFAULT_UNIT
+
+
 def _verify_checksums(frames: NDArray[np.int16], channels: tuple[Channel, ...]) -> None:
-    sums = frames.sum(axis=1, dtype=np.int64)
-    stated = [(int(total), channel.checksum) for total, channel in zip(sums, channels, strict=True)]
+    sums = frames.sum(axis=1, dtype=np.int16).tolist()  # wraps around as the format's 16-bit sums do
+    stated = zip(sums, (channel.checksum for channel in channels), strict=True)
     wrong = sum(checksum is not None and (total - checksum) % 65536 != 0 for total, checksum in stated)
     if wrong:
         found, fix = f"{wrong} of {len(channels)} signals wrong", "It is damaged: copy or export it again."

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError, ModelError
+from fedecg.evaluation import age_sex_risk
 from fedecg.model import load_model
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg.training import load_site_data, log_hazards
 from fedecg_server.run_folder import RunFolder, read_json
-from fedecg_simulations.comparison import TestPart, age_sex_risk, site_only_risk
+from fedecg_simulations.comparison import TestPart, site_only_risk
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.engine import run_federation
 from fedecg_simulations.sites import POOLED, write_sites

@@ -14,16 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort import Cohort
-from fedecg.errors import ModelError
 from fedecg.evaluation import concordance_interval, paired_bootstrap, stratified_interval
-from fedecg.objectives.linear_cox import CoxSettings, fit_linear_cox
-from fedecg.objectives.linear_cox_sums import CoxPatients
 
-__all__ = ["Column", "TestPart", "age_sex_risk", "column_entry", "difference_entry", "site_only_risk"]
+__all__ = ["Column", "TestPart", "column_entry", "difference_entry", "site_only_risk"]
 
 Floats = NDArray[np.float64]
 Column = dict[str, float | None]
-PENALTY = 1e-3  # ridge of the age + sex model: keeps a fit with few events finite, changes nothing else
 
 
 @dataclass(frozen=True)
@@ -88,28 +84,6 @@ def difference_entry(
     }
 
 
-def age_sex_risk(train: Cohort, test: Cohort) -> Floats | None:
-    """Log hazard (n,) of a Cox model of age and sex, fitted to the pooled training patients from their entry on.
-
-    Missing values take the training median; a column without two different training values is left out. None where
-    neither is left, or the model cannot be fitted (no event).
-    """
-    known = _age_sex(train)
-    use = [name for name, values in known.items() if np.unique(values[~np.isnan(values)]).size > 1]
-    if not use:
-        return None
-    median = np.array([np.nanmedian(known[name]) for name in use])
-    own, later = (
-        np.where(np.isnan(x), median, x)
-        for x in (np.column_stack([_age_sex(part)[name] for name in use]) for part in (train, test))
-    )
-    patients = CoxPatients(train.follow_up_days, train.event, own, train.entry_days)
-    try:
-        return fit_linear_cox([patients], use, CoxSettings(penalty=PENALTY)).log_hazard(later)
-    except ModelError:
-        return None
-
-
 def site_only_risk(train_site: NDArray[np.str_], train: Cohort, test_site: NDArray[np.str_]) -> Floats:
     """A control (n,) that knows only the site: its training events per patient-year; 0 for a site without any."""
     rates: Mapping[str, float] = {
@@ -118,10 +92,6 @@ def site_only_risk(train_site: NDArray[np.str_], train: Cohort, test_site: NDArr
         if (inside := train_site == site).any()
     }
     return np.array([rates.get(site, 0.0) for site in test_site])
-
-
-def _age_sex(cohort: Cohort) -> dict[str, Floats]:
-    return {"age": cohort.age_years, "female": cohort.female}
 
 
 def _number(value: float) -> float | None:

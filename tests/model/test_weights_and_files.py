@@ -22,8 +22,10 @@ from fedecg.model import (
     state_outcomes,
     to_vector,
 )
+from fedecg.model.package import check_package, write_sums
 
 SIGNALS = SignalSettings(samples=320)
+MODEL = ("SHA256SUMS", "model.json", "weights.safetensors")
 
 
 def small(seed: int, preset: str = "fedecg") -> Network:
@@ -99,6 +101,7 @@ def test_a_model_folder_gives_back_the_same_network(tmp_path: Path, preset: str)
     signal_mv = torch.randn(3, 12, 320)
     assert torch.equal(saved.network.embed(signal_mv), network.embed(signal_mv))
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "SHA256SUMS",
         "model.json",
         "weights.safetensors",
     ]
@@ -107,7 +110,7 @@ def test_a_model_folder_gives_back_the_same_network(tmp_path: Path, preset: str)
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save_model(tmp_path / name, small(1), SIGNALS, "")
-    for file in ("model.json", "weights.safetensors"):
+    for file in ("SHA256SUMS", "model.json", "weights.safetensors"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -137,6 +140,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', "\xff"])
 def test_settings_of_another_kind_are_refused(folder: Path, text: str) -> None:
     (folder / "model.json").write_text(text, encoding="latin-1")
+    write_sums(folder, ["model.json"])
     with pytest.raises(ModelError, match=r"FECG-307 model.json: found .*; expected JSON of format 1"):
         load_model(folder)
 
@@ -145,10 +149,20 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     described = json.loads((folder / "model.json").read_text())
     described["model"]["size"] = "base"
     (folder / "model.json").write_text(json.dumps(described))
+    write_sums(folder, ["model.json"])
     with pytest.raises(
         ModelError, match=r"FECG-309 weights.safetensors: found RuntimeError; expected the tensors"
     ):
         load_model(folder)
+
+
+def test_a_model_that_is_replaced_leaves_no_card_of_its_own(folder: Path) -> None:
+    for name in ("model_card.md", "tripod.md"):
+        (folder / name).write_text("of the earlier model")
+    write_sums(folder, ["model_card.md", "tripod.md"])
+    assert set(check_package(folder)) == {"model_card.md", "tripod.md", *MODEL}
+    save_model(folder, small(2), SIGNALS, "abc")
+    assert set(check_package(folder)) == {path.name for path in folder.iterdir()} == set(MODEL)
 
 
 def test_what_a_model_was_trained_on_travels_with_it(folder: Path) -> None:
@@ -157,6 +171,7 @@ def test_what_a_model_was_trained_on_travels_with_it(folder: Path) -> None:
     state_outcomes(folder, "simulated")
     after = load_model(folder)
     assert after.outcomes == "simulated"
+    check_package(folder)
     assert after.weights_sha256 == before.weights_sha256
 
 

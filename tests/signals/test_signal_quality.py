@@ -52,6 +52,20 @@ def test_a_lead_clipped_at_its_extreme_is_saturated(ecg):
     assert leads_of(assess(recording).saturated) == ["V4"]
 
 
+@pytest.mark.parametrize("start", range(1000, 1015))
+def test_thirty_milliseconds_at_the_extreme_are_saturated_wherever_they_lie(ecg, start):
+    assert leads_of(assess(changed(ecg(), "V4", slice(start, start + 15), 2.5)).saturated) == ["V4"]
+    assert leads_of(assess(changed(ecg(), "V4", slice(start, start + 15), -2.5)).saturated) == ["V4"]
+    assert leads_of(assess(changed(ecg(), "V4", slice(start, start + 14), 2.5)).saturated) == []
+
+
+@pytest.mark.parametrize("times", range(1, 31))
+def test_an_extreme_that_is_reached_often_but_not_held_is_not_saturated(ecg, times):
+    recording = ecg()
+    recording.signal_mv[LEADS.index("V4"), 15 : 15 + 45 * times : 45] = 2.5
+    assert leads_of(assess(recording).saturated) == []
+
+
 def test_a_small_plateau_is_not_saturated(ecg):
     recording = ecg()
     recording.signal_mv[LEADS.index("V1")] = np.clip(recording.signal_mv[LEADS.index("V1")], -0.1, 0.1)

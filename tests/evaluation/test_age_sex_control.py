@@ -8,7 +8,7 @@ import pytest
 from lifelines import CoxPHFitter
 
 from fedecg.cohort import Cohort
-from fedecg_simulations.comparison import age_sex_risk
+from fedecg.evaluation import age_sex_risk
 
 
 def cohort(seed: int, patients: int = 400) -> Cohort:

@@ -1,7 +1,7 @@
-"""What the coordinator knows of time and risk: the pooled baseline hazard and the evaluation grid.
+"""What a study knows of time and risk: the pooled baseline hazard and the evaluation grid.
 
 In:  the survey's sums, then each round's sums. Out: the documents that the next task carries, and the federated
-C-index of the weights that were sent. Used by the survival strategy and by the last evaluation.
+C-index of the weights that were sent. Used by the server, and by a site that trains alone (baselines).
 """
 
 from __future__ import annotations

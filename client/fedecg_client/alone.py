@@ -1,0 +1,166 @@
+"""A site trains alone, as if there were no others: what the study's figures are compared with.
+
+In:  the site's folder, a task, the weights that every site started from. Out: counts of the site's own model, and of
+     age and sex, on the site's own patients; no weights leave.
+Called by the ClientApp. Rounds, steps and the choice of the best round are those of the study: the same functions do
+the work, one site answers, and its update is the next global vector.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.config import Stage, StudySettings, parse_settings
+from fedecg.errors import FederationError, ModelError
+from fedecg.evaluation import age_sex_risk
+from fedecg.federation.baselines import BaselinesReply, BaselinesTask
+from fedecg.federation.hazard import HazardState, check_events
+from fedecg.federation.messages import (
+    CountsDocument,
+    EvaluateTask,
+    Part,
+    PartCounts,
+    SurveyTask,
+    TrainReply,
+    TrainTask,
+)
+from fedecg.federation.rounds import RoundRecord
+from fedecg.federation.transfer import decoded
+from fedecg.model import build_network, load_vector, to_vector
+from fedecg.text import load_bank
+from fedecg.training import UNWATCHED, log_hazards
+from fedecg_client import work
+from fedecg_client.workplace import Workplace
+
+__all__ = ["baselines"]
+
+Vector = NDArray[np.float32]
+MAX_ATTEMPTS = 3
+
+
+def baselines(place: Workplace, task: BaselinesTask, weights: work.Weights) -> tuple[BaselinesReply, None]:
+    """Train alone, score the part asked for; a model that cannot be fitted costs its figures only."""
+    site, network, settings = work.opened(place.folder, task, weights)
+    grid, rows = work.evaluation_grid(task.grid), site.rows(task.part)
+    local, code = None, ""
+    try:
+        vector = Alone(place, task, site.name, work.parts_of(site.cohort)).train(weights)
+        load_vector(network, work.shipped(network, settings, "survival"), vector)
+        local = work.counts(log_hazards(network, site, rows), site, task.part, grid)
+    except (FederationError, ModelError) as error:
+        code = error.code
+    control = age_sex_risk(site.cohort.select(site.rows("train")), site.cohort.select(rows))
+    age_sex = None if control is None else work.counts(control, site, task.part, grid)
+    return BaselinesReply(site=site.name, local=local, local_code=code, age_sex=age_sex), None
+
+
+class Alone:
+    """Both stages with one site.
+
+    Args:
+        place: where the site works; its watch is told of rounds.
+        task: settings and lock.
+        name: of the site.
+        parts: patients and events of the site.
+    """
+
+    def __init__(
+        self, place: Workplace, task: BaselinesTask, name: str, parts: dict[Part, PartCounts]
+    ) -> None:
+        self.settings = parse_settings(StudySettings, task.settings)
+        # A killed task begins anew: the checkpoint knows one local round, not which of these it was.
+        self.place, self.watch = replace(place, watch=UNWATCHED), place.watch
+        self.task, self.name, self.parts = task, name, parts
+        self.score, self.best = float("-inf"), np.zeros(0, dtype=np.float32)
+
+    def train(self, weights: work.Weights) -> Vector:
+        """The weights of the survival stage that validation judged best.
+
+        Raises:
+            FederationError: FECG-512 no event; FECG-511 a baseline that cannot be kept.
+            ModelError: whatever makes a local round impossible.
+        """
+        check_events(self.parts["train"].events if "train" in self.parts else 0, 1)
+        bank = load_bank(self.settings.align.bank)
+        network = build_network(
+            self.settings.model,
+            self.settings.signals.samples,
+            bank.vectors.shape[1],
+            self.settings.seed,
+            self.settings.align.temperature,
+            self.settings.survival.intercepts,
+        )
+        vector = np.asarray(weights, dtype=np.float32)
+        for number in range(1, self.settings.align.rounds + 1):
+            _, vector = self.round(TrainTask(**self.common("align", number)), vector)
+        load_vector(network, work.shipped(network, self.settings, "align"), vector)
+        self.survive(to_vector(network, work.shipped(network, self.settings, "survival")))
+        return self.best
+
+    def survive(self, vector: Vector) -> None:
+        """Survey, rounds, validation of the last weights."""
+        survey, _ = work.survey(self.place, SurveyTask(**self.common("survival", 0)), vector)
+        hazard = HazardState(self.settings, {self.name: survey}, {self.name: self.parts})
+        rounds = self.settings.survival.rounds
+        for number in range(1, rounds + 1):
+            vector = self.survival_round(hazard, number, vector)
+        task = EvaluateTask(
+            **self.common("survival", rounds),
+            grid=hazard.grid_document,
+            edges_days=hazard.shipped_edges_days.tolist(),
+            parts=["validation"],
+        )
+        reply, _ = work.evaluate(self.place, task, vector)
+        self.consider(reply.counts["validation"], hazard, vector)
+
+    def survival_round(self, hazard: HazardState, number: int, vector: Vector) -> Vector:
+        """One round; repeated with a fresh baseline where it had drifted."""
+        for _ in range(MAX_ATTEMPTS):
+            task = TrainTask(
+                **self.common("survival", number), hazard=hazard.document, grid=hazard.grid_document
+            )
+            reply, after = self.round(task, vector)
+            if reply.sums:
+                self.consider(reply.sums.validation, hazard, vector)
+            record = RoundRecord("survival", number, [self.name], [self.name])
+            if hazard.digest(record, {self.name: reply}):
+                return after
+        raise FederationError(
+            "FECG-511",
+            "baseline hazard of a site alone",
+            found=f"a fit outside [1/3, 3] in {MAX_ATTEMPTS} attempts",
+            expected="sum of exp(log hazard) x H0 near the number of events",
+        )
+
+    def round(self, task: TrainTask, vector: Vector) -> tuple[TrainReply, Vector]:
+        """One local round: the site's update is the next global vector."""
+        rounds = {stage: getattr(self.settings, stage).rounds for stage in ("align", "survival")}
+        done = task.round + (rounds["align"] if task.stage == "survival" else 0)
+        if self.watch.progress:
+            self.watch.progress(done - 1, sum(rounds.values()))
+        reply, update = work.train(self.place, task, vector)
+        after = decoded(update, vector, self.settings.federation.transfer)
+        assert after is not None  # training always gives weights
+        return reply, after
+
+    def consider(self, counts: CountsDocument, hazard: HazardState, vector: Vector) -> None:
+        """Keep weights whose concordance on validation is the best so far."""
+        pairs = counts.counts(hazard.grid).pairs
+        score = pairs.c_index if math.isfinite(pairs.c_index) else float("-inf")
+        if score >= self.score:
+            self.score, self.best = score, vector
+
+    def common(self, stage: Stage, number: int) -> dict[str, Any]:
+        """What every task carries."""
+        return {
+            "lock_sha256": self.task.lock_sha256,
+            "stage": stage,
+            "round": number,
+            "bank_sha256": self.task.bank_sha256,
+            "settings": self.task.settings,
+        }
