@@ -9,12 +9,15 @@ federation, prediction, explanation, report. README.md has the map.
 import os
 from typing import TYPE_CHECKING, Any
 
+from fedecg.memory import keep_freed_memory
+
 if TYPE_CHECKING:
     from fedecg.prediction import load as load
 
 # Threads that wait for each other by spinning stop everything as soon as another process wants a core: with one
 # busy neighbour on two cores a training step took 47 ms a record instead of 1.5 ms. Must be set before torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+keep_freed_memory()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,37 @@
+"""A training step does not fetch its memory from the system anew."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fedecg.memory import keep_freed_memory
+
+STEPS = """
+import resource, sys
+import fedecg
+import numpy as np
+if sys.argv[1] == "system":
+    from ctypes import CDLL
+    CDLL(None).mallopt(-1, 128 << 10); CDLL(None).mallopt(-2, 0); CDLL(None).mallopt(-3, 128 << 10)
+def step():
+    return [np.ones(1 << 20) for _ in range(4)]
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(allocator: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, allocator], capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+def test_memory_that_was_freed_is_used_again() -> None:
+    assert faults("kept") < 100
+    assert faults("system") > 1000  # 320 MB in pages of 4 kB, or far fewer huge ones
