@@ -11,11 +11,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from fedecg.exits import exit_status
 from fedecg.prediction.commands import add_evaluate, add_export, add_predict, add_verify
 from fedecg.report.commands import add_report
+from fedecg.report.ecg_commands import add_draw, add_explain, explain_rows
 
 __all__ = ["main"]
 
@@ -24,23 +24,16 @@ EXAMPLES = """examples:
   fedecg verify runs/demo/model
   fedecg predict runs/demo/model records/*.hea --out risks.csv
   fedecg explain runs/demo/model records/00001_hr --out explained.html
-  fedecg evaluate runs/demo/model /data/our-hospital --recalibrate our-model
+  fedecg draw records/00001_hr --out ecg.pdf
+  fedecg evaluate runs/demo/model cohort.csv --records /data/ecgs --recalibrate our-model
   fedecg export runs/demo/model --format torch-export --out model.pt2
   fedecg report runs/demo
 
-A model folder holds model.json and weights.safetensors; a study writes one (RUN/model).
+A model folder holds model.json, weights.safetensors and SHA256SUMS; a study writes one (RUN/model). A run of before
+there was a SHA256SUMS gets one by fedecg report RUN.
 Research use only: not a medical device.
 
 other commands: researchers with public data: fedecg-simulate --help. A code bank: python -m fedecg.text.build --help.
-"""
-
-EXPLAIN_HELP = """The page (.html) holds the risk, time attention on ECG paper, what hiding each stretch and each lead
-does, attention across leads and the median beat; a picture (.png, .pdf, .svg) is the ECG paper with time attention.
-
-  fedecg explain runs/demo/model records/00001_hr --out explained.html
-  fedecg explain runs/demo/model records/00001_hr --out explained.pdf --layout 12x1
-
-The file names neither the record nor the patient.
 """
 
 
@@ -64,38 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedecg {version('fedecg')}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    add_predict(commands)
-    _add_explain(commands)
+    add_predict(commands, explain_rows)
+    add_explain(commands)
+    add_draw(commands)
     add_evaluate(commands)
     add_verify(commands)
     add_export(commands)
     add_report(commands)
     return parser
-
-
-def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    # Here and not in its room: fedecg.report loads torch and matplotlib, which --help does not need.
-    command = commands.add_parser(
-        "explain",
-        help="what the network looked at in one ECG",
-        epilog=EXPLAIN_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("model", type=Path, metavar="MODEL", help="model folder")
-    command.add_argument("ecg", type=Path, metavar="ECG", help="a record, with or without ending")
-    command.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="a .html, .png, .pdf or .svg file"
-    )
-    command.add_argument(
-        "--layout", choices=("3x4", "6x2", "12x1"), default="3x4", help="of the ECG paper (default: 3x4)"
-    )
-    command.set_defaults(command=_explain)
-
-
-def _explain(options: argparse.Namespace) -> int:
-    from fedecg.report.explain import explain_record
-
-    return explain_record(options.model, options.ecg, options.out, options.layout)
 
 
 if __name__ == "__main__":

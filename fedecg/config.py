@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 Stage = Literal["align", "survival"]
+STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
+SITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -203,6 +205,9 @@ class PrivacySettings(Section):
     sums: Literal["plain"] = "plain"
 
 
+MOST_REPEATS = 9
+
+
 class EvaluationSettings(Section):
     """Federated and pooled evaluation."""
 
@@ -223,9 +228,14 @@ class EvaluationSettings(Section):
     )
     bootstrap: Annotated[int, Field(ge=0, le=100000)] = 1000
     comparison: bool = True  # also train the pooled and local-only columns
-    explain: bool = False  # also test, at every site, whether the model's attention is true
-    explain_ecgs: Annotated[int, Field(ge=1, le=300)] = (
-        100  # of a site, at most; about 75 passes of the network each
+    explain: bool = True  # also test, at every site, whether the model's attention is true
+    explain_ecgs: Annotated[int, Field(ge=10, le=300)] = (
+        100  # of a site, at most; about 75 passes of the network each; sites with fewer than 10 are not tested
+    )
+    # How often the study trains again, with other seeds, to see whether attention looks at the same places then.
+    explain_seeds: Annotated[int, Field(ge=0, le=MOST_REPEATS)] = 1
+    explain_seeds_from: Literal["aligned", "scratch"] = (
+        "aligned"  # only the survival stage again, from the same aligned weights; or both stages
     )
     leave_one_site_out: bool = False  # with comparison: a federation without each site, judged on that site
     local_models: bool = True  # with comparison: each site alone, too, and not the pooled model only
@@ -242,7 +252,7 @@ class EvaluationSettings(Section):
 class StudySettings(Section):
     """One study: what the coordinator decides, plus, in a simulation, the data and how they are split."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")] = "study"
+    name: Annotated[str, Field(pattern=STUDY_NAME)] = "study"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataSettings = DataSettings()
     partition: PartitionSettings = PartitionSettings()
@@ -287,7 +297,7 @@ class PolicySettings(Section):
 class SiteSettings(Section):
     """What a site decides for itself: `site.toml` in the site's folder."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=SITE_NAME)]
     store: str  # folder of the signal store, absolute or relative to this file
     cohort: str  # cohort table (csv), absolute or relative to this file
     server: ServerSettings | None = None  # none: a virtual site of a simulation
@@ -394,7 +404,7 @@ def _override_value(text: str) -> object:
 
 
 def _describe(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    path = ".".join(repr(str(part))[1:-1] for part in problem["loc"])[:200] or "(whole file)"
     found = "" if problem["type"] in ("missing", "extra_forbidden") else f" (found {problem['input']!r:.60})"
     message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(
         problem["type"], problem["msg"]

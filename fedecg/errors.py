@@ -13,6 +13,7 @@ date. The text says what, what was found (a count or a kind), what was expected,
     ├── PolicyError          FECG-4xx  privacy and site policy                 exit 4
     ├── FederationError      FECG-5xx  messages, rounds, quorum                exit 1
     └── RunError             FECG-6xx  files and processes of a run            exit 1
+        └── RunInputError    FECG-602  a run's folder that a command is given  exit 3
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "ModelError",
     "PolicyError",
     "RunError",
+    "RunInputError",
     "SettingsError",
     "SignalError",
     "TextError",
@@ -49,6 +51,10 @@ CODES: dict[str, str] = {
     "FECG-112": "a grid file is wrong (all problems are listed)",
     "FECG-113": "settings of a grid's cells are wrong (all problems are listed)",
     "FECG-114": "cells of a grid whose data, partition or quorum cannot be",
+    "FECG-121": "a folder that is not empty, or a file that would be written over, at a site",
+    "FECG-122": "a file that is not the coordinator's certificate authority",
+    "FECG-123": "a folder that is no site's",
+    "FECG-124": "a port or the name of a study that cannot be",
     "FECG-125": "a folder that is no coordinator's",
     "FECG-126": "a name for a site that cannot be used or is taken",
     "FECG-127": "a file that is no EC P-384 public key as OpenSSH writes it",
@@ -112,12 +118,14 @@ CODES: dict[str, str] = {
     "FECG-265": "no names of records to predict, or a list that cannot be read",
     "FECG-266": "nobody to evaluate in a part of the cohort",
     "FECG-267": "a patient has several records in an evaluation",
+    "FECG-268": "a table of an outside hospital's patients that cannot be read, lacks a column, or has no ECGs",
+    "FECG-269": "cells of an outside hospital's table that cannot be read",
     "FECG-301": "samples do not fit the encoder",
     "FECG-303": "weight vector of the wrong length",
     "FECG-304": "weight vector that is not finite",
     "FECG-306": "a file of a model folder is missing or not readable",
     "FECG-307": "model.json is not one of this format",
-    "FECG-308": "weights of a model are not those that model.json names",
+    "FECG-308": "a file of a model folder is not the one that SHA256SUMS or model.json names",
     "FECG-309": "weights of a model do not fit its network",
     "FECG-310": "a model to start from that does not fit the study",
     "FECG-321": "a baseline hazard is not a rising step function",
@@ -147,6 +155,10 @@ CODES: dict[str, str] = {
     "FECG-355": "sums of an explanation that do not belong together",
     "FECG-356": "fewer than two models to compare over seeds",
     "FECG-357": "a file of another kind than HTML, PNG, PDF, SVG for an explanation",
+    "FECG-358": "sums over fewer patients than may leave a site",
+    "FECG-359": "a task to train again that the study's settings do not have",
+    "FECG-360": "weights that are not those of as many models as the task names",
+    "FECG-361": "the tests of a model's attention cannot be read, or are of another model",
     "FECG-411": "a study that the site's policy does not name",
     "FECG-412": "a lock that is not the one in the site's policy",
     "FECG-413": "a lock that is not the one that the site joined with",
@@ -220,6 +232,17 @@ CODES: dict[str, str] = {
     "FECG-647": "the coordinator's port is no fleet port with TLS",
     "FECG-648": "the coordinator does not let this node in (key not registered, online already, clock)",
     "FECG-649": "the coordinator does not answer",
+    "FECG-651": "a key or a state folder that others than its owner can read",
+    "FECG-652": "this machine's clock is wrong, or differs from the coordinator's",
+    "FECG-653": "the coordinator's name cannot be looked up",
+    "FECG-654": "too little room on the site's disk",
+    "FECG-655": "too little memory at the site",
+    "FECG-656": "the site's policy lets it take part in nothing",
+    "FECG-657": "a public key that does not belong to the site's key",
+    "FECG-658": "a certificate authority that is not the one read over the phone",
+    "FECG-659": "the site's agent does not stop, was killed, or cannot be told",
+    "FECG-660": "a key would be written over, or there is no new key to use",
+    "FECG-665": "a part of the cohort that a study needs has no patients",
     "FECG-671": "a coordinator's folder, keys or a backup would be written over",
     "FECG-672": "the list of sites is missing or damaged",
     "FECG-673": "a certificate or key of the coordinator cannot be used",
@@ -238,6 +261,7 @@ CODES: dict[str, str] = {
     "FECG-687": "the coordinator's processes fail again and again",
     "FECG-688": "a submitted bundle is not that of the installed fedecg",
     "FECG-689": "the coordinator does not stop, or cannot be told",
+    "FECG-691": "a port of the dashboard or the metrics cannot be had",
 }
 
 
@@ -311,3 +335,9 @@ class FederationError(FedecgError):
 
 class RunError(FedecgError):
     """A run's files or processes are not as they must be."""
+
+
+class RunInputError(RunError):
+    """The folder of a run, given to a command that reads it, is none or is not whole: bad input, no fault of ours."""
+
+    exit_status = 3

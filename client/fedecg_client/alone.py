@@ -50,12 +50,12 @@ def baselines(place: Workplace, task: BaselinesTask, weights: work.Weights) -> t
     local, code = None, ""
     try:
         vector = Alone(place, task, site.name, work.parts_of(site.cohort)).train(weights)
-        load_vector(network, work.shipped(network, settings, "survival"), vector)
-        local = work.counts(log_hazards(network, site, rows), site, task.part, grid)
+        load_vector(network, work.trained_names(network, settings, "survival"), vector)
+        local = work.concordance_counts(log_hazards(network, site, rows), site, task.part, grid)
     except (FederationError, ModelError) as error:
         code = error.code
     control = age_sex_risk(site.cohort.select(site.rows("train")), site.cohort.select(rows))
-    age_sex = None if control is None else work.counts(control, site, task.part, grid)
+    age_sex = None if control is None else work.concordance_counts(control, site, task.part, grid)
     return BaselinesReply(site=site.name, local=local, local_code=code, age_sex=age_sex), None
 
 
@@ -98,8 +98,8 @@ class Alone:
         vector = np.asarray(weights, dtype=np.float32)
         for number in range(1, self.settings.align.rounds + 1):
             _, vector = self.round(TrainTask(**self.common("align", number)), vector)
-        load_vector(network, work.shipped(network, self.settings, "align"), vector)
-        self.survive(to_vector(network, work.shipped(network, self.settings, "survival")))
+        load_vector(network, work.trained_names(network, self.settings, "align"), vector)
+        self.survive(to_vector(network, work.trained_names(network, self.settings, "survival")))
         return self.best
 
     def survive(self, vector: Vector) -> None:

@@ -1,82 +1,103 @@
 """The ClientApp of a site: one handler a task; each does it and sends nothing but its reply or a code.
 
-In:  a message of the coordinator. Out: the reply. Run by Flower's SuperNode, or by a simulation's grid.
+In:  a message of the coordinator. Out: the reply. Run by the site's agent, by Flower's SuperNode, or by a
+     simulation's grid; what protects the site is therefore here, and in no process around it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedecg.config import Section, load_site
-from fedecg.errors import FedecgError, SettingsError
+from fedecg.config import Section, SiteSettings, load_site
+from fedecg.errors import FedecgError
 from fedecg.explanation.documents import ExplainTask
-from fedecg.federation.messages import EvaluateTask, Failure, JoinTask, SurveyTask, TrainTask, pack, unpack
+from fedecg.federation.baselines import BaselinesTask
+from fedecg.federation.messages import (
+    EvaluateTask,
+    Failure,
+    JoinTask,
+    SurveyTask,
+    Task,
+    TrainTask,
+    pack,
+    unpack,
+)
 from fedecg.federation.sums import AssessTask
-from fedecg_client import work
+from fedecg.fingerprint import code_fingerprint
+from fedecg_client import alone, work
+from fedecg_client.gate import Gate
+from fedecg_client.outbox import Outbox, task_key
+from fedecg_client.workplace import SITES_VARIABLE, Workplace, at_work, site_folder, site_state
 
 __all__ = ["SITES_VARIABLE", "app"]
 
-SITES_VARIABLE = "FEDECG_SITES"  # folder of site folders: for engines that only number their nodes
 UNKNOWN_FAULT = "FECG-599"
 
-Weights = NDArray[np.float32] | None
-Task = TypeVar("Task", bound=Section)
-Work = Callable[[Path, Task, Weights], tuple[Section, Weights]]
+Weights = NDArray[Any] | None
+Asked = TypeVar("Asked", bound=Section)
+Given = TypeVar("Given", bound=Task)
+Answer = Callable[[Path, SiteSettings, Asked, Weights], RecordDict]
+Work = Callable[[Workplace, Given, Weights], tuple[Section, Weights]]
 Handler = Callable[[Message, Context], Message]
 
 log = logging.getLogger("fedecg.client")
 app = ClientApp()
 
 
-def answering(kind: type[Task], do: Work[Task]) -> Handler:
+def answering(kind: type[Asked], answer: Answer[Asked]) -> Handler:
     """Make a handler that never lets an exception's text leave the site: only its code does."""
 
     def handle(message: Message, context: Context) -> Message:
-        site = "unnamed"
+        name = "unnamed"
         try:
             folder = site_folder(context)
-            site = load_site(folder / "site.toml").name
-            reply, weights = do(folder, *unpack(message.content, kind))
-            content = pack(reply, weights)
+            site = load_site(folder / "site.toml")
+            name = site.name
+            content = answer(folder, site, *unpack(message.content, kind))
         except FedecgError as error:
-            log.error("%s: %s", site, error)
-            content = pack(Failure(site=site, failed=error.code))
+            log.error("%s: %s", name, error)
+            content = pack(Failure(site=name, failed=error.code))
         except Exception as error:
-            log.error("%s: %s at %s", site, type(error).__name__, _place(error))
-            content = pack(Failure(site=site, failed=UNKNOWN_FAULT))
+            log.error("%s: %s at %s", name, type(error).__name__, _place(error))
+            content = pack(Failure(site=name, failed=UNKNOWN_FAULT))
         return Message(content, reply_to=message)
 
     return handle
 
 
-def site_folder(context: Context) -> Path:
-    """The site's folder: from the node's own settings, or the n-th of `FEDECG_SITES`.
+def join(folder: Path, site: SiteSettings, task: JoinTask, weights: Weights) -> RecordDict:
+    """Take part in a study that the policy allows."""
+    Gate(folder, site).admit_study(task.lock)
+    return pack(*work.join(Workplace(folder), task, weights))
 
-    Raises:
-        SettingsError: FECG-105 if neither is given.
-    """
-    named = context.node_config.get("site-folder")
-    if isinstance(named, str):
-        return Path(named)
-    sites, number = os.environ.get(SITES_VARIABLE), context.node_config.get("partition-id")
-    if sites and isinstance(number, int):
-        return sorted(folder.parent for folder in Path(sites).glob("*/site.toml"))[number]
-    raise SettingsError(
-        "FECG-105",
-        "site folder",
-        found="none",
-        expected="node-config site-folder",
-        fix="Start the node with --node-config 'site-folder=\"/path\"'.",
-    )
+
+def once(do: Work[Given]) -> Answer[Given]:
+    """Do a task that the policy allows; if it was done before, send the reply that was kept."""
+
+    def answer(folder: Path, site: SiteSettings, task: Given, weights: Weights) -> RecordDict:
+        gate, outbox = Gate(folder, site), Outbox(site_state(folder) / "replies")
+        gate.admit(task)
+        outbox.acknowledge(task.accepted.get(site.name))
+        key = task_key(task, weights, work.state_of_data(folder), code_fingerprint())
+        kept = outbox.find(key)
+        if kept is not None:
+            log.info("%s: this task was done before; its reply is sent again", site.name)
+            return kept
+        gate.admit_work(task, key)
+        with at_work(folder, task, key, site.policy.keep_replies) as place:
+            content = pack(*do(place, task, weights))
+            if site.policy.keep_replies:
+                outbox.keep(key, content)
+        return content
+
+    return answer
 
 
 def _place(error: Exception) -> str:
@@ -87,9 +108,10 @@ def _place(error: Exception) -> str:
     return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "unknown place"
 
 
-app.query("join")(answering(JoinTask, work.join))
-app.query("assess")(answering(AssessTask, work.assess))
-app.query("explain")(answering(ExplainTask, work.explain))
-app.query("survey")(answering(SurveyTask, work.survey))
-app.train()(answering(TrainTask, work.train))
-app.evaluate()(answering(EvaluateTask, work.evaluate))
+app.query("join")(answering(JoinTask, join))
+app.query("assess")(answering(AssessTask, once(work.assess)))
+app.query("baselines")(answering(BaselinesTask, once(alone.baselines)))
+app.query("explain")(answering(ExplainTask, once(work.explain)))
+app.query("survey")(answering(SurveyTask, once(work.survey)))
+app.train()(answering(TrainTask, once(work.train)))
+app.evaluate()(answering(EvaluateTask, once(work.evaluate)))

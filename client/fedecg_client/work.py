@@ -6,14 +6,16 @@ Called by the ClientApp. Data and network are opened once a process and reused f
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedecg.cohort import SUBGROUPS, read_cohort, subgroup_members
+from fedecg.cohort import SUBGROUPS, Cohort, read_cohort, subgroup_members
 from fedecg.config import (
     AlignSettings,
     ModelSettings,
@@ -26,7 +28,15 @@ from fedecg.config import (
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts, site_sums
 from fedecg.explanation import faithfulness_sums
-from fedecg.explanation.documents import ExplainReply, ExplainTask
+from fedecg.explanation.documents import ExplainReply, ExplainTask, split_models, sums_of_nobody
+from fedecg.explanation.groups import (
+    FEWEST_PATIENTS,
+    GROUP_ECGS,
+    GroupSums,
+    group_sums,
+    groups_of,
+    may_leave,
+)
 from fedecg.federation.messages import (
     CountsDocument,
     EvaluateReply,
@@ -46,6 +56,7 @@ from fedecg.federation.messages import (
     TrainTask,
 )
 from fedecg.federation.sums import AssessReply, AssessTask
+from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
 from fedecg.objectives import Baseline, public_grid
@@ -59,13 +70,28 @@ from fedecg.training import (
     train_align,
     train_survival,
 )
+from fedecg.training.randomness import repeated_seed
 from fedecg_client.workplace import Workplace
 
-__all__ = ["assess", "evaluate", "explain", "join", "state_of_files", "survey", "train"]
+__all__ = [
+    "assess",
+    "concordance_counts",
+    "evaluate",
+    "evaluation_grid",
+    "explain",
+    "join",
+    "opened",
+    "parts_of",
+    "state_of_data",
+    "survey",
+    "train",
+    "trained_names",
+]
 
-Weights = NDArray[np.float32] | None
+Weights = NDArray[Any] | None  # float32; a trained update may be a change in 16 bits
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+State = tuple[tuple[str | int, ...], ...]  # of a site's files
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
@@ -74,24 +100,27 @@ def join(place: Workplace, task: JoinTask, weights: Weights) -> tuple[JoinReply,
     """Say who this site is: name, patients and events by part, code."""
     del weights
     settings = load_site(place.folder / "site.toml")
-    cohort = read_cohort(settings.cohort)
-    parts: dict[Part, PartCounts] = {
-        part: PartCounts(patients=int(inside.sum()), events=int(cohort.event[inside].sum()))
-        for part in PARTS
-        if (inside := cohort.part == part).any()
-    }
     reply = JoinReply(
         site=settings.name,
-        parts=parts,
+        parts=parts_of(read_cohort(settings.cohort)),
         code_fingerprint=code_fingerprint(),
         lock_sha256=task.lock.sha256(),
     )
     return reply, None
 
 
+def parts_of(cohort: Cohort) -> dict[Part, PartCounts]:
+    """Patients and events of the parts that there are."""
+    return {
+        part: PartCounts(patients=int(inside.sum()), events=int(cohort.event[inside].sum()))
+        for part in PARTS
+        if (inside := cohort.part == part).any()
+    }
+
+
 def survey(place: Workplace, task: SurveyTask, weights: Weights) -> tuple[SurveyReply, None]:
     """Events, exits and hazard sums of the training part on the public grid; nothing is trained."""
-    site, network, settings = _open(place.folder, task, weights)
+    site, network, settings = opened(place.folder, task, weights)
     edges = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
     train, validation = site.rows("train"), site.rows("validation")
     sums = survival_sums(network, site, train, edges, settings.survival.exp_bound)
@@ -106,13 +135,15 @@ def survey(place: Workplace, task: SurveyTask, weights: Weights) -> tuple[Survey
 
 def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
     """One local round. Sums and counts speak of the weights that came, the vector of those that go."""
-    site, network, settings = _open(place.folder, task, weights)
-    sums = None
+    site, network, settings = opened(place.folder, task, weights)
+    settings = _with_seed_of(task, settings)
+    names, sums = trained_names(network, settings, task.stage), None
+    received = to_vector(network, names)
     if task.stage == "align":
         trained = train_align(network, site, settings, task.round, _bank(settings).vectors, place.watch)
     else:
         baseline = _baseline(task.hazard)
-        sums = _round_sums(network, site, settings, baseline, _grid(task.grid))
+        sums = _round_sums(network, site, settings, baseline, evaluation_grid(task.grid))
         trained = train_survival(network, site, settings, task.round, baseline, place.watch)
     reply = TrainReply(
         site=site.name,
@@ -124,19 +155,19 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
         code_fingerprint=code_fingerprint(),
         sums=sums,
     )
-    return reply, to_vector(network, _shipped(network, settings, task.stage))
+    return reply, encoded(to_vector(network, names), received, settings.federation.transfer)
 
 
 def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
     """Concordance counts of the parts asked for, and the sums of the baseline hazard on validation patients."""
-    site, network, settings = _open(place.folder, task, weights)
-    grid, edges_days = _grid(task.grid), np.array(task.edges_days)
+    site, network, settings = opened(place.folder, task, weights)
+    grid, edges_days = evaluation_grid(task.grid), np.array(task.edges_days)
     validation = site.rows("validation")
     sums = survival_sums(network, site, validation, edges_days, settings.survival.exp_bound)
     reply = EvaluateReply(
         site=site.name,
         counts={
-            part: _counts(log_hazards(network, site, site.rows(part)), site, part, grid)
+            part: concordance_counts(log_hazards(network, site, site.rows(part)), site, part, grid)
             for part in task.parts
         },
         validation_events=sums.events.tolist(),
@@ -148,7 +179,7 @@ def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[Ev
 
 def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
     """The sums of every figure of the evaluation, on the part asked for."""
-    site, network, _ = _open(place.folder, task, weights)
+    site, network, _ = opened(place.folder, task, weights)
     rows = _observed_from_the_ecg(site, task.part)
     scores = log_hazards(network, site, rows)
     plan = task.plan.plan()
@@ -165,16 +196,71 @@ def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[Assess
 
 
 def explain(place: Workplace, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
-    """The sums of the tests of attention on the part asked for, of some of its ECGs; no ECG and no map leaves."""
-    site, network, settings = _open(place.folder, task, weights)
-    rows = _observed_from_the_ecg(site, task.part)
-    generator = site_generator(settings.seed, site.name, "explain", task.round)
-    chosen = generator.permutation(rows)[: settings.evaluation.explain_ecgs]
-    signal_mv = site.signals(chosen).numpy()
+    """The sums of the tests of attention on some ECGs of the part asked for, and of groups of its patients.
+
+    A sum over few patients speaks of each of them: below `FEWEST_PATIENTS` zeros leave, and nobody's groups.
+    """
+    study, *others = split_models(weights, task.models)
+    site, network, settings = opened(place.folder, task, study)
+    rows = _one_ecg_a_patient(site, _observed_from_the_ecg(site, task.part))
+    order = site_generator(settings.seed, site.name, "explain", task.round).permutation(rows)
+    chosen = order[: settings.evaluation.explain_ecgs]
+    if len(chosen) < FEWEST_PATIENTS:
+        nobody = sums_of_nobody(network, settings.seed, task.models)
+        return ExplainReply.of(site.name, nobody), None
     sums = faithfulness_sums(
-        network, signal_mv, site.follow_up_days(chosen), site.events(chosen), settings.seed
+        network,
+        site.signals(chosen).numpy(),
+        site.follow_up_days(chosen),
+        site.events(chosen),
+        settings.seed,
+        [_copy_with(network, trained_names(network, settings, task.stage), vector) for vector in others],
     )
-    return ExplainReply.of(site.name, sums), None
+    return ExplainReply.of(site.name, sums, _groups(network, site, settings, task, order)), None
+
+
+def _groups(
+    network: Network, site: SiteData, settings: StudySettings, task: ExplainTask, order: Rows
+) -> dict[str, GroupSums]:
+    """Sums of the groups that may leave the site; the ECGs of the tests, whose sums leave, too, come first."""
+    rows = order[:GROUP_ECGS]
+    codes = [site.cohort.codes[row] for row in rows]
+    groups = groups_of(log_hazards(network, site, rows), codes, task.risk_cuts, _bank(settings).codes)
+    tested = np.arange(len(rows)) < settings.evaluation.explain_ecgs
+    signal_mv = site.signals(rows).numpy()
+    return group_sums(network, signal_mv, float(settings.signals.rate_hz), may_leave(groups, tested))
+
+
+def _one_ecg_a_patient(site: SiteData, rows: Rows) -> Rows:
+    _, first = np.unique(site.cohort.patient[rows], return_index=True)
+    return rows[np.sort(first)]
+
+
+def _copy_with(network: Network, names: tuple[str, ...], vector: NDArray[np.float32]) -> Network:
+    """Another model of the same study."""
+    other = copy.deepcopy(network)
+    load_vector(other, names, vector)
+    return other
+
+
+def _with_seed_of(task: Task, settings: StudySettings) -> StudySettings:
+    """The settings with the seed of a task, which is another where the study trains again.
+
+    Raises:
+        FederationError: FECG-359 more repetitions, or of another stage, than the settings say that there are.
+    """
+    evaluation = settings.evaluation
+    stages = ("survival",) if evaluation.explain_seeds_from == "aligned" else ("align", "survival")
+    most = evaluation.explain_seeds if evaluation.explain and task.stage in stages else 0
+    if task.repeat > most:
+        raise FederationError(
+            "FECG-359",
+            f"{task.stage} task",
+            found=f"repetition {task.repeat}",
+            expected=f"at most {most} (evaluation.explain-seeds)",
+            fix="Tell the coordinator: the study that this site joined does not train again so often.",
+        )
+    return settings.model_copy(update={"seed": repeated_seed(settings.seed, task.repeat)})
 
 
 def _observed_from_the_ecg(site: SiteData, part: Part) -> Rows:
@@ -200,12 +286,12 @@ def _round_sums(
         train_exp_sums=survival_sums(
             network, site, site.rows("train"), baseline.edges_days, bound
         ).exp_sums.tolist(),
-        validation=_counts(scores, site, "validation", grid),
+        validation=concordance_counts(scores, site, "validation", grid),
         risk=RiskMoments.of(scores),
     )
 
 
-def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
+def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
     """The site's data and a network that holds the weights that came."""
     settings = parse_settings(StudySettings, task.settings)
     torch.set_num_threads(settings.federation.threads)
@@ -217,15 +303,15 @@ def _open(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network
             expected="the bank that the coordinator uses",
             fix="Copy the study's bank to the place that align.bank names.",
         )
-    site = _site_data(folder, state_of_files(folder), settings.signals, settings.align)
+    site = _site_data(folder, state_of_data(folder), settings.signals, settings.align)
     network = _network(
         settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
     )
-    if weights is None:
+    if weights is None or weights.dtype != np.float32:
         raise FederationError(
-            "FECG-504", f"{task.stage} task", found="no weights", expected="one float32 vector"
+            "FECG-504", f"{task.stage} task", found="no float32 weights", expected="one float32 vector"
         )
-    load_vector(network, _shipped(network, settings, task.stage), weights)
+    load_vector(network, trained_names(network, settings, task.stage), weights)
     return site, network, settings
 
 
@@ -244,29 +330,28 @@ def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> 
     return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0, intercepts=intercepts)
 
 
-def state_of_files(folder: Path) -> tuple[tuple[int, int], ...]:
-    """Changes when any of the site's files is replaced, so that a mended table is read anew."""
+def state_of_data(folder: Path) -> State:
+    """Changes when the site's name or any file of its data is replaced, so that a mended table is read anew."""
     site = load_site(folder / "site.toml")
-    files = (folder / "site.toml", Path(site.cohort), Path(site.store) / "store.json")
-    return tuple(
-        (file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files
-    )
+    files = [Path(site.cohort), Path(site.store) / "store.json"]
+    found = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files]
+    return (site.name, site.cohort, site.store), *found
 
 
 @lru_cache(maxsize=64)
-def _site_data(
-    folder: Path, state: tuple[tuple[int, int], ...], signals: SignalSettings, align: AlignSettings
-) -> SiteData:
+def _site_data(folder: Path, state: State, signals: SignalSettings, align: AlignSettings) -> SiteData:
     del state  # part of the key alone
     return load_site_data(folder, StudySettings(signals=signals, align=align), _bank_of(align.bank))
 
 
-def _shipped(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
+def trained_names(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
+    """Tensors that a stage trains and a message carries."""
     reconstruction = getattr(settings, stage).reconstruction > 0
     return stage_tensors(network, stage, reconstruction)
 
 
-def _counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:
+def concordance_counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:
+    """What leaves of a part's concordance: cells of the grid and exact counts of pairs."""
     cohort, rows = site.cohort, site.rows(part)
     return CountsDocument.of(site_counts(cohort.follow_up_days[rows], cohort.event[rows], scores, grid))
 
@@ -279,7 +364,8 @@ def _baseline(document: HazardDocument | None) -> Baseline:
     return Baseline(edges_days=np.array(document.edges_days), cumulative_hazard=np.array(document.cumulative))
 
 
-def _grid(document: GridDocument | None) -> RiskTimeGrid:
+def evaluation_grid(document: GridDocument | None) -> RiskTimeGrid:
+    """The cuts that a task carries; FECG-503 without them."""
     if document is None:
         raise FederationError(
             "FECG-503", "survival task", found="no evaluation grid", expected="time and risk cuts"

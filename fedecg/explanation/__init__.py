@@ -15,7 +15,16 @@ from fedecg.explanation.attention import (
     receptive_samples,
     strip_scale,
 )
-from fedecg.explanation.beat import BeatAttention, BeatSums, beat_attention, beat_sums, group_beats, r_peaks
+from fedecg.explanation.beat import (
+    AFTER_S,
+    BEFORE_S,
+    BeatAttention,
+    BeatSums,
+    beat_attention,
+    beat_sums,
+    group_beats,
+    r_peaks,
+)
 from fedecg.explanation.deletion import ORDERS, Deletion, DeletionSums, deletion, deletion_sums
 from fedecg.explanation.faithfulness import (
     THRESHOLDS,
@@ -27,6 +36,7 @@ from fedecg.explanation.faithfulness import (
     faithfulness,
     faithfulness_sums,
 )
+from fedecg.explanation.groups import FEWEST_PATIENTS, GroupSums, group_sums, groups_of, may_leave
 from fedecg.explanation.occlusion import (
     Occlusion,
     OcclusionSums,
@@ -36,7 +46,7 @@ from fedecg.explanation.occlusion import (
     segment_occlusion,
     time_occlusion,
 )
-from fedecg.explanation.planted import PlantedCounts, planted_counts, planted_sentence
+from fedecg.explanation.planted import MEASURED, PlantedCounts, planted_counts, planted_sentence
 from fedecg.explanation.randomisation import (
     Randomisation,
     RandomisationSums,
@@ -48,6 +58,10 @@ from fedecg.explanation.single import Explanation, explain
 from fedecg.explanation.stability import Stability, StabilitySums, stability, stability_sums
 
 __all__ = [
+    "AFTER_S",
+    "BEFORE_S",
+    "FEWEST_PATIENTS",
+    "MEASURED",
     "ORDERS",
     "THRESHOLDS",
     "Attention",
@@ -59,6 +73,7 @@ __all__ = [
     "Explanation",
     "Faithfulness",
     "FaithfulnessSums",
+    "GroupSums",
     "Occlusion",
     "OcclusionSums",
     "PlantedCounts",
@@ -80,7 +95,10 @@ __all__ = [
     "faithfulness_sums",
     "group_attention",
     "group_beats",
+    "group_sums",
+    "groups_of",
     "lead_occlusion",
+    "may_leave",
     "mixes_leads",
     "occlusion",
     "occlusion_sums",

@@ -7,7 +7,9 @@ Called by the tests of this room and by `fedecg.report`.
 A step of time attention stands on 32 samples. It sees more: the convolutions below reach `receptive_samples` (152
 samples, 1.5 s at 100 Hz, in preset `fedecg`; 381 in `paper`), about 32 of which are its own. A strip is therefore a
 staircase of 32 samples, never smoothed into a resolution that it does not have. In preset `paper` the stem mixes all
-leads before time attention: its strips say when, not in which lead.
+leads before time attention: its strips say when, not in which lead. Its convolutions also look back: what step k is
+sensitive to is centred 3 to 8 samples (over initialisations; 6 is taken) before the middle of samples 32 k to
+32 k + 31, as its strided convolutions are centred on the first sample of their stride and its shortcuts on the middle.
 """
 
 from __future__ import annotations
@@ -40,11 +42,14 @@ __all__ = [
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Int64 = NDArray[np.int64]
 
 # Of even attention: what a step keeps that no other attends to, and the least that is drawn in full colour.
 NOBODY, FULL = 0.5, 2.0
 BATCH = 64  # ECGs at once; the maps of 64 ECGs are about 25 MB
 # Kernel and stride of every convolution along time, first to last, in input steps of that layer.
+# Samples by which the 32 samples that a step stands for lie before 32 times the step.
+_EARLY_SAMPLES = {"fedecg": 0, "paper": 6}
 _CONVOLUTIONS = {
     "fedecg": ((12, 4), (6, 2), (5, 1), (12, 4)),
     "paper": ((5, 1), (5, 1), *((5, 2), (5, 1)) * 5),
@@ -59,10 +64,12 @@ class Attention:
         time: (n, 12, steps), what each step of a lead receives; sums to 1 over the steps. Residual-aware: half of
             what a step carries on is itself, so an even network gives 1 / steps and no step less than half of that.
         leads: (n, 12, 12), row attends to column; each row sums to 1.
+        early_samples: by which the samples of a step lie before 32 times the step; 0 but in preset `paper`.
     """
 
     time: Float64
     leads: Float64
+    early_samples: int = 0
 
     @property
     def steps(self) -> int:
@@ -85,11 +92,16 @@ class Attention:
         All leads of an ECG share one scale.
         """
         scaled = strip_scale(self.time * self.steps, self.peak[:, None, None])
-        return np.repeat(scaled, STEP_SAMPLES, axis=2).astype(np.float32)
+        return scaled[:, :, self.step_of(np.arange(self.steps * STEP_SAMPLES))].astype(np.float32)
+
+    def step_of(self, sample: Int64) -> Int64:
+        """The step that stands on a sample of the input; any shape."""
+        step = (np.asarray(sample) + self.early_samples) // STEP_SAMPLES
+        return np.asarray(np.clip(step, 0, self.steps - 1), dtype=np.int64)
 
     def one(self, index: int) -> Attention:
         """The attention of one ECG, as n = 1."""
-        return Attention(self.time[index : index + 1], self.leads[index : index + 1])
+        return Attention(self.time[index : index + 1], self.leads[index : index + 1], self.early_samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +154,8 @@ def attend(network: Network, signal_mv: Float32) -> Attention:
     steps = network.samples // STEP_SAMPLES
     time = [np.zeros((0, LEADS, steps)), *(part.time for part in parts)]
     leads = [np.zeros((0, LEADS, LEADS)), *(part.leads for part in parts)]
-    return Attention(np.concatenate(time), np.concatenate(leads))
+    early = _EARLY_SAMPLES[network.settings.preset]
+    return Attention(np.concatenate(time), np.concatenate(leads), early)
 
 
 def attention_sums(attention: Attention, members: Bool | None = None) -> AttentionSums:

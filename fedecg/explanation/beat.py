@@ -21,7 +21,7 @@ from scipy.signal import find_peaks
 
 from fedecg.errors import ModelError
 from fedecg.explanation.attention import Attention
-from fedecg.model.lead_maps import LEADS, STEP_SAMPLES
+from fedecg.model.lead_maps import LEADS
 
 __all__ = [
     "AFTER_S",
@@ -30,6 +30,7 @@ __all__ = [
     "BeatSums",
     "beat_attention",
     "beat_sums",
+    "beat_width",
     "group_beats",
     "r_peaks",
 ]
@@ -105,7 +106,7 @@ def beat_attention(attention: Attention, signal_mv: Float32, rate_hz: float) -> 
         signal_mv: (n, 12, samples) float32, mV, the network's input.
         rate_hz: of the network's input.
     """
-    around = np.arange(-round(BEFORE_S * rate_hz), round(AFTER_S * rate_hz))
+    around = np.arange(beat_width(rate_hz)) - round(BEFORE_S * rate_hz)
     samples = signal_mv.shape[2]
     beats = np.zeros(len(signal_mv), dtype=np.int64)
     signal = np.full((len(signal_mv), LEADS, around.size), np.nan)
@@ -116,7 +117,7 @@ def beat_attention(attention: Attention, signal_mv: Float32, rate_hz: float) -> 
         beats[number] = len(places)
         if len(places):
             signal[number] = np.median(ecg[:, places], axis=1)
-            time[number] = received[:, places // STEP_SAMPLES].mean(axis=1) * attention.steps
+            time[number] = received[:, attention.step_of(places)].mean(axis=1) * attention.steps
     return BeatAttention(rate_hz, beats, signal, time)
 
 
@@ -143,6 +144,11 @@ def group_beats(beats: BeatAttention, groups: Mapping[str, Bool]) -> dict[str, B
         groups: name -> (n,) bool.
     """
     return {name: beat_sums(beats, members) for name, members in groups.items()}
+
+
+def beat_width(rate_hz: float) -> int:
+    """Samples of a beat: from 0.4 s before to 0.8 s after the R peak."""
+    return round(BEFORE_S * rate_hz) + round(AFTER_S * rate_hz)
 
 
 def r_peaks(signal_mv: Float32, rate_hz: float) -> Int64:

@@ -110,7 +110,7 @@ class Deletion:
 
 
 def deletion_sums(network: Network, signal_mv: Float32, rng: np.random.Generator) -> DeletionSums:
-    """Hide and keep growing shares of the steps in three orders; about 40 forward passes an ECG.
+    """Hide and keep growing shares of the steps in three orders; about 37 forward passes an ECG.
 
     Args:
         network: any; comes back in its mode.
@@ -127,9 +127,14 @@ def deletion_sums(network: Network, signal_mv: Float32, rng: np.random.Generator
     counts = np.unique([0, *(round(share * steps) for share in SHARES), steps])
     plain = plain_hazards(network, signal_mv)
     scores = (attention.time, rng.random(attention.time.shape), gradient_times_input(network, signal_mv))
-    moved = np.stack(
-        [_moved(network, signal_mv, score, counts, plain) for score in scores]
-    )  # (3, 2, points, n)
+    moved = np.zeros((len(scores), 2, len(counts), len(plain)))
+    # Where nothing is hidden nothing moves; where all is, all orders are one.
+    all_hidden = hidden_step_hazards(
+        network, signal_mv, np.ones((1, 1, *attention.time.shape[1:]), dtype=np.bool_)
+    )
+    moved[:, 0, -1] = moved[:, 1, 0] = np.abs(all_hidden[0] - plain)
+    for number, score in enumerate(scores):
+        moved[number, :, 1:-1] = _moved(network, signal_mv, score, counts[1:-1], plain)
     area = np.asarray(np.trapezoid(moved, counts / steps, axis=2))  # (3, 2, n)
     # Deletion is the better the more the log hazard moves, insertion the less of the way is left.
     gain = np.stack([area[0] - area[1], area[0] - area[2]], axis=1) * np.array([1.0, -1.0])[:, None, None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,10 +27,13 @@ from fedecg.explanation.stability import Stability, StabilitySums, stability, st
 from fedecg.model import Network
 
 __all__ = [
+    "ABOUT",
     "MOST_ECGS",
+    "NOT_ASKED",
     "THRESHOLDS",
     "Faithfulness",
     "FaithfulnessSums",
+    "SeedsOf",
     "Thresholds",
     "Verdict",
     "caption",
@@ -38,6 +42,14 @@ __all__ = [
 ]
 
 MOST_ECGS = 300  # of a site; bounds the time: about 75 passes of the network an ECG
+ABOUT = ("time attention", "lead attention")
+
+SeedsOf = Literal["survival", "both stages"]
+OVER = {
+    "survival": "over seeds of the survival stage; the alignment is shared",
+    "both stages": "over seeds of both stages",
+}
+NOT_ASKED = "the study trained with one seed alone (evaluation.explain-seeds = 0)"
 
 
 @dataclass(frozen=True)
@@ -70,13 +82,15 @@ class Verdict:
         test: its name.
         about: "time attention" or "lead attention".
         passed: None where it could not be judged.
-        sentence: what was measured, in words.
+        sentence: what was measured, in words; of a test that was not made, why.
+        tested: whether the test was made at all.
     """
 
     test: str
     about: str
     passed: bool | None
     sentence: str
+    tested: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +132,7 @@ class Faithfulness:
     Attributes:
         time, leads: weight randomisation of the two kinds of map.
         deletion, occlusion: as their modules say.
-        stability: None where one model was given.
+        stability: None where one model was given; its verdicts then say that it was not tested.
         verdicts: in the order in which a report shows them.
     """
 
@@ -162,8 +176,20 @@ def faithfulness_sums(
     )
 
 
-def faithfulness(sums: FaithfulnessSums, thresholds: Thresholds = THRESHOLDS) -> Faithfulness:
-    """Results of one site or of all, and what they mean."""
+def faithfulness(
+    sums: FaithfulnessSums,
+    thresholds: Thresholds = THRESHOLDS,
+    seeds_of: SeedsOf = "survival",
+    untested: str = NOT_ASKED,
+) -> Faithfulness:
+    """Results and what they mean.
+
+    Args:
+        sums: of one site or of all.
+        thresholds: from where on a test counts as passed.
+        seeds_of: which stages the models that are compared were trained again in.
+        untested: why there is one model alone, where that is so.
+    """
     time, leads = randomisation(sums.randomisation)
     curves, hidden = deletion(sums.deletion), occlusion(sums.occlusion)
     seeds = None if sums.stability is None else stability(sums.stability)
@@ -174,8 +200,10 @@ def faithfulness(sums: FaithfulnessSums, thresholds: Thresholds = THRESHOLDS) ->
         *_deleted(curves, enough),
         _occluded(hidden, thresholds, enough),
     ]
-    if seeds is not None:
-        verdicts += _stable(seeds, thresholds, enough)
+    if seeds is None:
+        verdicts += [Verdict("stability over seeds", about, None, untested, tested=False) for about in ABOUT]
+    else:
+        verdicts += _stable(seeds, thresholds, enough, OVER[seeds_of])
     return Faithfulness(time, leads, curves, hidden, seeds, tuple(verdicts))
 
 
@@ -188,26 +216,30 @@ def caption(result: Faithfulness, about: str, mixes_leads: bool = False) -> str:
         mixes_leads: preset `paper`, whose time attention sees all leads.
     """
     verdicts = [verdict for verdict in result.verdicts if verdict.about == about]
-    failed = [verdict for verdict in verdicts if verdict.passed is False]
+    made = [verdict for verdict in verdicts if verdict.tested]
+    not_made = [verdict for verdict in verdicts if not verdict.tested]
+    failed = [verdict for verdict in made if verdict.passed is False]
     if failed:
-        text = f"{about.capitalize()} is not an explanation here. It fails: " + "; ".join(
-            f"{verdict.test} ({verdict.sentence})" for verdict in failed
-        )
-        text += "."
-    elif any(verdict.passed is None for verdict in verdicts):
+        text = f"{about.capitalize()} is not an explanation here. It fails: {_told(failed)}."
+    elif any(verdict.passed is None for verdict in made):
         text = f"{about.capitalize()}: too few ECGs to say whether it explains anything."
     else:
-        text = f"{about.capitalize()} passed its tests: " + "; ".join(
-            f"{verdict.test} ({verdict.sentence})" for verdict in verdicts
-        )
-        text += ". It shows where the network looked, not what it concluded."
+        begins = "failed none of the tests made" if not_made else "passed its tests"
+        text = f"{about.capitalize()} {begins}: {_told(made)}. {WHERE_NOT_WHAT}"
+    if not_made:
+        text += f" Not tested: {_told(not_made)}."
     return f"{text} {MIXED_LEADS}" if mixes_leads and about == "time attention" else text
 
 
+WHERE_NOT_WHAT = "It shows where the network looked, not what it concluded."
 MIXED_LEADS = (
     "In this preset (paper) the first layers mix all leads, so a strip under a lead says when, "
     "not in which lead."
 )
+
+
+def _told(verdicts: Sequence[Verdict]) -> str:
+    return "; ".join(f"{verdict.test} ({verdict.sentence})" for verdict in verdicts)
 
 
 def _randomised(about: str, result: Randomisation, thresholds: Thresholds, enough: bool) -> Verdict:
@@ -249,13 +281,13 @@ def _occluded(hidden: Occlusion, thresholds: Thresholds, enough: bool) -> Verdic
     )
 
 
-def _stable(seeds: Stability, thresholds: Thresholds, enough: bool) -> list[Verdict]:
+def _stable(seeds: Stability, thresholds: Thresholds, enough: bool, over: str) -> list[Verdict]:
     return [
         Verdict(
             "stability over seeds",
             about,
             bool(value >= thresholds.stability) if enough else None,
-            f"rank correlation {value:.2f} between {seeds.models} models",
+            f"rank correlation {value:.2f} between {seeds.models} models {over}",
         )
-        for about, value in (("time attention", seeds.time), ("lead attention", seeds.leads))
+        for about, value in zip(ABOUT, (seeds.time, seeds.leads), strict=True)
     ]

@@ -6,17 +6,22 @@ Called by `faithfulness`, `planted` and `fedecg.report`.
 
 Occlusion asks the model itself, which attention does not. It has a limit of its own: limb leads are linear
 combinations of two, so hiding one of them can change little although the model uses what it shows.
+
+The loss of C is a paired difference: both scores order the same comparable pairs of the same patients. Its standard
+error is that of the one ratio (N - N') / D, from each patient's own pairs: much smaller than those of two C.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from fedecg.errors import ModelError
-from fedecg.evaluation import Concordance, concordance
+from fedecg.evaluation import FEW_EVENTS, Concordance, concordance, pair_counts
 from fedecg.explanation.attention import attend
 from fedecg.explanation.hiding import hidden_lead_hazards, hidden_step_hazards, plain_hazards
 from fedecg.explanation.ranks import spearman
@@ -50,6 +55,11 @@ class OcclusionSums:
         bars: (12,) sum over ECGs of the attention that each lead receives.
         agreement: sum over ECGs of the Spearman correlation, over the leads, of that attention with the absolute
             change.
+        events: of these patients.
+        gain_squares: (12,) sum over ECGs of g^2; g = its concordant pairs (half of the tied ones) with the log hazard
+            as it is, less those with the lead hidden.
+        gain_mixed: (12,) sum of g b; b = its comparable pairs.
+        pair_squares: sum of b^2.
     """
 
     ecgs: int
@@ -59,6 +69,10 @@ class OcclusionSums:
     moved: Float64
     bars: Float64
     agreement: float
+    events: int
+    gain_squares: Float64
+    gain_mixed: Float64
+    pair_squares: float
 
     def __add__(self, other: OcclusionSums) -> OcclusionSums:
         return OcclusionSums(
@@ -69,6 +83,10 @@ class OcclusionSums:
             self.moved + other.moved,
             self.bars + other.bars,
             self.agreement + other.agreement,
+            self.events + other.events,
+            self.gain_squares + other.gain_squares,
+            self.gain_mixed + other.gain_mixed,
+            self.pair_squares + other.pair_squares,
         )
 
 
@@ -79,7 +97,11 @@ class Occlusion:
     Attributes:
         ecgs: how many.
         c_index: stratified C of the log hazard as it is.
+        comparable, events: pairs and events on which C stands.
+        few_events: fewer than 30: the intervals cover less than they say.
         c_loss: (12,) C as it is less C with the lead hidden; > 0: the lead helps.
+        c_loss_se: (12,) its paired standard error.
+        c_loss_low, c_loss_high: (12,) 95 % interval, Student's t with events - 1 degrees of freedom.
         shift: (12,) mean change of the log hazard.
         moved: (12,) mean absolute change.
         bars: (12,) mean attention that each lead receives.
@@ -88,7 +110,13 @@ class Occlusion:
 
     ecgs: int
     c_index: float
+    comparable: int
+    events: int
+    few_events: bool
     c_loss: Float64
+    c_loss_se: Float64
+    c_loss_low: Float64
+    c_loss_high: Float64
     shift: Float64
     moved: Float64
     bars: Float64
@@ -110,6 +138,8 @@ def occlusion_sums(network: Network, signal_mv: Float32, time: ArrayLike, event:
     """
     plain, change = _lead_changes(network, signal_mv)
     bars = attend(network, signal_mv).bars
+    credit, pairs = _credit(time, event, plain)
+    gain = np.stack([credit - _credit(time, event, plain + change[:, lead])[0] for lead in range(LEADS)])
     return OcclusionSums(
         len(plain),
         concordance(time, event, plain),
@@ -118,16 +148,29 @@ def occlusion_sums(network: Network, signal_mv: Float32, time: ArrayLike, event:
         np.abs(change).sum(axis=0),
         bars.sum(axis=0),
         float(spearman(bars, np.abs(change)).sum()),
+        int(np.sum(np.asarray(event) > 0)),
+        (gain**2).sum(axis=1),
+        (gain * pairs).sum(axis=1),
+        float((pairs**2).sum()),
     )
 
 
 def occlusion(sums: OcclusionSums) -> Occlusion:
     """Means and changes of C."""
     ecgs = sums.ecgs or np.nan
+    c_loss = np.array([sums.plain.c_index - hidden.c_index for hidden in sums.hidden])
+    se = _paired_se(sums, c_loss)
+    half = float(stdtrit(max(sums.events - 1, 1), 0.975)) * se
     return Occlusion(
         sums.ecgs,
         sums.plain.c_index,
-        np.array([sums.plain.c_index - hidden.c_index for hidden in sums.hidden]),
+        sums.plain.comparable,
+        sums.events,
+        sums.events < FEW_EVENTS,
+        c_loss,
+        se,
+        c_loss - half,
+        c_loss + half,
         sums.shift / ecgs,
         sums.moved / ecgs,
         sums.bars / ecgs,
@@ -177,6 +220,21 @@ def segment_occlusion(network: Network, signal_mv: Float32) -> Float64:
     hidden = np.eye(LEADS * steps, dtype=np.bool_).reshape(-1, 1, LEADS, steps)
     change = hidden_step_hazards(network, signal_mv, hidden) - plain_hazards(network, signal_mv)
     return change.reshape(LEADS, steps)
+
+
+def _credit(time: ArrayLike, event: ArrayLike, risk: Float64) -> tuple[Float64, Float64]:
+    """Each patient's concordant pairs + half of its tied ones, and its comparable pairs, (n,) each."""
+    own = pair_counts(time, event, risk)
+    comparable = (own.concordant + own.discordant + own.tied_risk).astype(np.float64)
+    return own.concordant + 0.5 * own.tied_risk, comparable
+
+
+def _paired_se(sums: OcclusionSums, c_loss: Float64) -> Float64:
+    """(12,): with d the loss, N - N' - d D moves by g - d b when a patient is left out (see `evaluation.intervals`)."""
+    if not sums.plain.comparable:
+        return np.full(LEADS, math.nan)
+    spread = sums.gain_squares - 2 * c_loss * sums.gain_mixed + c_loss**2 * sums.pair_squares
+    return np.asarray(np.sqrt(np.maximum(spread, 0.0)) / sums.plain.comparable)
 
 
 def _lead_changes(network: Network, signal_mv: Float32) -> tuple[Float64, Float64]:

@@ -16,7 +16,7 @@ from fedecg.explanation.occlusion import lead_occlusion, time_occlusion
 from fedecg.model import Network
 from fedecg.model.lead_maps import STEP_SAMPLES
 
-__all__ = ["FOUND_SHARE", "PlantedCounts", "planted_counts", "planted_sentence"]
+__all__ = ["FOUND_SHARE", "MEASURED", "PlantedCounts", "planted_counts", "planted_sentence"]
 
 FOUND_SHARE = 0.9  # of the records; from here on a finding counts as found
 # A step sees 152 samples and owns 32 of them: a spike is in sight of the steps beside its own.
@@ -51,6 +51,11 @@ class PlantedCounts:
         )
 
 
+# Three networks of preset `fedecg` and size `small`, trained on 400 planted ECGs each, on 298 others that carry the
+# spike. By network: time attention 92, 6, 4 %; lead bars 0, 87, 0 %. A slow test makes and measures them again.
+MEASURED = PlantedCounts(298, 108, 83, 298, 297)
+
+
 def planted_counts(network: Network, signal_mv: NDArray[np.float32], lead: int, sample: int) -> PlantedCounts:
     """Look for the spike in four ways.
 
@@ -63,9 +68,9 @@ def planted_counts(network: Network, signal_mv: NDArray[np.float32], lead: int, 
     Raises:
         ModelError: FECG-353, signals that do not fit.
     """
-    attention, step = attend(network, signal_mv), sample // STEP_SAMPLES
+    attention = attend(network, signal_mv)
 
-    def near(found: NDArray[np.intp]) -> int:
+    def near(found: NDArray[np.intp], step: int) -> int:
         return int(np.sum(np.abs(found - step) <= WINDOW_STEPS))
 
     def named(found: NDArray[np.intp]) -> int:
@@ -73,9 +78,9 @@ def planted_counts(network: Network, signal_mv: NDArray[np.float32], lead: int, 
 
     return PlantedCounts(
         len(signal_mv),
-        near(attention.time[:, lead].argmax(axis=1)),
+        near(attention.time[:, lead].argmax(axis=1), int(attention.step_of(np.array(sample)))),
         named(attention.bars.argmax(axis=1)),
-        near(np.abs(time_occlusion(network, signal_mv)).argmax(axis=1)),
+        near(np.abs(time_occlusion(network, signal_mv)).argmax(axis=1), sample // STEP_SAMPLES),
         named(np.abs(lead_occlusion(network, signal_mv)).argmax(axis=1)),
     )
 

@@ -15,6 +15,7 @@ from fedecg.errors import CODES, SignalError
 from fedecg.explanation.attention import Attention, attend, mixes_leads
 from fedecg.explanation.beat import BeatAttention, beat_attention
 from fedecg.explanation.occlusion import lead_occlusion, segment_occlusion
+from fedecg.explanation.verdicts import ModelVerdicts
 from fedecg.prediction.predictor import Model, Prediction
 from fedecg.prediction.risk import HORIZONS_YEARS
 from fedecg.signals import Recording, counts_in_mv
@@ -35,6 +36,7 @@ class Explanation:
         lead_change: (12,) change of the log hazard when the lead is hidden.
         segment_change: (12, steps) when 32 samples of a lead are hidden.
         mixes_leads: preset `paper`, whose time attention sees all leads.
+        verdicts: what tests on many ECGs found of this model's attention; None = it was not tested.
     """
 
     prediction: Prediction
@@ -45,14 +47,16 @@ class Explanation:
     lead_change: NDArray[np.float64]
     segment_change: NDArray[np.float64]
     mixes_leads: bool
+    verdicts: ModelVerdicts | None = None
 
 
-def explain(model: Model, recording: Recording) -> Explanation:
+def explain(model: Model, recording: Recording, verdicts: ModelVerdicts | None = None) -> Explanation:
     """Predict one ECG and look at how the network came to it: about 12 * (steps + 1) passes of the network.
 
     Args:
         model: from `fedecg.load`.
         recording: as read; preprocessed here as in training.
+        verdicts: of the model, from `read_verdicts`; None = it was not tested.
 
     Raises:
         SignalError: FECG-213, FECG-214, a recording that may not be used; FECG-326, no finite log hazard.
@@ -78,4 +82,5 @@ def explain(model: Model, recording: Recording) -> Explanation:
         lead_occlusion(network, signal_mv)[0],
         segment_occlusion(network, signal_mv),
         mixes_leads(network),
+        verdicts,
     )

@@ -8,12 +8,15 @@ Called by the server, which makes it, and by the client, which keeps the first t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fedecg.config import Section, StudySettings, parse_settings, settings_sha256
+from pydantic import Field
+
+from fedecg.config import SITE_NAME, STUDY_NAME, Section, StudySettings, parse_settings, settings_sha256
 
 __all__ = ["StudyLock", "settings_document"]
 
+HEX = r"^[0-9a-f]{64}$"
 ONLY_THE_COORDINATORS: Mapping[str, Any] = {
     "data": True,
     "partition": True,
@@ -30,11 +33,11 @@ def settings_document(settings: StudySettings) -> dict[str, Any]:
 class StudyLock(Section):
     """What is agreed on. Sites, server and people compare its `sha256()`."""
 
-    study: str
+    study: Annotated[str, Field(pattern=STUDY_NAME)]
     settings: dict[str, Any]  # as `settings_document` gives them
-    bank_sha256: str  # the code bank
-    code_fingerprint: str  # the installed fedecg that every site must run
-    sites: list[str] = []  # names that may take part; none: whoever connects (simulations)
+    bank_sha256: Annotated[str, Field(pattern=HEX)]  # the code bank
+    code_fingerprint: Annotated[str, Field(pattern=HEX)]  # the installed fedecg that every site must run
+    sites: list[Annotated[str, Field(pattern=SITE_NAME)]] = []  # names that may take part; none: whoever connects (simulations)
 
     def sha256(self) -> str:
         """Hash of all that is agreed on."""

@@ -1,13 +1,14 @@
 """Step 11: a finished model on ECGs that nobody trained on.
 
-In:  a model folder; recordings, record files, or an outside hospital's site folder.
+In:  a model folder; recordings, record files, or an outside hospital's table of patients.
 Out: log hazards with absolute risks; an evaluation with recalibration; a check of the folder; an exported program.
 Called by the command `fedecg` and by anyone's Python: `fedecg.load(path).predict(recording)`.
 
     risk         log hazard -> risk by each horizon with its interval, percentile in the training study
     predictor    a model folder -> `Model`: recordings -> predictions
     files        record files -> rows, read by threads while the network computes
-    outside      an outside hospital's cohort -> the whole evaluation, recalibration in the large
+    own_patients an outside hospital's table and ECGs -> its patients with their log hazards
+    outside      those patients -> the whole evaluation, recalibration in the large
     folder       what a model folder holds, once its hashes are right
     export       the network as torch.export or ONNX
     commands     the command line of all that

@@ -17,45 +17,75 @@ from typing import TYPE_CHECKING, Any
 
 from fedecg.errors import CODES
 from fedecg.files import write_whole
+from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.progress import Progress
 
 if TYPE_CHECKING:
     from fedecg.prediction.files import FileRow
     from fedecg.prediction.predictor import Model
+    from fedecg.prediction.risk import HorizonRisk
 
 __all__ = ["add_evaluate", "add_export", "add_predict", "add_verify"]
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
+# (model, its folder, rows, folder of pages, progress) -> the rows with their pages, made in a later room than this one.
+Explainer = Callable[["Model", Path, "Sequence[FileRow]", Path, Progress], "list[FileRow]"]
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"  - {line}" for line in lines)
+
 
 MANY = 256  # files from which progress is shown
-MODEL_HELP = "model folder (model.json, weights.safetensors)"
-PREDICT_HELP = """FILES are records of any format that fedecg reads (WFDB, PhysioNet .mat), with or without ending.
+MODEL_HELP = "model folder (model.json, weights.safetensors, SHA256SUMS)"
+PREDICT_HELP = f"""FILES are records of any format that fedecg reads (WFDB, PhysioNet .mat), with or without ending.
 @list.txt takes the names from a text file, one a line; - takes them from stdin.
 
   fedecg predict runs/demo/model records/*.hea
   fedecg predict runs/demo/model @records.txt --out risks.csv
   find records -name '*.hea' | fedecg predict runs/demo/model - --horizons 1,5 --json
+  fedecg predict runs/demo/model records/*.hea --out risks.csv --explain pages
 
-Columns: file, log-hazard, risk-1y, risk-1y-low, risk-1y-high, ..., percentile, warnings, code. The interval is the
-uncertainty of the baseline hazard alone, not of the network. The percentile is that among the training study's
-validation patients. A record that cannot be used has its code; the others are predicted.
+Columns: file, log-hazard, risk-1y, risk-1y-low, risk-1y-high, ..., percentile, percentile-bound, warnings, code;
+with --explain: explanation, the page of the row, named by the row's number; in a CSV also outcomes and note.
+The interval is the uncertainty of the baseline hazard alone, not of the network. No risk, 0 and an upper limit
+(97.5 %): no event was seen by then in the validation patients. The percentile is that among the study's validation
+patients; percentile-bound says "at least" or "at most" where the log hazard lies beyond almost all of theirs.
+A record that cannot be used has its code; the others are predicted.
 Exit status: 0 all predicted, 5 some, 3 none.
+
+Intended use:
+{_listed(INTENDED_USE)}
+Not intended:
+{_listed(NOT_INTENDED)}
 """
-EVALUATE_HELP = """COHORT is a folder with site.toml, as a site of a study has:
+EVALUATE_HELP = """COHORT is a table (csv) of one row a patient, whose ECGs are files in the folder --records:
 
-  name = "our-hospital"
-  store = "store/0123456789abcdef"   # ECGs, preprocessed with the model's [signals] settings
-  cohort = "cohort.csv"              # record, patient, part, event, follow_up_days, ...
+  patient,file,event,follow_up_days,age_years,female
+  a17,2019/a17_ecg,1,412,71,1
+  b03,2020/b03_ecg,0,1830,58,0
 
+event: 1 = heart failure, 0 = censored; follow_up_days: from the ECG to it, or to the last contact. part, entry_days,
+died, age_years, female may be left out. Files are of any format that fedecg predict reads; they are preprocessed as the
+model says. A patient whose ECG cannot be used is left out, by code. With --store instead of --records, the column
+record is the row of a signal store that was made with the model's [signals] settings.
+COHORT may also be a folder with site.toml (name, store, cohort), as a site of a study has.
+
+  fedecg evaluate runs/demo/model cohort.csv --records /data/ecgs
+  fedecg evaluate runs/demo/model cohort.csv --records /data/ecgs --part test --json > evaluation.json
+  fedecg evaluate runs/demo/model cohort.csv --records /data/ecgs --recalibrate our-model
   fedecg evaluate runs/demo/model /data/our-hospital
-  fedecg evaluate runs/demo/model /data/our-hospital --part test --json > evaluation.json
-  fedecg evaluate runs/demo/model /data/our-hospital --recalibrate our-model
 
 Nothing is sent anywhere. The figures and a recalibrated model tell of your patients: they stay with you.
+Exit status: 0 all patients evaluated, 5 some left out, 3 none, or a table or model that cannot be used.
 """
-VERIFY_HELP = """Checks format, hashes and numbers, and says what the model is. Exit status: 0 sound, 3 not.
+VERIFY_HELP = """Checks format, hashes and numbers, and says what the model is and is for. Exit status: 0 sound, 3 not.
 
   fedecg verify runs/demo/model
+
+SHA256SUMS lists the model's files. Its own sha256, the last line, stands for the whole model: compare it with the one
+that the study's coordinator tells you by another way. Models of before there was a SHA256SUMS: fedecg report RUN
+writes it.
 """
 EXPORT_HELP = """Input of the program: preprocessed ECGs (N, 12, samples) float32 in mV; output: log hazards (N,).
 It is compared with the network on random signals before it is written.
@@ -65,8 +95,8 @@ It is compared with the network on random signals before it is written.
 """
 
 
-def add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
-    """Hook in `fedecg predict`."""
+def add_predict(commands: Commands[argparse.ArgumentParser], explainer: Explainer) -> None:
+    """Hook in `fedecg predict`; `explainer` writes the pages of --explain."""
     command = _add(commands, "predict", "risk of heart failure from ECG files", PREDICT_HELP, _predict)
     command.add_argument("files", nargs="+", metavar="FILES", help="records, @list.txt, or - for stdin")
     command.add_argument("--out", type=_table_file, metavar="FILE", help="write a .csv or .json file")
@@ -77,12 +107,19 @@ def add_predict(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="YEARS",
         help="of the risks, rising, with commas (default: 1,3,5,10)",
     )
+    command.add_argument(
+        "--explain", type=Path, metavar="DIR", help="write a page for each record: what the network looked at"
+    )
+    command.set_defaults(explainer=explainer)
 
 
 def add_evaluate(commands: Commands[argparse.ArgumentParser]) -> None:
     """Hook in `fedecg evaluate`."""
     command = _add(commands, "evaluate", "how a model does on your own patients", EVALUATE_HELP, _evaluate)
-    command.add_argument("cohort", type=Path, metavar="COHORT", help="folder with site.toml")
+    command.add_argument("cohort", type=Path, metavar="COHORT", help="cohort.csv, or a folder with site.toml")
+    ecgs = command.add_mutually_exclusive_group()
+    ecgs.add_argument("--records", type=Path, metavar="FOLDER", help="that the column file starts from")
+    ecgs.add_argument("--store", type=Path, metavar="FOLDER", help="signal store of the column record")
     command.add_argument(
         "--part",
         choices=("all", "train", "validation", "test"),
@@ -157,13 +194,16 @@ def _predict(options: argparse.Namespace) -> int:
     else:
         with progress.task("ECGs", len(names)) as advance:
             rows = predict_files(model, names, options.horizons, advance)
+    if options.explain:
+        rows = options.explainer(model, options.model, rows, options.explain, progress)
     notes = _prediction_notes(model, options.horizons)
     document = (
         json.dumps(_document(model, rows, options.horizons, [model.disclaimer, *notes]), indent=2) + "\n"
     )
     if options.out:
         as_csv = options.out.suffix == ".csv"
-        write_whole(options.out, csv_text(rows, options.horizons) if as_csv else document)
+        beside = {"outcomes": _outcomes(model.saved.outcomes), "note": model.disclaimer}
+        write_whole(options.out, csv_text(rows, options.horizons, beside) if as_csv else document)
     if options.json:
         print(document, end="")
     elif not options.out:
@@ -186,8 +226,17 @@ def _prediction_notes(model: Model, horizons: Sequence[float]) -> list[str]:
     notes = ["Intervals: uncertainty of the baseline hazard alone, not of the network."]
     if beyond:
         notes.append(f"No risk at {', '.join(beyond)} years: the baseline hazard does not reach that far.")
-    if model.saved.population is None:
-        notes.append("No percentile: the model does not hold its training study's log hazards.")
+    if early := [f"{years:g}" for years in model.scale.before_events(horizons)]:
+        notes.append(
+            f"At {', '.join(early)} years an upper limit (97.5 %) and no risk: no event seen by then in the validation "
+            "patients."
+        )
+    population = model.saved.population
+    notes.append(
+        "No percentile: the model does not hold its training study's log hazards."
+        if population is None
+        else f"Percentile: of {sum(population.patients):,} validation patients of the study."
+    )
     if model.saved.recalibration is not None:
         notes.append(f"The baseline was scaled by {model.saved.recalibration.ratio:.3g} to one hospital.")
     return notes
@@ -200,6 +249,9 @@ def _document(
 
     return {
         "model-sha256": model.saved.settings_sha256,
+        "outcomes": _outcomes(model.saved.outcomes),
+        "intended-use": list(model.saved.intended_use),
+        "not-intended": list(model.saved.not_intended),
         "horizons-years": list(horizons),
         "notes": list(notes),
         "rows": [row_fields(row, horizons) for row in rows],
@@ -218,12 +270,12 @@ def _print_rows(rows: Sequence[FileRow], horizons: Sequence[float]) -> None:
     table.add_column("warnings")
     for row in rows:
         found = row.prediction
-        risks = [_risk(one.risk, one.low, one.high) for one in found.risks] or ["–"] * len(horizons)
+        risks = [_risk(one) for one in found.risks] or ["–"] * len(horizons)
         table.add_row(
             Text("".join(letter if letter.isprintable() else "?" for letter in row.file)),
             _number(found.log_hazard, "+.3f"),
             *risks,
-            _number(found.percentile, ".0f"),
+            f"{found.percentile_bound} {_number(found.percentile, '.0f')}".strip(),
             Text("; ".join([found.code, *found.warnings] if found.code else found.warnings)),
         )
     console = Console()
@@ -231,11 +283,15 @@ def _print_rows(rows: Sequence[FileRow], horizons: Sequence[float]) -> None:
     Console(width=None if console.is_terminal else 200).print(table)
 
 
-def _risk(risk: float | None, low: float | None, high: float | None) -> str:
-    if risk is None:
-        return "–"
-    interval = "" if low is None or high is None else f" ({100 * low:.1f}–{100 * high:.1f})"
-    return f"{100 * risk:.1f} %{interval}"
+def _risk(one: HorizonRisk) -> str:
+    if one.risk is None:
+        return "–" if one.high is None else f"below {100 * one.high:.1f} %"
+    interval = "" if one.low is None or one.high is None else f" ({100 * one.low:.1f}–{100 * one.high:.1f})"
+    return f"{100 * one.risk:.1f} %{interval}"
+
+
+def _outcomes(outcomes: str) -> str:
+    return outcomes.upper() if outcomes == "simulated" else outcomes
 
 
 def _number(value: float | None, form: str) -> str:
@@ -248,9 +304,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     progress = Progress()
     model = load(options.model)
-    found = evaluate_outside(model, options.cohort, options.part)
+    places = {"records": options.records, "store": options.store}
+    found = evaluate_outside(model, options.cohort, options.part, progress=progress, **places)
     if options.json:
-        print(json.dumps(found.document, indent=2))
+        print(json.dumps(found.document | {"left-out": found.left_out}, indent=2))
     else:
         _print_evaluation(found.document)
     for note in found.notes:
@@ -261,7 +318,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"Baseline times {ratio:.3g} ({found.observed} events observed, {found.expected:.1f} expected), "
             f"written: {options.recalibrate}. It tells of your patients: keep it."
         )
-    return 0
+    return 5 if found.left_out else 0
 
 
 def _print_evaluation(document: dict[str, Any]) -> None:
@@ -324,7 +381,10 @@ def _verify(options: argparse.Namespace) -> int:
             f"baseline times {scaled['ratio']:.3g} from {scaled['observed']} events; original model.json "
             f"sha256 {scaled['original-sha256'][:12]}..."
         )
-    print("\n".join(f"{name:13}{text}" for name, text in lines.items()))
+    rows = [*lines.items(), *(("intended use", line) for line in facts["intended-use"] or ["not stated"])]
+    rows += [("not intended", line) for line in facts["not-intended"]]
+    rows.append(("SHA256SUMS", f"sha256 {facts['files']['SHA256SUMS']}"))
+    print("\n".join(f"{name:13}{text}" for name, text in rows))
     return 0
 
 

@@ -1,7 +1,8 @@
 """A finished model at a hospital that took no part: the whole evaluation on its patients, and its own baseline.
 
-In:  a `Model`, a site folder (site.toml -> signal store and cohort table). Out: `OutsideEvaluation`, whose document is
-that of a study (`assessment.json`); a model folder with the baseline scaled to this hospital. Called by `commands`.
+In:  a `Model`, a hospital's patients: a table and their record files, or a site folder (see `own_patients`).
+Out: `OutsideEvaluation`, whose document is that of a study (`assessment.json`); a model folder with the baseline
+scaled to this hospital. Called by `commands`.
 
 Everything stays at the hospital: nothing here sends, and the document and the scaled model tell of its patients.
 """
@@ -11,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import read_cohort, subgroup_members
-from fedecg.config import EvaluationSettings, SurvivalSettings, load_site
-from fedecg.errors import CohortError, ModelError
+from fedecg.cohort import subgroup_members
+from fedecg.config import EvaluationSettings, SurvivalSettings
+from fedecg.errors import CODES, ModelError
 from fedecg.evaluation import (
     DAYS_A_YEAR,
     AssessmentPlan,
@@ -31,15 +32,13 @@ from fedecg.evaluation import (
 )
 from fedecg.model import BaselineFile, RecalibrationFile, load_model, save_model
 from fedecg.objectives import Baseline, public_grid
+from fedecg.prediction.own_patients import OwnPatients, Part, patients_of_site, patients_of_table
 from fedecg.prediction.predictor import Model
 from fedecg.prediction.risk import RiskScale
-from fedecg.signals import SignalStore
-from fedecg.training import SiteData, log_hazards
+from fedecg.progress import Progress
 
 __all__ = ["OutsideEvaluation", "evaluate_outside", "recalibrate"]
 
-Part = Literal["all", "train", "validation", "test"]
-Rows = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 
@@ -48,10 +47,11 @@ class OutsideEvaluation:
     """How a model does at one hospital.
 
     Attributes:
-        site: name in its site.toml.
+        site: name in its site.toml, or "this-hospital".
         document: every figure, as in a study's assessment.json.
         observed, expected: events that were seen, and that the model's baseline expects of these patients.
         notes: what was left out, and why.
+        left_out: FECG code -> patients whose ECG cannot be used.
     """
 
     site: str
@@ -59,46 +59,54 @@ class OutsideEvaluation:
     observed: int
     expected: float
     notes: tuple[str, ...]
+    left_out: dict[str, int]
 
 
 def evaluate_outside(
     model: Model,
-    site_folder: str | Path,
+    cohort: str | Path,
     part: Part = "all",
     settings: EvaluationSettings | None = None,
+    *,
+    records: str | Path | None = None,
+    store: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> OutsideEvaluation:
     """Evaluate a model on a hospital's own patients; its groups of risk are those of about equal size there.
 
     Args:
         model: with a baseline hazard.
-        site_folder: holds site.toml; its store must have been made with the model's signal settings, but for the
-            powerline notch.
+        cohort: a table (csv), whose ECGs are files in `records` or rows of `store`; or a folder with site.toml. A
+            store must have been made with the model's signal settings, but for the powerline notch.
         part: of the cohort table; "all" = everybody.
         settings: horizons, groups, bins; None = the defaults of a study.
+        records: folder of record files; one that cannot be used leaves its patient out.
+        store: folder of a signal store.
+        progress: says how far the reading of record files is.
 
     Raises:
         SettingsError, SignalError, CohortError: site.toml, store or table cannot be used; FECG-266 nobody in the
-            part; FECG-267 a patient with several records.
+            part; FECG-267 a patient with several records; FECG-268, FECG-269 a hospital's own table.
         ModelError: FECG-347 no baseline hazard, or one that ends before every horizon; FECG-350 a store of other
             signals; FECG-326 log hazards that are not finite.
     """
     wanted = settings or EvaluationSettings()
     scale = _scale(model)
     horizons = _reached(scale, wanted.horizons_years)
-    site = _open_site(model, Path(site_folder))
-    rows = _patients(site, part)
-    days, cause = site.follow_up_days(rows), site.cause(rows)
-    eta = log_hazards(model.saved.network, site, rows)
+    patients = _patients(model, Path(cohort), part, records, store, progress)
+    days, eta = patients.cohort.follow_up_days, patients.log_hazard
+    cause = np.where(patients.cohort.event, 1, np.where(patients.cohort.died, 2, 0))
     plan = _plan(wanted.model_copy(update={"horizons_years": horizons}), scale, days, cause, eta)
-    sums = site_sums(days, cause, eta, subgroup_members(site.cohort.select(rows)), plan)
-    document = assessment_entry(plan, part, {site.name: sums})
+    sums = site_sums(days, cause, eta, subgroup_members(patients.cohort), plan)
+    document = assessment_entry(plan, part, {patients.name: sums})
     whole = document["hazard-calibration"]
     return OutsideEvaluation(
-        site=site.name,
+        site=patients.name,
         document=document,
         observed=int(whole["events"]),
         expected=float(whole["expected"]),
-        notes=_notes(wanted.horizons_years, horizons, site, rows),
+        notes=_notes(wanted.horizons_years, horizons, patients),
+        left_out=patients.left_out,
     )
 
 
@@ -174,44 +182,24 @@ def _reached(scale: RiskScale, horizons_years: Sequence[float]) -> list[float]:
     return reached
 
 
-def _open_site(model: Model, folder: Path) -> SiteData:
-    """Store and cohort as site.toml names them; codes are not read, so no bank is needed."""
-    settings = load_site(folder / "site.toml")
-    store, cohort = SignalStore.open(settings.store), read_cohort(settings.cohort)
-    needed = model.signals.model_dump(by_alias=True)
-    other = [name for name in needed if name != "powerline" and store.settings.get(name) != needed[name]]
-    if other:
-        raise ModelError(
-            "FECG-350",
-            "signal store",
-            found=f"{len(other)} setting(s) other than the model's: {', '.join(other)}",
-            expected=", ".join(f"{name} = {needed[name]}" for name in other),
-            fix="Build the store with the [signals] settings in model.json.",
-        )
-    return SiteData(settings.name, cohort, store, np.zeros((len(cohort), 0), dtype=np.float32))
-
-
-def _patients(site: SiteData, part: Part) -> Rows:
-    """Rows of the part, one a patient."""
-    rows = np.arange(len(site.cohort)) if part == "all" else site.rows(part)
-    if not rows.size:
-        raise CohortError(
-            "FECG-266",
-            "patients to evaluate",
-            found=f"0 of {len(site.cohort)} rows of the cohort table in the part asked for",
-            expected="at least 1",
-            fix="Choose another --part.",
-        )
-    several = rows.size - len(np.unique(site.cohort.patient[rows]))
-    if several:
-        raise CohortError(
-            "FECG-267",
-            "records to evaluate",
-            found=f"{several} of {rows.size} that are a patient's second or later record",
-            expected="one index ECG a patient",
-            fix="Leave one record a patient in the cohort table, or choose --part test.",
-        )
-    return rows
+def _patients(
+    model: Model,
+    cohort: Path,
+    part: Part,
+    records: str | Path | None,
+    store: str | Path | None,
+    progress: Progress | None,
+) -> OwnPatients:
+    if cohort.is_dir() and records is None and store is None:
+        return patients_of_site(model, cohort, part)
+    return patients_of_table(
+        model,
+        cohort,
+        part,
+        records=None if records is None else Path(records),
+        store=None if store is None else Path(store),
+        progress=progress,
+    )
 
 
 def _plan(
@@ -243,12 +231,15 @@ def _refuse_original(model: Model, out: Path) -> None:
         )
 
 
-def _notes(wanted: Sequence[float], reached: Sequence[float], site: SiteData, rows: Rows) -> tuple[str, ...]:
-    notes = []
+def _notes(wanted: Sequence[float], reached: Sequence[float], patients: OwnPatients) -> tuple[str, ...]:
+    notes = [
+        f"{number} of {len(patients.cohort) + sum(patients.left_out.values())} patients left out: {code} {CODES[code]}."
+        for code, number in patients.left_out.items()
+    ]
     beyond = [f"{years:g}" for years in wanted if years not in reached]
     if beyond:
         notes.append(f"No figures at {', '.join(beyond)} years: beyond the model's baseline hazard.")
-    late = int(np.sum(site.entry_days(rows) > 0))
+    late = int(np.sum(patients.cohort.entry_days > 0))
     if late:
         notes.append(
             f"{late} patients entered after their ECG; they are counted as followed from the ECG on."

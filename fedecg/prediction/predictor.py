@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 from fedecg.config import SignalSettings
 from fedecg.errors import CODES, ClinicalInputError, SignalError
 from fedecg.model import SavedModel, load_model
-from fedecg.prediction.risk import HORIZONS_YEARS, HorizonRisk, PercentileBound, RiskScale, checked_horizons_years
+from fedecg.prediction.risk import (
+    HORIZONS_YEARS,
+    HorizonRisk,
+    PercentileBound,
+    RiskScale,
+    checked_horizons_years,
+)
 from fedecg.signals import LEADS, Quality, Recording, assess, counts_in_mv, quantised
 
 __all__ = ["BATCH", "DISCLAIMER", "Model", "Prediction", "Prepared", "load"]
@@ -179,7 +185,9 @@ class Model:
         known = np.where(finite, log_hazard, 0.0)
         risks = self.scale.risks(known, horizons_years) if self.scale else [()] * len(known)
         percentiles = self.scale.percentiles(known) if self.scale else [None] * len(known)
-        bounds = self.scale.percentile_bounds(known) if self.scale else [""] * len(known)
+        bounds: list[PercentileBound] = [""] * len(known)
+        if self.scale:
+            bounds = self.scale.percentile_bounds(known)
         return [
             Prediction(float(eta), risk, percentile, percentile_bound=bound)
             if usable

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedecg.evaluation.intervals import FEW_EVENTS
+from fedecg.report.disclosure import WITHHELD, is_withheld
 from fedecg.report.grid import Grid
+from fedecg.report.sites import SiteDisclosure, site_disclosure
 from fedecg.report.wording import (
     DASH,
     DAYS_A_YEAR,
@@ -28,6 +30,7 @@ from fedecg.report.wording import (
 
 __all__ = [
     "Assessment",
+    "cell",
     "compact_horizon_grid",
     "evaluation_lines",
     "figure_horizon",
@@ -151,30 +154,41 @@ def horizon_notes(assessment: Assessment) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def site_grid(assessment: Assessment) -> Grid:
-    """One row a site, by name: its size and its own C; a star marks few events."""
-    sites = assessment["sites"]
+def site_grid(assessment: Assessment, disclosure: SiteDisclosure | None = None) -> Grid:
+    """One row a site, by name: its size and its own C; a star marks few events.
+
+    Args:
+        disclosure: of which sites what is withheld; None = as for a study, decided by this table alone.
+    """
+    allowed = disclosure or site_disclosure([], assessment)
     return Grid(
         header=("site", "patients", "events", "comparable pairs", "C (95 % CI)"),
         rows=tuple(
             (
                 printable(name),
-                count(own["patients"]),
-                count(own["events"]),
-                count(own["comparable-within"]),
-                _own_c(own),
+                cell(allowed.number_of_patients(name, own["patients"])),
+                cell(allowed.number_of_events(name, own["events"])),
+                WITHHELD if name in allowed.events else count(own["comparable-within"]),
+                WITHHELD if name in allowed.events else _own_c(own),
             )
-            for name, own in sorted(sites.items())
+            for name, own in sorted(assessment["sites"].items())
         ),
         numeric=(False, True, True, True, True),
-        total=("all, within sites", *_pooled_cells(assessment["concordance"])),
+        total=("all, within sites", *_pooled_cells(assessment["concordance"], allowed)),
     )
 
 
-def site_notes(assessment: Assessment) -> tuple[str, ...]:
-    """The random-effects summary of the sites' C, and how far to trust it."""
+def cell(number: int | str) -> str:
+    """A number, or the words that stand for it, as text."""
+    return number if isinstance(number, str) else count(number)
+
+
+def site_notes(assessment: Assessment, disclosure: SiteDisclosure | None = None) -> tuple[str, ...]:
+    """The random-effects summary of the sites' C, how far to trust it, and what is withheld."""
+    allowed = disclosure or site_disclosure([], assessment)
     lines = [_mean_line(assessment["heterogeneity"])]
-    if any(_is_uncertain(own) for own in (*assessment["sites"].values(), assessment["concordance"])):
+    told = [own for name, own in assessment["sites"].items() if name not in allowed.events]
+    if any(_is_uncertain(own) for own in (*told, assessment["concordance"])):
         lines.append(f"*: fewer than {FEW_EVENTS} events; the interval is narrower than it should be.")
     entered = assessment["heterogeneity"]["sites"] or 0
     if entered > 1:
@@ -184,7 +198,7 @@ def site_notes(assessment: Assessment) -> tuple[str, ...]:
         )
     if 2 < entered < ENOUGH_SITES:
         lines.append(f"With as few as {entered} sites the prediction interval is too narrow.")
-    return tuple(lines)
+    return (*lines, *allowed.notes())
 
 
 def evaluation_lines(assessment: Assessment) -> tuple[str, ...]:
@@ -261,7 +275,10 @@ def _mean_risk(assessment: Assessment, column: str, at: int) -> float | None:
     return sum(patients * value for patients, value in pairs) / whole if whole else None
 
 
-def _pooled_cells(pooled: Mapping[str, Any]) -> tuple[str, ...]:
+def _pooled_cells(pooled: Mapping[str, Any], allowed: SiteDisclosure) -> tuple[str, ...]:
+    patients, events = allowed.total(pooled["patients"]), allowed.total(pooled["events"], "events")
+    if is_withheld(patients) or is_withheld(events):
+        return cell(patients), cell(events), WITHHELD, WITHHELD
     return (
         count(pooled["patients"]),
         count(pooled["events"]),

@@ -46,6 +46,7 @@ __all__ = [
 
 LEAST_AT_RISK = 20  # in the smallest group; behind that a curve is noise
 LAST_SHARE = 0.05  # of all patients, where a group is smaller than that from the start
+AT_RISK_PT = 10  # on a phone of 390 px a point is a pixel
 LABEL_GAP = 0.07  # between names beside the curves, as a share of the axes' height
 CALIBRATION_IN = 4.8  # height of the figure
 SQUARE = (0.16, 1.0 / CALIBRATION_IN, 0.64, 0.64 * WIDTH_IN / CALIBRATION_IN)  # of the figure
@@ -81,11 +82,11 @@ def survival_figure(assessment: Assessment, *, simulated: bool) -> Figure:
     groups = [group for group in range(len(curves.at_risk)) if curves.at_risk[group, :1].sum() > 0]
     title = "Cumulative incidence by group of risk" if deaths else "Survival by group of risk"
     with look():
-        figure = new_figure(title, 2.95 + 0.19 * max(len(groups), 1), simulated=simulated)
+        figure = new_figure(title, 2.95 + 0.22 * max(len(groups), 1), simulated=simulated)
         if not groups:
             say_nothing_to_show(figure.add_subplot(), "no patients were evaluated")
             return figure
-        heights = (2.3, 0.19 * (len(groups) + 1))
+        heights = (2.3, 0.22 * (len(groups) + 1))
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
         names = group_names(len(curves.at_risk))
         for group in groups:
@@ -169,7 +170,8 @@ def _last_edge(edges: Float64, fulfilled: NDArray[np.bool_]) -> float:
 def shown_curves(assessment: Assessment) -> Curves:
     """The curves up to where they are shown: survival, or, where deaths are known, cumulative incidence of the event.
 
-    What assessment.json states after bin b holds at edge b + 1.
+    What assessment.json states after bin b holds at edge b + 1. A group's curve ends (NaN) where nobody of it is at
+    risk any more.
     """
     incidence = bool(assessment["deaths"])
     entry = assessment["incidence" if incidence else "survival"]
@@ -179,13 +181,17 @@ def shown_curves(assessment: Assessment) -> Curves:
     early = edges <= shown(edges, at_risk).until_days
     start = 0.0 if incidence else 1.0
     value, low, high = (np.insert(column[:, :-1], 0, start, axis=1)[:, early] for column in columns)
+    ended = np.insert(at_risk[:, :-1] <= 0, 0, False, axis=1)[
+        :, early
+    ]  # behind the last patient of the group
+    value, low, high = (np.where(ended, np.nan, column) for column in (value, low, high))
     return Curves(edges[early] / DAYS_A_YEAR, value, low, high, at_risk[:, early])
 
 
 def year_ticks(curves: Curves) -> Float64:
     """(t,) whole years, as many as their numbers at risk leave room for; quarters where follow-up is short."""
     last, widest = float(curves.edges_years[-1]), len(count(float(curves.at_risk.max())))
-    room = 11 if widest < 6 else 7
+    room = 9 if widest < 5 else 6
     step = next((step for step in (0.25, 0.5, 1, 2, 5, 10, 20) if last / step < room), 50)
     return np.arange(0, last + 1e-9, step if last < 2 else max(step, 1))
 
@@ -268,12 +274,14 @@ def _write_numbers_at_risk(axes: Axes, curves: Curves, groups: Sequence[int], na
     for row, group in enumerate(rows):
         for year in year_ticks(curves):
             at = int(np.searchsorted(curves.edges_years, year + 1e-9, side="right")) - 1
-            axes.text(year, row, count(curves.at_risk[group, at]), ha="center", va="center", fontsize=8)
+            axes.text(
+                year, row, count(curves.at_risk[group, at]), ha="center", va="center", fontsize=AT_RISK_PT
+            )
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [names[group] for group in rows])
     for label, group in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_color(COLOURS[group % len(COLOURS)])
-    axes.set_title("patients at risk", loc="left", fontsize=8.5, color=GREY, pad=2)
+    axes.set_title("patients at risk", loc="left", fontsize=AT_RISK_PT, color=GREY, pad=2)
     widest = len(count(float(curves.at_risk.max())))
     axes.tick_params(length=0, labelbottom=False)
     axes.tick_params(axis="y", pad=4 + 2.6 * widest)  # beside the first number, which is centred at year 0

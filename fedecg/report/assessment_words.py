@@ -10,6 +10,7 @@ from typing import Any
 
 from fedecg.report.assessment import Assessment, figure_horizon, log_rank_line, with_deaths
 from fedecg.report.assessment_figures import LAST_SHARE, LEAST_AT_RISK, group_names, shown
+from fedecg.report.disclosure import STUDY, Thresholds
 from fedecg.report.subgroups import subgroup_rows
 from fedecg.report.wording import c_index, is_known, percent, ratio, risk, years
 
@@ -56,11 +57,11 @@ def calibration_words(assessment: Assessment) -> tuple[str, str]:
     return f"Predicted and observed risk by group at year {horizon}: {pairs}. O/E {overall}.", caption
 
 
-def subgroup_words(assessment: Assessment) -> tuple[str, str]:
+def subgroup_words(assessment: Assessment, thresholds: Thresholds = STUDY) -> tuple[str, str]:
     """Alternative text and caption of the figure of subgroups."""
     told = ", ".join(
         f"{row.name} {c_index(row.figures['c-index']) if row.figures else 'withheld'}"
-        for row in subgroup_rows(assessment)
+        for row in subgroup_rows(assessment, thresholds)
     )
     return (
         f"C-index by subgroup: {told}; intervals and O/E are in the table of subgroups.",

@@ -8,7 +8,9 @@ One hue throughout: darker, or longer, is more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from fedecg.explanation import ORDERS, Attention, Deletion, strip_scale
 from fedecg.model.lead_maps import STEP_SAMPLES
-from fedecg.report.ecg_layout import LayoutName
+from fedecg.report.ecg_layout import STANDARD_PAPER, PaperOptions
 from fedecg.report.ecg_paper import draw_ecg
 from fedecg.report.ecg_traces import STRIP_COLOURS
 from fedecg.report.look import BLUE, GREY, INK, LIGHT, SKY, look, new_figure, say_nothing_to_show
@@ -25,6 +27,7 @@ from fedecg.report.wording import DASH, printable
 from fedecg.signals import LEADS
 
 __all__ = [
+    "FaithfulnessFigure",
     "attention_paper",
     "beat_paper",
     "deletion_figure",
@@ -41,12 +44,28 @@ DARK_FROM = 0.7  # of the scale: from here on numbers on the colour are white
 LINES = ((BLUE, "-"), (GREY, ":"), (SKY, "--"))  # one an order; told apart without colour, too
 
 
+@dataclass(frozen=True, eq=False)
+class FaithfulnessFigure:
+    """A figure with what stands beside it.
+
+    Attributes:
+        figure: as drawn. alternative: the numbers in words. caption: what the tests found.
+        name: of the file of its data. data: CSV.
+    """
+
+    figure: Figure
+    alternative: str
+    caption: str
+    name: str
+    data: str
+
+
 def attention_paper(
     signal_mv: NDArray[np.float32],
     rate_hz: float,
     attention: Attention,
     *,
-    layout: LayoutName = "3x4",
+    paper: PaperOptions = STANDARD_PAPER,
     footer: str = "no filter",
 ) -> Figure:
     """The ECG as the network gets it, with the time attention of each lead as a strip under its trace.
@@ -55,8 +74,10 @@ def attention_paper(
         signal_mv: (12, samples), mV. rate_hz: of it.
         attention: of this ECG, n = 1. footer: what was filtered.
     """
-    strips = attention.strips()[0, :, ::STEP_SAMPLES]
-    return _paper(signal_mv, rate_hz, strips, layout, footer, "time attention")
+    # As few pieces as show every step: one a step, unless the steps begin between multiples of 32.
+    every = math.gcd(attention.early_samples, STEP_SAMPLES)
+    strips = attention.strips()[0, :, ::every]
+    return _paper(signal_mv, rate_hz, strips, paper, footer, "time attention")
 
 
 def occlusion_paper(
@@ -64,7 +85,7 @@ def occlusion_paper(
     rate_hz: float,
     change: Float64,
     *,
-    layout: LayoutName = "3x4",
+    paper: PaperOptions = STANDARD_PAPER,
     footer: str = "no filter",
 ) -> Figure:
     """The same paper with strips of how far the log hazard moves when a stretch of a lead is hidden.
@@ -73,7 +94,7 @@ def occlusion_paper(
         change: (12, steps), log hazard.
     """
     moved = np.abs(change)
-    return _paper(signal_mv, rate_hz, moved / max(moved.max(), 1e-12), layout, footer, "effect of hiding")
+    return _paper(signal_mv, rate_hz, moved / max(moved.max(), 1e-12), paper, footer, "effect of hiding")
 
 
 def beat_paper(signal_mv: Float64, rate_hz: float, time: Float64, footer: str = "no filter") -> Figure:
@@ -84,7 +105,12 @@ def beat_paper(signal_mv: Float64, rate_hz: float, time: Float64, footer: str = 
         time: (12, width), attention as a multiple of even attention.
     """
     return _paper(
-        signal_mv, rate_hz, strip_scale(time, float(time.max())), "median", footer, "time attention"
+        signal_mv,
+        rate_hz,
+        strip_scale(time, float(time.max())),
+        PaperOptions("median"),
+        footer,
+        "time attention",
     )
 
 
@@ -93,6 +119,7 @@ def lead_attention_figure(attention: Attention, title: str = "Attention across l
 
     Args:
         attention: n = 1, of an ECG or a group's mean.
+        title: "" where what stands around the figure says it.
     """
     matrix, bars = attention.leads[0], attention.bars[0]
     with look():
@@ -113,23 +140,33 @@ def lead_attention_figure(attention: Attention, title: str = "Attention across l
     return figure
 
 
-def lead_change_figure(change: Float64, c_loss: Float64 | None = None, *, simulated: bool = False) -> Figure:
+def lead_change_figure(
+    change: Float64,
+    c_loss: Float64 | None = None,
+    interval: tuple[Float64, Float64] | None = None,
+    basis: str = "",
+    *,
+    title: str = "Hiding one lead",
+    simulated: bool = False,
+) -> Figure:
     """What hiding each lead does: change of the log hazard, and the loss of C where it is known.
 
     Args:
         change: (12,), log hazard with the lead hidden less as it is; of one ECG, or mean absolute change of many.
         c_loss: (12,), C less C with the lead hidden.
+        interval: (12,) and (12,), its 95 % interval.
+        basis: on what C stands, above its bars.
+        title: "" where what stands around the figure says it.
         simulated: the outcomes are, on which C stands.
     """
-    panels = [(change, "change of log hazard" if c_loss is None else "mean change of log hazard")]
-    if c_loss is not None:
-        panels.append((c_loss, "loss of C"))
+    known = c_loss is not None
     with look():
-        figure = new_figure("Hiding one lead", 3.4, simulated=simulated)
-        for axes, (values, label) in zip(
-            np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True
-        ):
-            _draw_signed(axes, values, label)
+        figure = new_figure(title, 3.6 if basis else 3.4, simulated=simulated)
+        panels = figure.subplots(1, 2 if known else 1, sharey=True, squeeze=False)[0]
+        _draw_signed(panels[0], change, "mean change of log hazard" if known else "change of log hazard")
+        if c_loss is not None:
+            _draw_signed(panels[1], c_loss, "loss of C (95 % CI)" if interval else "loss of C", interval)
+            panels[1].set_title(basis, fontsize=8.5)
     return figure
 
 
@@ -192,13 +229,16 @@ def _paper(
     signal_mv: NDArray[np.floating],
     rate_hz: float,
     strips: NDArray[np.floating],
-    layout: LayoutName,
+    paper: PaperOptions,
     footer: str,
     label: str,
 ) -> Figure:
     return draw_ecg(
         (signal_mv, rate_hz),
-        layout=layout,
+        layout=paper.layout,
+        speed_mm_s=paper.speed_mm_s,
+        gain_mm_mv=paper.gain_mm_mv,
+        order=paper.order,
         footer=footer,
         strips=dict(zip(LEADS, strips, strict=True)),
         strip_label=label,
@@ -206,11 +246,11 @@ def _paper(
 
 
 def _draw_matrix(axes: Axes, matrix: Float64) -> None:
-    highest = max(float(matrix.max()), EVEN)
-    axes.imshow(matrix, cmap=STRIP_COLOURS, vmin=0, vmax=highest, aspect="auto", interpolation="none")
+    scaled = strip_scale(matrix / EVEN, float(matrix.max() / EVEN))  # even attention never looks high
+    axes.imshow(scaled, cmap=STRIP_COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="none")
     for row, column in np.ndindex(matrix.shape):
         value = matrix[row, column]
-        colour = "white" if value > DARK_FROM * highest else INK
+        colour = "white" if scaled[row, column] > DARK_FROM else INK
         axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
     axes.set_yticks(range(len(LEADS)), LEADS)
     axes.tick_params(length=0)
@@ -232,17 +272,22 @@ def _number_bars(axes: Axes, bars: Float64) -> None:
         )
 
 
-def _draw_signed(axes: Axes, values: Float64, label: str) -> None:
+def _draw_signed(
+    axes: Axes, values: Float64, label: str, interval: tuple[Float64, Float64] | None = None
+) -> None:
     known = np.nan_to_num(values)
-    reach = max(float(np.abs(known).max()), 1e-9)
-    axes.barh(range(len(LEADS)), known, height=0.7, color=BLUE)
+    ends = np.stack([known, known] if interval is None else [_or(end, known) for end in interval])
+    reach = max(float(np.abs(ends).max()), 1e-9)
+    axes.barh(range(len(LEADS)), known, height=0.7, color=BLUE if interval is None else SKY)
+    if interval is not None:
+        axes.hlines(range(len(LEADS)), *ends, color=INK, linewidth=1.1, label="95 % CI")
     axes.axvline(0, color=INK, linewidth=0.8)
     text = "{:+.3f}" if (known < 0).any() else "{:.3f}"
     for lead, value in enumerate(values):
         side = -1 if known[lead] < 0 else 1
         axes.annotate(
             text.format(value) if np.isfinite(value) else DASH,
-            (known[lead], lead),
+            (ends[0 if side < 0 else 1, lead], lead),
             xytext=(3 * side, 0),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
@@ -252,11 +297,16 @@ def _draw_signed(axes: Axes, values: Float64, label: str) -> None:
     axes.set_yticks(range(len(LEADS)), LEADS)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(LEADS) - 0.4, -0.6)
-    low, high = min(float(known.min()), 0.0), max(float(known.max()), 0.0)
+    low, high = min(float(ends.min()), 0.0), max(float(ends.max()), 0.0)
     axes.set_xlim(
         low - 0.6 * reach if low < 0 else -0.02 * reach, high + 0.6 * reach if high > 0 else 0.02 * reach
     )
     axes.set_xlabel(label)
+
+
+def _or(end: Float64, value: Float64) -> Float64:
+    """An end of an interval; the value itself where there is none."""
+    return np.where(np.isfinite(end), end, value)
 
 
 def _shades(count: int) -> Sequence[str]:

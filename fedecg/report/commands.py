@@ -1,6 +1,7 @@
 """`fedecg report`: the pages of a finished run, written anew from its folder.
 
-In:  parsed options. Out: report.html, the model card, notes on stderr, an exit status. Hooked in by `fedecg.cli`.
+In:  parsed options. Out: report.html, report.json, the model card, notes on stderr, an exit status.
+Hooked in by `fedecg.cli`.
 Figures are loaded when the command runs, so that --help needs none.
 """
 
@@ -24,8 +25,13 @@ has what left the sites: the federated model and its evaluation; the models that
   fedecg report runs/demo --out /media/usb/report.html
   fedecg report /data/coordinator/run --outcomes observed
 
-Also written, into RUN/model: model_card.md and tripod.md (the checklists TRIPOD+AI and TRIPOD-Cluster: what the run
-answers, what is open).
+Beside the page, report.json holds what it is made of: schema "fedecg-report", version 1, described at the head of
+fedecg/report/document.py.
+Also written, into RUN/model: model_card.md, tripod.md (the checklists TRIPOD+AI and TRIPOD-Cluster: what the run
+answers, what is open) and SHA256SUMS.
+
+Numbers of sites and subgroups below 10 patients or 5 events are withheld, and others with them that would give them
+away; not in a simulation, whose data are public or generated.
 """
 
 
@@ -49,14 +55,19 @@ def add_report(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from fedecg.report.html import write_report
+    from fedecg.files import write_whole
+    from fedecg.report.document import report_json
+    from fedecg.report.html import page_html, report_page
     from fedecg.report.model_card import write_model_card
     from fedecg.report.run import read_run
 
     progress = Progress()
     run = read_run(options.run, options.outcomes)
-    page = options.out or options.run / "report.html"
-    written = [write_report(run.summary, run.rounds, page, run.assessment, run.explanation)]
+    page = report_page(run.summary, run.rounds, run.assessment, run.explanation, run.settings)
+    target = options.out or options.run / "report.html"
+    written = [target, target.with_suffix(".json")]
+    for path, text in zip(written, (page_html(page), report_json(page)), strict=True):
+        write_whole(path, text)
     if run.model is not None:
         written += write_model_card(run.model, run.summary, run.assessment, run.settings)
     if not run.outcomes_stated:

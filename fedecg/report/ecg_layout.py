@@ -20,11 +20,13 @@ from fedecg.errors import SignalError
 from fedecg.signals.recording import LEADS
 
 __all__ = [
+    "STANDARD_PAPER",
     "STRIP_HEIGHT_MM",
     "Gain",
     "LayoutName",
     "Order",
     "PaperLayout",
+    "PaperOptions",
     "PaperPanel",
     "Speed",
     "paper_layout",
@@ -34,6 +36,19 @@ LayoutName = Literal["3x4", "6x2", "12x1", "median"]
 Speed = Literal[25, 50]
 Gain = Literal[5, 10, 20]
 Order = Literal["standard", "cabrera"]
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """What can be chosen of an ECG on paper; see `paper_layout`."""
+
+    layout: LayoutName = "3x4"
+    speed_mm_s: Speed = 25
+    gain_mm_mv: Gain = 10
+    order: Order = "standard"
+
+
+STANDARD_PAPER = PaperOptions()
 
 # Cabrera's circle, 30 degrees a step from left above to right below, so that neighbours look alike.
 CABRERA: tuple[str, ...] = ("aVL", "I", "aVR", "II", "aVF", "III", *LEADS[6:])

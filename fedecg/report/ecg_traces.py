@@ -26,12 +26,15 @@ __all__ = [
     "draw_lead",
     "draw_strip",
     "draw_trace",
+    "label_place_mm",
     "points",
     "write",
 ]
 
 MM_AN_INCH, POINTS_AN_INCH = 25.4, 72.0
 TRACE_MM, THIN_MM = 0.3, 0.1
+# A lead's name, 9 pt bold: from the panel's edge; width of a letter, height; clear of the trace; moved at most.
+LABEL_IN_MM, LABEL_MM_A_LETTER, LABEL_HIGH_MM, LABEL_CLEAR_MM, LABEL_FARTHEST_MM = 1.0, 2.5, 2.5, 0.5, 18.0
 # Points close to a straight line are left out of the files: a trace moves by 0.03 mm at most, and a file has half
 # the size. At matplotlib's own 1/9 it moves by 0.07 mm.
 SIMPLIFIED_PT = 0.04
@@ -54,15 +57,36 @@ def draw_lead(axes: Axes, paper: PaperLayout, panel: PaperPanel, ecg: Recording)
     last = int(np.floor(panel.stop_s * ecg.rate_hz + 1e-6))
     shown_mv = lead_mv[first : last + 1]
     fault = _fault(lead_mv, shown_mv)
+    label_mm = panel.left_mm + LABEL_IN_MM
     if fault:
         _draw_absent(axes, panel, f"{kind} {panel.lead}", fault)
     else:
         time_s = np.arange(first, first + shown_mv.size) / ecg.rate_hz
-        y = np.clip(panel.y_mm(shown_mv), paper.bottom_mm + TRACE_MM, paper.top_mm - TRACE_MM)
-        draw_trace(axes, panel.x_mm(time_s), y, f"{kind} {panel.lead}")
+        x, y = panel.x_mm(time_s), panel.y_mm(shown_mv)
+        y = np.clip(y, paper.bottom_mm + TRACE_MM, paper.top_mm - TRACE_MM)
+        draw_trace(axes, x, y, f"{kind} {panel.lead}")
+        label_mm = label_place_mm(panel, x, y)
     if panel.column:
         _draw_border(axes, panel)
-    write(axes, panel.left_mm + 1.0, panel.label_mm, panel.label, fontsize=9, fontweight="bold")
+    write(axes, label_mm, panel.label_mm, panel.label, fontsize=9, fontweight="bold")
+
+
+def label_place_mm(panel: PaperPanel, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Left edge of a lead's name: as far left as its own trace does not cross it, else where names stand.
+
+    Args:
+        x, y: (n,) the trace, mm of the sheet; NaN = pen up.
+    """
+    usual = panel.left_mm + LABEL_IN_MM
+    width = LABEL_MM_A_LETTER * len(panel.label)
+    low, high = panel.label_mm - LABEL_CLEAR_MM, panel.label_mm + LABEL_HIGH_MM + LABEL_CLEAR_MM
+    with np.errstate(invalid="ignore"):  # a gap crosses nothing
+        crossing = (np.minimum(y[1:], y[:-1]) < high) & (np.maximum(y[1:], y[:-1]) > low)
+    starts, ends = x[:-1][crossing], x[1:][crossing]
+    for left in np.arange(usual, usual + LABEL_FARTHEST_MM, 0.5):
+        if not np.any((ends > left - LABEL_CLEAR_MM) & (starts < left + width + LABEL_CLEAR_MM)):
+            return float(left)
+    return usual
 
 
 def _fault(lead_mv: NDArray[np.float64], shown_mv: NDArray[np.float64]) -> str:

@@ -3,7 +3,8 @@
 In:  the summary, the rounds and the assessment of a study. Out: CSV text, and links that hold it. Called by `html`.
 
 A cell of text that a spreadsheet would take for a formula (it begins with = + - @) gets a quotation mark in front;
-numbers stay numbers, and what is not known is an empty cell. Subgroups pass the same disclosure control as the page.
+numbers stay numbers, and what is not known is an empty cell. Sites and subgroups pass the same disclosure control as
+the page.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,10 @@ from fedecg.evaluation.intervals import NORMAL_975
 from fedecg.report.assessment import Assessment, figure_horizon
 from fedecg.report.assessment_figures import group_names, shown_curves, year_ticks
 from fedecg.report.decision import decision_shown
+from fedecg.report.disclosure import STUDY, WITHHELD, Thresholds
 from fedecg.report.findings import Summary, comparison_rows, validation_points
-from fedecg.report.subgroups import WITHHELD, subgroup_rows
+from fedecg.report.sites import SiteDisclosure, of_study
+from fedecg.report.subgroups import subgroup_rows
 from fedecg.report.wording import DAYS_A_YEAR, is_known, printable, shares
 
 __all__ = [
@@ -93,23 +97,30 @@ def rounds_csv(rounds: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def sites_csv(summary: Summary) -> str:
-    """Patients, events and, where stated, the share of each label, by site."""
+def sites_csv(summary: Summary, disclosure: SiteDisclosure | None = None) -> str:
+    """Patients, events and, where stated, the share of each label, by site, after disclosure control."""
+    allowed = disclosure or of_study(summary, None)
     sites = summary.get("sites") or []
-    mixes = [shares(site.get("label-mix") or {}) for site in sites]
+    mixes = [
+        {} if site["name"] in allowed.patients else shares(site.get("label-mix") or {}) for site in sites
+    ]
     labels = list(dict.fromkeys(label for mix in mixes for label in mix))
     return csv_text(
         ("site", "patients", "events", *(f"share {label}" for label in labels)),
         [
             (
                 str(site["name"]),
-                site.get("patients"),
-                site.get("events"),
+                _number(site.get("patients"), partial(allowed.number_of_patients, site["name"])),
+                _number(site.get("events"), partial(allowed.number_of_events, site["name"])),
                 *(mix.get(label) for label in labels),
             )
             for site, mix in zip(sites, mixes, strict=True)
         ],
     )
+
+
+def _number(value: Any, allowed: Callable[[int], int | str]) -> Cell:
+    return allowed(round(value)) if is_known(value) else None
 
 
 def survival_csv(assessment: Assessment) -> str:
@@ -127,7 +138,7 @@ def survival_csv(assessment: Assessment) -> str:
         )
         for group, name in enumerate(names)
         for at in range(curves.edges_years.size)
-        if curves.at_risk[group, 0] > 0
+        if curves.at_risk[group, 0] > 0 and is_known(curves.value[group, at])
     ]
     return csv_text(("risk-group", "years", value, "ci-low", "ci-high", "at-risk"), rows)
 
@@ -160,7 +171,7 @@ def decision_csv(assessment: Assessment) -> str:
     return csv_text(header, [(float(curve.years), *values, 0) for values in zip(*columns, strict=True)])
 
 
-def subgroups_csv(assessment: Assessment) -> str:
+def subgroups_csv(assessment: Assessment, thresholds: Thresholds = STUDY) -> str:
     """C and O/E of every subgroup, after disclosure control."""
     names = ("c-index", "ci-low", "ci-high", "ratio", "ratio-low", "ratio-high")
     rows = [
@@ -170,7 +181,7 @@ def subgroups_csv(assessment: Assessment) -> str:
             row.events,
             *((row.figures[name] for name in names) if row.figures else (WITHHELD,) * len(names)),
         )
-        for row in subgroup_rows(assessment)
+        for row in subgroup_rows(assessment, thresholds)
     ]
     return csv_text(("subgroup", "patients", "events", *names), rows)
 

@@ -20,9 +20,10 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from fedecg.files import write_whole
-from fedecg.report.assessment import Assessment
+from fedecg.report.assessment import Assessment, cell, figure_horizon
 from fedecg.report.assessment_figures import calibration_figure, survival_figure
-from fedecg.report.decision import decision_figure
+from fedecg.report.decision import decision_figure, decision_shown
+from fedecg.report.disclosure import WITHHELD, thresholds_of
 from fedecg.report.findings import CHANCE, Row, Summary, comparison_rows, is_simulated, validation_points
 from fedecg.report.look import (
     BLUE,
@@ -39,6 +40,7 @@ from fedecg.report.look import (
     rendered,
     say_nothing_to_show,
 )
+from fedecg.report.sites import SiteDisclosure, of_study
 from fedecg.report.subgroup_figure import subgroup_figure
 from fedecg.report.wording import count, is_known, printable, shares
 
@@ -107,10 +109,15 @@ def rounds_figure(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> Figu
     return figure
 
 
-def sites_figure(summary: Summary) -> Figure:
-    """Patients and events of every site, and, where stated, the mix of labels."""
+def sites_figure(summary: Summary, disclosure: SiteDisclosure | None = None) -> Figure:
+    """Patients and events of every site, and, where stated, the mix of labels.
+
+    Args:
+        disclosure: of which sites what is withheld; None = decided from the summary alone.
+    """
+    allowed = disclosure or of_study(summary, None)
     sites = list(reversed(summary.get("sites") or []))
-    mixes = [_mix(site) for site in sites]
+    mixes = [{} if site["name"] in allowed.patients else _mix(site) for site in sites]
     with look():
         height_in = 1.5 + 0.27 * max(len(sites), 3)
         figure = new_figure("Sites", height_in, simulated=is_simulated(summary))
@@ -118,10 +125,10 @@ def sites_figure(summary: Summary) -> Figure:
             say_nothing_to_show(figure.add_subplot(), "no sites")
             return figure
         if not any(mixes):
-            _draw_sizes(figure.add_subplot(), sites)
+            _draw_sizes(figure.add_subplot(), sites, allowed)
         else:
             sizes, labels = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
-            _draw_sizes(sizes, sites)
+            _draw_sizes(sizes, sites, allowed)
             _draw_mixes(labels, mixes)
         _name_pieces(figure)
     return figure
@@ -144,6 +151,7 @@ def save_figures(
         summary, rounds: as in summary.json and rounds.json.
         folder: made if absent.
         assessment: as in assessment.json; None for a run that has none, which has the first three figures only.
+            Calibration and decision curve need a horizon with figures.
 
     Returns:
         The paths, two a figure.
@@ -154,14 +162,16 @@ def save_figures(
     figures = {
         "comparison": comparison_figure(summary),
         "rounds": rounds_figure(summary, rounds),
-        "sites": sites_figure(summary),
+        "sites": sites_figure(summary, of_study(summary, assessment)),
     }
     if assessment is not None:
         simulated = is_simulated(summary)
         figures["survival"] = survival_figure(assessment, simulated=simulated)
-        figures["calibration"] = calibration_figure(assessment, simulated=simulated)
-        figures["decision"] = decision_figure(assessment, simulated=simulated)
-        figures["subgroups"] = subgroup_figure(assessment, simulated=simulated)
+        if figure_horizon(assessment) is not None:
+            figures["calibration"] = calibration_figure(assessment, simulated=simulated)
+        if decision_shown(assessment) is not None:
+            figures["decision"] = decision_figure(assessment, simulated=simulated)
+        figures["subgroups"] = subgroup_figure(assessment, thresholds_of(summary), simulated=simulated)
     written = []
     for name, figure in figures.items():
         for suffix, content in (
@@ -244,16 +254,16 @@ def _mark_best(axes: Axes, best: int | None, number: Sequence[int], stratified: 
     )
 
 
-def _draw_sizes(axes: Axes, sites: Sequence[Mapping[str, Any]]) -> None:
+def _draw_sizes(axes: Axes, sites: Sequence[Mapping[str, Any]], allowed: SiteDisclosure) -> None:
     patients, events = (
-        np.array([site.get(key) or 0 for site in sites], dtype=float) for key in ("patients", "events")
+        np.array([0 if site["name"] in hidden else site.get(key) or 0 for site in sites], dtype=float)
+        for key, hidden in (("patients", allowed.patients), ("events", allowed.events))
     )
     rows = range(len(sites))
     axes.barh(rows, patients, height=0.68, color=LIGHT, label="patients")
     axes.barh(rows, events, height=0.68, color=INK, label="events")
-    for y, (all_here, with_event) in enumerate(zip(patients, events, strict=True)):
-        text = f" {count(all_here)} / {count(with_event)}"
-        axes.text(all_here, y, text, va="center", fontsize=8.5)
+    for y, site in enumerate(sites):
+        axes.text(patients[y], y, f" {_sizes(site, allowed)}", va="center", fontsize=8.5)
     axes.set_ylim(-0.6, len(sites) - 0.4)
     axes.set_xlim(0, max(patients.max(), 1) * 1.62)  # room for the numbers
     axes.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
@@ -262,6 +272,14 @@ def _draw_sizes(axes: Axes, sites: Sequence[Mapping[str, Any]]) -> None:
     _as_plain_text(axes.get_yticklabels())
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("patients / events")
+
+
+def _sizes(site: Mapping[str, Any], allowed: SiteDisclosure) -> str:
+    patients = cell(allowed.number_of_patients(site["name"], site.get("patients") or 0))
+    events = cell(allowed.number_of_events(site["name"], site.get("events") or 0))
+    if site["name"] in allowed.patients:
+        return WITHHELD
+    return f"{patients} / {events}"
 
 
 def _draw_mixes(axes: Axes, mixes: Sequence[Mapping[str, float]]) -> None:

@@ -107,8 +107,8 @@ def _columns_of(summary: Summary) -> dict[str, str]:
 def result_sentence(summary: Summary) -> str:
     """Whether federation was worth it, from the stratified C-indices and the paired differences.
 
-    Says so where there is no gain to keep, where the model is at chance, below the local models, or where
-    the interval of the difference includes zero.
+    Says so where there is no gain to keep, where the model is at chance, below the local models, where the interval of
+    the difference includes zero, or where the best local model is not clearly below it.
     """
     federated = _stratified(summary, "federated")
     if federated is None:
@@ -120,6 +120,8 @@ def result_sentence(summary: Summary) -> str:
     parts = [_against_pooled(federated, summary) + _against_local(gap) + "."]
     if (verdict := _verdict(federated, gap)) is not None:
         parts.append(verdict)
+    if (best := _against_best_local(federated, summary)) is not None:
+        parts.append(best)
     return " ".join(parts)
 
 
@@ -218,6 +220,24 @@ def _against_local(gap: Estimate) -> str:
     if gap.value > 0:
         return f" and was {size} above the mean local model" + _interval(gap)
     return f" and was {size} below the mean local model" + _interval(gap)
+
+
+def _against_best_local(federated: float, summary: Summary) -> str | None:
+    """The site that would do as well alone must be told; None where the best local model is clearly below."""
+    best = _stratified(summary, "local-best")
+    gap = _difference(summary, "federated-minus-local-best")
+    if best is None or (gap.low is not None and gap.low > 0):
+        return None
+    told = (
+        f" (federated minus local best {difference(gap.value, gap.low, gap.high)})"
+        if gap.value is not None
+        else ""
+    )
+    if gap.high is not None and gap.high < 0:
+        return f"The best local model did better{told}."
+    if gap.low is not None:
+        return f"The best local model was not clearly below it{told}."
+    return None if best < federated else f"The best local model, {c_index(best)}, was not below it."
 
 
 def _interval(gap: Estimate) -> str:

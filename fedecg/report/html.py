@@ -1,7 +1,8 @@
 """The report of a study: one HTML file that needs nothing else, for screen, phone and A4 paper.
 
-In:  the summary, the rounds, the assessment and the explanation of a study, as in its JSON files of these names.
-Out: report.html, the same bytes for the same input. Called by the simulation's runner and by `fedecg report`.
+In:  the summary, the rounds, the assessment, the explanation and the settings of a study, as in its files.
+Out: the parts of the page; report.html, the same bytes for the same input.
+Called by the simulation's runner and by `fedecg report`.
 
 Every text passes Jinja's autoescape; figures are SVG inside `img` (scripts in them could not run), each with its data
 as CSV in a link that downloads it, and a content security policy forbids loading anything.
@@ -17,10 +18,12 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from fedecg.config import StudySettings
 from fedecg.files import write_whole
 from fedecg.report.assessment import (
     Assessment,
     evaluation_lines,
+    figure_horizon,
     horizon_grid,
     horizon_notes,
     site_grid,
@@ -28,7 +31,8 @@ from fedecg.report.assessment import (
 )
 from fedecg.report.assessment_figures import calibration_figure, survival_figure
 from fedecg.report.assessment_words import calibration_words, subgroup_words, survival_words
-from fedecg.report.decision import decision_figure, decision_words
+from fedecg.report.decision import decision_figure, decision_shown, decision_words
+from fedecg.report.disclosure import NOTHING_WITHHELD, Thresholds, thresholds_of
 from fedecg.report.faithfulness_report import faithfulness_section
 from fedecg.report.figure_data import (
     calibration_csv,
@@ -42,12 +46,18 @@ from fedecg.report.figure_data import (
 )
 from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, sites_figure
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
+from fedecg.report.privacy_section import privacy_section
+from fedecg.report.settings_table import settings_grid, settings_notes
+from fedecg.report.sites import SiteDisclosure, of_study
 from fedecg.report.subgroup_figure import subgroup_figure
 from fedecg.report.subgroups import subgroup_grid, subgroup_notes
 from fedecg.report.table import comparison_grid, partition_grid, rounds_grid
-from fedecg.report.wording import DASH, byte_size, c_index, count, duration, is_known
+from fedecg.report.wording import DASH, byte_size, c_index, count, duration, is_known, years
 
-__all__ = ["report_html", "write_report"]
+__all__ = ["page_html", "report_html", "report_page", "write_report"]
+
+# Pictures that are left out where no horizon has figures.
+NEED_A_HORIZON = {"calibration": "Calibration", "decision-curve": "decision curve"}
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -65,11 +75,12 @@ def write_report(
     path: str | Path,
     assessment: Assessment | None = None,
     explanation: Mapping[str, Any] | None = None,
+    settings: StudySettings | None = None,
 ) -> Path:
     """Write the report as one self-contained HTML file.
 
     Args:
-        summary, rounds, assessment, explanation: as `report_html`.
+        summary, rounds, assessment, explanation, settings: as `report_page`.
         path: of the file; its folder is made if absent.
 
     Returns:
@@ -79,7 +90,7 @@ def write_report(
         RunError: FECG-601.
     """
     target = Path(path)
-    write_whole(target, report_html(summary, rounds, assessment, explanation).encode())
+    write_whole(target, report_html(summary, rounds, assessment, explanation, settings).encode())
     return target
 
 
@@ -88,33 +99,66 @@ def report_html(
     rounds: Sequence[Mapping[str, Any]],
     assessment: Assessment | None = None,
     explanation: Mapping[str, Any] | None = None,
+    settings: StudySettings | None = None,
 ) -> str:
-    """The report as text.
+    """The report as text; arguments as `report_page`."""
+    return page_html(report_page(summary, rounds, assessment, explanation, settings))
+
+
+def page_html(page: Mapping[str, Any]) -> str:
+    """The page as text, from the parts that `report_page` makes."""
+    return ENVIRONMENT.get_template("report.html.j2").render(page)
+
+
+def report_page(
+    summary: Summary,
+    rounds: Sequence[Mapping[str, Any]],
+    assessment: Assessment | None = None,
+    explanation: Mapping[str, Any] | None = None,
+    settings: StudySettings | None = None,
+) -> dict[str, Any]:
+    """What the page is made of: sentences, `Grid`s, pictures with their data; small groups are withheld already.
 
     Args:
         summary, rounds: as in summary.json and rounds.json.
         assessment: as in assessment.json; None for a run that has none.
         explanation: as in explanation.json; None for a run that did not test its model's attention.
+        settings: as in study.toml; None where they are not at hand.
     """
     sites = summary.get("sites") or []
-    return ENVIRONMENT.get_template("report.html.j2").render(
-        study=str(summary.get("study", "study")),
-        simulated=is_simulated(summary),
-        question=_question(len(sites)),
-        data=_data(summary),
-        result=result_sentence(summary),
-        figures=_figures(summary, rounds),
-        comparison=comparison_grid(summary),
-        notes=notes(summary),
-        evaluation=None if assessment is None else _evaluation(summary, assessment),
-        faithfulness=None if explanation is None else _faithfulness(summary, explanation),
-        sites=partition_grid(sites),
-        data_notes=_counted(_data_counts(summary)),
-        rounds=rounds_grid(rounds),
-        rounds_line=_rounds_line(summary),
-        fingerprints=_fingerprints(summary),
-        few_events=bool((summary.get("federated-c-index") or {}).get("few-events")),
-    )
+    thresholds, disclosure = thresholds_of(summary), of_study(summary, assessment)
+    simulation = thresholds == NOTHING_WITHHELD
+    return {
+        "study": str(summary.get("study", "study")),
+        "simulated": is_simulated(summary),
+        "question": _question(len(sites)),
+        "data": _data(summary),
+        "result": result_sentence(summary),
+        "figures": _figures(summary, rounds, disclosure),
+        "comparison": comparison_grid(summary),
+        "notes": notes(summary),
+        "evaluation": None
+        if assessment is None
+        else _evaluation(assessment, disclosure, thresholds, simulated=is_simulated(summary)),
+        "faithfulness": None if explanation is None else _faithfulness(summary, explanation),
+        "sites": partition_grid(sites, disclosure),
+        "site_notes": disclosure.notes(),
+        "data_notes": _counted(_data_counts(summary)),
+        "rounds": rounds_grid(rounds),
+        "rounds_line": _rounds_line(summary),
+        "privacy": privacy_section(
+            summary,
+            rounds,
+            settings,
+            evaluated=assessment is not None,
+            explained=explanation is not None,
+            thresholds=thresholds,
+        ),
+        "settings": None if settings is None else settings_grid(settings, simulation=simulation),
+        "settings_notes": () if settings is None else settings_notes(),
+        "fingerprints": _fingerprints(summary),
+        "few_events": bool((summary.get("federated-c-index") or {}).get("few-events")),
+    }
 
 
 def _question(sites: int) -> str:
@@ -156,7 +200,9 @@ def _flat(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+def _figures(
+    summary: Summary, rounds: Sequence[Mapping[str, Any]], disclosure: SiteDisclosure
+) -> dict[str, dict[str, str]]:
     models = "; ".join(
         f"{row.label} {c_index(row.stratified.value, row.stratified.low, row.stratified.high)}"
         for row in comparison_rows(summary)
@@ -178,44 +224,68 @@ def _figures(summary: Summary, rounds: Sequence[Mapping[str, Any]]) -> dict[str,
             rounds_csv(rounds),
         ),
         "sites": _shown(
-            sites_figure(summary),
+            sites_figure(summary, disclosure),
             "Patients, events and label mix of every site; the numbers are in the table of sites.",
             "Patients and events of every site and, where stated, the mix of labels.",
             "sites",
-            sites_csv(summary),
+            sites_csv(summary, disclosure),
         ),
     }
 
 
-def _evaluation(summary: Summary, assessment: Assessment) -> dict[str, Any]:
+def _evaluation(
+    assessment: Assessment, disclosure: SiteDisclosure, thresholds: Thresholds, *, simulated: bool
+) -> dict[str, Any]:
     """What the template shows of the federated model's final evaluation."""
-    simulated = is_simulated(summary)
+    pictures = _evaluation_pictures(assessment, simulated)
+    missing = [title for name, title in NEED_A_HORIZON.items() if name not in pictures]
     return {
         "lines": evaluation_lines(assessment),
+        "pictures": list(pictures.values()),
+        "left_out": [f"{' and '.join(missing)}: left out, since {_no_horizon(assessment)}."]
+        if missing
+        else [],
+        "horizons": horizon_grid(assessment),
+        "horizon_notes": horizon_notes(assessment),
+        "subgroups": _subgroups(assessment, thresholds, simulated),
+        "sites": site_grid(assessment, disclosure),
+        "site_notes": site_notes(assessment, disclosure),
+    }
+
+
+def _evaluation_pictures(assessment: Assessment, simulated: bool) -> dict[str, dict[str, str]]:
+    """Those that there is something to show of."""
+    pictures = {
         "survival": _shown(
             survival_figure(assessment, simulated=simulated),
             *survival_words(assessment),
             "survival",
             survival_csv(assessment),
-        ),
-        "calibration": _shown(
+        )
+    }
+    if figure_horizon(assessment) is not None:
+        pictures["calibration"] = _shown(
             calibration_figure(assessment, simulated=simulated),
             *calibration_words(assessment),
             "calibration",
             calibration_csv(assessment),
-        ),
-        "decision": _shown(
+        )
+    if decision_shown(assessment) is not None:
+        pictures["decision-curve"] = _shown(
             decision_figure(assessment, simulated=simulated),
             *decision_words(assessment),
             "decision-curve",
             decision_csv(assessment),
-        ),
-        "horizons": horizon_grid(assessment),
-        "horizon_notes": horizon_notes(assessment),
-        "subgroups": _subgroups(assessment, simulated),
-        "sites": site_grid(assessment),
-        "site_notes": site_notes(assessment),
-    }
+        )
+    return pictures
+
+
+def _no_horizon(assessment: Assessment) -> str:
+    first = years(min(assessment["horizons-days"]))
+    return (
+        f"no horizon has figures: at no site were {count(max(assessment['min-at-risk'], 1))} patients followed "
+        f"beyond the first, {first} year{'' if first == '1' else 's'}"
+    )
 
 
 def _faithfulness(summary: Summary, explanation: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,29 +296,31 @@ def _faithfulness(summary: Summary, explanation: Mapping[str, Any]) -> dict[str,
     return {"section": section, "figures": figures}
 
 
-def _subgroups(assessment: Assessment, simulated: bool) -> dict[str, Any] | None:
+def _subgroups(assessment: Assessment, thresholds: Thresholds, simulated: bool) -> dict[str, Any] | None:
     """None where the study asked for no subgroups."""
     if not assessment["subgroups"]:
         return None
     return {
         "figure": _shown(
-            subgroup_figure(assessment, simulated=simulated),
-            *subgroup_words(assessment),
+            subgroup_figure(assessment, thresholds, simulated=simulated),
+            *subgroup_words(assessment, thresholds),
             "subgroups",
-            subgroups_csv(assessment),
+            subgroups_csv(assessment, thresholds),
         ),
-        "table": subgroup_grid(assessment),
-        "notes": subgroup_notes(assessment),
+        "table": subgroup_grid(assessment, thresholds),
+        "notes": subgroup_notes(assessment, thresholds),
     }
 
 
 def _shown(figure: Figure, alternative: str, caption: str, name: str, data: str) -> dict[str, str]:
     """A figure for the page, with its data as the file `name`.csv."""
     return {
+        "name": name,
         "source": _source(figure),
         "alternative": alternative,
         "caption": caption,
         "file": f"{name}.csv",
+        "csv": data,
         "data": csv_link(data),
     }
 
@@ -272,8 +344,19 @@ def _fingerprints(summary: Summary) -> list[tuple[str, str]]:
         ("study", _or_dash(summary.get("study"))),
         ("seed", _or_dash(summary.get("seed"))),
         ("settings, sha256", _or_dash(summary.get("settings-sha256"))),
-        ("code fingerprint", _or_dash(summary.get("code-fingerprint"))),
+        *_code_fingerprints(summary),
         ("time by stage", ", ".join(f"{stage} {duration(value)}" for stage, value in seconds) or DASH),
+    ]
+
+
+def _code_fingerprints(summary: Summary) -> list[tuple[str, str]]:
+    """A simulation adds its own package to those that sites and coordinator run, so that it has two."""
+    own, federation = summary.get("code-fingerprint"), summary.get("federation-code-fingerprint")
+    if federation is None or federation == own:
+        return [("code fingerprint", _or_dash(own))]
+    return [
+        ("code fingerprint, sites and coordinator", str(federation)),
+        ("code fingerprint, with the simulations", _or_dash(own)),
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from fedecg.config import StudySettings
 from fedecg.errors import RunError
 from fedecg.files import write_whole
+from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.model.package import CARD, CHECKLISTS, SETTINGS, write_sums
 from fedecg.report.assessment import Assessment, horizon_grid, horizon_notes, site_grid, site_notes
 from fedecg.report.decision import decision_words
@@ -31,18 +32,6 @@ from fedecg.report.subgroups import subgroup_grid, subgroup_notes
 from fedecg.report.tripod import tripod_markdown
 
 __all__ = ["model_card_markdown", "write_model_card"]
-
-INTENDED = (
-    "Research on ranking patients by time to heart failure from one 12-lead ECG.",
-    "Evaluation on a further hospital's own ECGs and follow-up (fedecg evaluate), and recalibration to it.",
-    "Comparison of ways to train over several hospitals.",
-)
-NOT_INTENDED = (
-    "Diagnosis, treatment, triage or any other decision on a patient: it is not a medical device.",
-    "Patients who have heart failure already, children, and ECGs unlike those it was trained on.",
-    "Reading a single patient's risk as certain: its interval covers the baseline hazard alone, not the network.",
-    "Causal statements: attention and occlusion say what the network used, not why a heart fails.",
-)
 
 
 def write_model_card(
@@ -82,7 +71,7 @@ def model_card_markdown(study: Study) -> str:
         "Research software, not a medical device.",
     ]
     for title, body in (
-        ("Intended use", list_lines(INTENDED)),
+        ("Intended use", list_lines(INTENDED_USE)),
         ("Not intended", list_lines(NOT_INTENDED)),
         ("Data", list_lines((*data_lines(study), f"Input: {preparation_line(study)}"))),
         ("Training", list_lines(training_lines(study))),
@@ -107,15 +96,18 @@ def _evaluation(study: Study) -> list[str]:
         *table_lines(horizon_grid(study.assessment)),
         *_below(horizon_notes(study.assessment)),
         *("", "By site:", ""),
-        *table_lines(site_grid(study.assessment)),
-        *_below(site_notes(study.assessment)),
+        *table_lines(site_grid(study.assessment, study.disclosure)),
+        *_below(site_notes(study.assessment, study.disclosure)),
     ]
 
 
 def _subgroups(study: Study) -> list[str]:
     if study.assessment is None or not study.assessment["subgroups"]:
         return ["No figures by sex or age."]
-    return [*table_lines(subgroup_grid(study.assessment)), *_below(subgroup_notes(study.assessment))]
+    return [
+        *table_lines(subgroup_grid(study.assessment, study.thresholds)),
+        *_below(subgroup_notes(study.assessment, study.thresholds)),
+    ]
 
 
 def _below(notes: Iterable[str]) -> list[str]:
@@ -128,6 +120,7 @@ def _hashes(study: Study) -> list[tuple[str, str]]:
         ("code bank, sha256", study.model.get("bank-sha256") or "none (not aligned)"),
         ("settings, sha256", study.summary.get("settings-sha256")),
         ("code fingerprint", study.summary.get("code-fingerprint")),
+        ("code fingerprint, sites and coordinator", study.summary.get("federation-code-fingerprint")),
         ("seed", study.summary.get("seed")),
     )
     return [(name, "not stated" if value is None else str(value)) for name, value in named]

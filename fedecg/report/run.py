@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedecg.config import StudySettings, load_study
-from fedecg.errors import RunError
+from fedecg.errors import RunError, RunInputError
 from fedecg.report.findings import COLUMNS
 
 __all__ = ["FinishedRun", "Outcomes", "read_run"]
@@ -53,6 +53,8 @@ EXPLANATION_PARTS = frozenset(
         "occlusion",
         "stability",
         "verdicts",
+        "groups",
+        "fewest-patients",
     )
 )
 
@@ -62,7 +64,8 @@ class FinishedRun:
     """What a finished run says.
 
     Attributes:
-        summary: as in summary.json, or made from the other files.
+        summary: as in summary.json, or made from the other files; and, as `federation-code-fingerprint`, that of
+            result.json: of what sites and coordinator run, without the simulations.
         rounds: as in rounds.json.
         assessment: as in assessment.json; None where the run has none.
         explanation: as in explanation.json; None where the run did not test its model's attention.
@@ -88,7 +91,8 @@ def read_run(folder: Path, outcomes: Outcomes | None = None) -> FinishedRun:
         outcomes: said by who asks, for a run that does not say it itself.
 
     Raises:
-        RunError: FECG-602 a file is missing, unreadable, or of another version; FECG-606 outcomes contradict the run.
+        RunInputError: FECG-602 a file is missing, unreadable, or of another version.
+        RunError: FECG-606 outcomes contradict the run.
         SettingsError: FECG-101..103 study.toml.
     """
     rounds = _read(folder / "rounds.json", list)
@@ -107,7 +111,8 @@ def read_run(folder: Path, outcomes: Outcomes | None = None) -> FinishedRun:
             fix="Leave it out: this run states its outcomes itself.",
         )
     return FinishedRun(
-        summary | {"outcomes": own or outcomes},
+        summary
+        | {"outcomes": own or outcomes, "federation-code-fingerprint": result.get("code-fingerprint")},
         rounds,
         assessment,
         _explanation(folder / "explanation.json"),
@@ -189,8 +194,8 @@ def _read(file: Path, kind: type) -> Any:
     return content
 
 
-def _unreadable(file: Path, found: str) -> RunError:
-    return RunError(
+def _unreadable(file: Path, found: str) -> RunInputError:
+    return RunInputError(
         "FECG-602",
         file.name,
         found=found,

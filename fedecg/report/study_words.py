@@ -11,7 +11,9 @@ from typing import Any
 
 from fedecg.config import StudySettings
 from fedecg.report.assessment import Assessment, ratio_line, slope_line, with_deaths
+from fedecg.report.disclosure import Thresholds, thresholds_of
 from fedecg.report.findings import Summary, is_simulated
+from fedecg.report.sites import SiteDisclosure, of_study
 from fedecg.report.wording import DAYS_A_YEAR, byte_size, c_index, count, is_known, printable, years
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "outcome_line",
     "part_line",
     "preparation_line",
+    "refused_text",
     "training_lines",
 ]
 
@@ -50,6 +53,24 @@ class Study:
     assessment: Assessment | None
     settings: StudySettings
     model: Mapping[str, Any]
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Of disclosure control."""
+        return thresholds_of(self.summary)
+
+    @property
+    def disclosure(self) -> SiteDisclosure:
+        """What is withheld of which site; the same as in the report."""
+        return of_study(self.summary, self.assessment)
+
+
+def refused_text(study: Study) -> str:
+    """How many recordings were refused: a coordinator need not know it."""
+    refused = study.summary.get("refused-recordings")
+    if refused is None:
+        return "the number of recordings refused at the sites is not stated"
+    return f"{count(sum(refused.values()))} recordings refused"
 
 
 def data_lines(study: Study) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from fedecg.evaluation.intervals import FEW_EVENTS
 from fedecg.report.assessment import Assessment
+from fedecg.report.disclosure import STUDY, WITHHELD, Thresholds
 from fedecg.report.look import BLUE, GREY, INK, look, new_figure, say_nothing_to_show
-from fedecg.report.subgroups import WITHHELD, SubgroupRow, subgroup_rows
+from fedecg.report.subgroups import SubgroupRow, subgroup_rows
 from fedecg.report.wording import DASH, is_known
 
 __all__ = ["subgroup_figure"]
@@ -25,9 +26,9 @@ RATIO_TICKS = (0.1, 0.3, 1.0, 3.0, 10.0)
 RATIO_ENDS = (0.08, 12.5)  # an interval that goes on beyond them has an arrow
 
 
-def subgroup_figure(assessment: Assessment, *, simulated: bool) -> Figure:
+def subgroup_figure(assessment: Assessment, thresholds: Thresholds = STUDY, *, simulated: bool) -> Figure:
     """A row a subgroup: C of its pairs within sites, O/E; open marks where events are few, a word where suppressed."""
-    rows = subgroup_rows(assessment)
+    rows = subgroup_rows(assessment, thresholds)
     with look():
         figure = new_figure("Subgroups", 1.35 + 0.25 * max(len(rows), 3), simulated=simulated)
         if not rows:

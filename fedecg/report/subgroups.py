@@ -1,10 +1,9 @@
 """Subgroups as a report may show them: small ones are suppressed, and what would give them away with them.
 
-In:  the assessment of a study, as in assessment.json.
+In:  the assessment of a study, as in assessment.json; the thresholds of disclosure control.
 Out: rows with what may be shown, a `Grid`, sentences. Called by `html`, `subgroup_figure`, `figure_data`, `model_card`.
 
-Sex and age band are families: the members of one add up to all patients, whose number is shown too. Where a small
-member alone is hidden it is all patients less the others; so a second, and if need be a third, is hidden with it.
+Sex and age band are families: the members of one add up to all patients, whose number is shown too.
 """
 
 from __future__ import annotations
@@ -14,23 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedecg.evaluation.intervals import FEW_EVENTS
-from fedecg.report.assessment import Assessment
+from fedecg.report.assessment import Assessment, cell
+from fedecg.report.disclosure import (
+    NOTHING_WITHHELD,
+    NOTHING_WITHHELD_NOTE,
+    STUDY,
+    WITHHELD,
+    Thresholds,
+    shown,
+    with_companions,
+)
 from fedecg.report.grid import Grid
-from fedecg.report.wording import c_index, count, is_known, printable, ratio
+from fedecg.report.wording import c_index, is_known, printable, ratio
 
-__all__ = [
-    "LEAST_EVENTS",
-    "LEAST_PATIENTS",
-    "WITHHELD",
-    "SubgroupRow",
-    "subgroup_grid",
-    "subgroup_notes",
-    "subgroup_rows",
-]
-
-LEAST_PATIENTS = 10  # in a subgroup whose size is shown
-LEAST_EVENTS = 5  # in a subgroup whose events and figures are shown
-WITHHELD = "withheld"
+__all__ = ["SubgroupRow", "subgroup_grid", "subgroup_notes", "subgroup_rows"]
 
 Entry = Mapping[str, Any]
 
@@ -53,29 +49,29 @@ class SubgroupRow:
     small: bool
 
 
-def subgroup_rows(assessment: Assessment) -> tuple[SubgroupRow, ...]:
+def subgroup_rows(assessment: Assessment, thresholds: Thresholds = STUDY) -> tuple[SubgroupRow, ...]:
     """Every subgroup in the order of the assessment."""
     rows: dict[str, SubgroupRow] = {}
     for family in _families(assessment["subgroups"]):
-        rows |= _family_rows(family)
+        rows |= _family_rows(family, thresholds)
     return tuple(rows[name] for name in assessment["subgroups"])
 
 
-def subgroup_grid(assessment: Assessment) -> Grid:
+def subgroup_grid(assessment: Assessment, thresholds: Thresholds = STUDY) -> Grid:
     """One row a subgroup; a star marks few events."""
     return Grid(
         header=("subgroup", "patients", "events", "C (95 % CI)", "O/E (95 % CI)"),
         rows=tuple(
-            (row.name, _cell(row.patients), _cell(row.events), *_figure_cells(row.figures))
-            for row in subgroup_rows(assessment)
+            (row.name, cell(row.patients), cell(row.events), *_figure_cells(row.figures))
+            for row in subgroup_rows(assessment, thresholds)
         ),
         numeric=(False, True, True, True, True),
     )
 
 
-def subgroup_notes(assessment: Assessment) -> tuple[str, ...]:
+def subgroup_notes(assessment: Assessment, thresholds: Thresholds = STUDY) -> tuple[str, ...]:
     """What the table means, what is suppressed in it and why."""
-    rows = subgroup_rows(assessment)
+    rows = subgroup_rows(assessment, thresholds)
     lines = [
         f"On the {assessment['part']} part. C: pairs of the same site and subgroup. O/E: observed over expected "
         "events over the whole follow-up, 1 is right. Who has no age or sex on record is in no band or sex. No test "
@@ -85,10 +81,9 @@ def subgroup_notes(assessment: Assessment) -> tuple[str, ...]:
     if any(row.figures is not None and row.figures["few-events"] for row in rows):
         lines.append(f"*: fewer than {FEW_EVENTS} events; the interval is narrower than it should be.")
     if any(row.figures is None for row in rows):
-        lines.append(
-            f"Disclosure control: a number below {LEAST_PATIENTS} patients or {LEAST_EVENTS} events is not shown, "
-            "nor are the figures of such a subgroup."
-        )
+        lines.append(f"Disclosure control: {thresholds.rule()}, nor are the figures of such a subgroup.")
+    if thresholds == NOTHING_WITHHELD:
+        lines.append(NOTHING_WITHHELD_NOTE)
     beside = [row.name for row in rows if not row.small and WITHHELD in (row.patients, row.events)]
     if beside:
         lines.append(
@@ -103,42 +98,23 @@ def _families(subgroups: Mapping[str, Entry]) -> tuple[dict[str, Entry], ...]:
     return {name: entry for name, entry in subgroups.items() if name not in bands}, bands
 
 
-def _family_rows(family: Mapping[str, Entry]) -> dict[str, SubgroupRow]:
+def _family_rows(family: Mapping[str, Entry], least: Thresholds) -> dict[str, SubgroupRow]:
     patients = {name: int(entry["patients"]) for name, entry in family.items()}
     events = {name: int(entry["events"]) for name, entry in family.items()}
-    few_patients = {name for name, number in patients.items() if number < LEAST_PATIENTS}
-    few_events = {name for name, number in events.items() if number < LEAST_EVENTS}
-    hidden_patients = _with_companions(few_patients, patients, LEAST_PATIENTS)
-    hidden_events = _with_companions(hidden_patients | few_events, events, LEAST_EVENTS)
+    few_patients = {name for name, number in patients.items() if number < least.patients}
+    few_events = {name for name, number in events.items() if number < least.events}
+    hidden_patients = with_companions(few_patients, [patients], least.patients)
+    hidden_events = with_companions(hidden_patients | few_events, [events], least.events)
     return {
         name: SubgroupRow(
             name=printable(name),
-            patients=_shown(patients[name], name in hidden_patients, LEAST_PATIENTS),
-            events=_shown(events[name], name in hidden_events, LEAST_EVENTS),
+            patients=shown(patients[name], name in hidden_patients, least.patients),
+            events=shown(events[name], name in hidden_events, least.events),
             figures=None if name in hidden_events else entry,
             small=name in few_patients | few_events,
         )
         for name, entry in family.items()
     }
-
-
-def _with_companions(small: set[str], numbers: Mapping[str, int], least: int) -> set[str]:
-    """Add the smallest others until what is hidden is at least two members and, together, not small."""
-    hidden = set(small)
-    others = sorted(set(numbers) - hidden, key=lambda name: (numbers[name], name), reverse=True)
-    while hidden and others and (len(hidden) < 2 or sum(numbers[name] for name in hidden) < least):
-        hidden.add(others.pop())
-    return hidden
-
-
-def _shown(number: int, hidden: bool, least: int) -> int | str:
-    if not hidden:
-        return number
-    return f"fewer than {least}" if number < least else WITHHELD
-
-
-def _cell(number: int | str) -> str:
-    return number if isinstance(number, str) else count(number)
 
 
 def _figure_cells(figures: Entry | None) -> tuple[str, str]:

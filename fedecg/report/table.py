@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedecg.report.assessment import compact_horizon_grid, has_horizons, short_line
+from fedecg.report.assessment import cell, compact_horizon_grid, has_horizons, short_line
+from fedecg.report.disclosure import NOTHING_WITHHELD, WITHHELD, is_withheld
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
 from fedecg.report.grid import Grid
+from fedecg.report.sites import SiteDisclosure, part_sizes
 from fedecg.report.wording import (
     DASH,
     byte_size,
@@ -58,23 +60,31 @@ def comparison_grid(summary: Summary) -> Grid:
     )
 
 
-def partition_grid(sites: Sequence[Mapping[str, Any]]) -> Grid:
+def partition_grid(sites: Sequence[Mapping[str, Any]], disclosure: SiteDisclosure | None = None) -> Grid:
     """One row a site, from `name` (or `site`), plain values in order of appearance, `label-mix` and `parts`.
 
     Numbers are added up in the last line. `label-mix` is counts or shares by label; `parts` holds the patients
     of each part, for sites that do not state them as plain values.
+
+    Args:
+        disclosure: of which sites what is withheld; None = nothing, for whoever has the data.
     """
     rows = [_site_row(site) for site in sites]
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "name"))
     kinds = {key: _kind(key, [row.get(key) for row in rows]) for key in keys}
     numeric = [key for key in keys if kinds[key] == "number"]
+    allowed = disclosure or SiteDisclosure(NOTHING_WITHHELD)
     return Grid(
         header=("site", *(_site_title(key, kinds[key]) for key in keys)),
         rows=tuple(
-            (printable(row["name"]), *(_site_cell(row.get(key), kinds[key]) for key in keys)) for row in rows
+            (
+                printable(row["name"]),
+                *(_allowed_cell(row["name"], key, row.get(key), kinds[key], allowed) for key in keys),
+            )
+            for row in rows
         ),
         numeric=(False, *(key in numeric for key in keys)),
-        total=("total", *(_total(rows, key) if key in numeric else "" for key in keys)),
+        total=("total", *_totals(rows, keys, numeric, allowed)),
     )
 
 
@@ -85,6 +95,7 @@ def rounds_grid(rounds: Iterable[Mapping[str, Any]]) -> Grid:
             "stage",
             "round",
             "answered",
+            "late",
             "missing",
             "rejected",
             "mean loss",
@@ -93,7 +104,7 @@ def rounds_grid(rounds: Iterable[Mapping[str, Any]]) -> Grid:
             "time",
         ),
         rows=tuple(_round_cells(entry) for entry in rounds),
-        numeric=(False, True, True, False, False, True, True, True, True),
+        numeric=(False, True, True, False, False, False, True, True, True, True),
     )
 
 
@@ -130,7 +141,7 @@ def comparison_markdown(summary: Summary) -> str:
     ]
     for index, row in enumerate(grid.rows):
         stress = "**" if index == grid.emphasis else ""
-        lines.append(_markdown_row([f"{stress}{cell}{stress}" for cell in row]))
+        lines.append(_markdown_row([f"{stress}{one}{stress}" for one in row]))
     lines += [
         "",
         _markdown(result_sentence(summary)),
@@ -159,12 +170,12 @@ def _rich(grid: Grid, title: str) -> Table:
     for header, right, total in zip(grid.header, grid.numeric, totals, strict=True):
         table.add_column(Text(header), justify="right" if right else "left", footer=Text(total))
     for index, row in enumerate(grid.rows):
-        table.add_row(*(Text(cell) for cell in row), style="bold" if index == grid.emphasis else None)
+        table.add_row(*(Text(one) for one in row), style="bold" if index == grid.emphasis else None)
     return table
 
 
 def _site_row(site: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {part: counts["patients"] for part, counts in (site.get("parts") or {}).items()}
+    parts = part_sizes(site)
     plain = {key: value for key, value in site.items() if not isinstance(value, Mapping) and key != "site"}
     mix = {"label-mix": site["label-mix"]} if site.get("label-mix") else {}
     name = {"name": site.get("name", site.get("site", DASH))}
@@ -191,8 +202,29 @@ def _site_cell(value: Any, kind: str) -> str:
     return count(value) if kind == "number" else printable(value)
 
 
-def _total(sites: Sequence[Mapping[str, Any]], key: str) -> str:
-    return count(sum(site[key] for site in sites if is_known(site.get(key))))
+def _allowed_cell(site: str, key: str, value: Any, kind: str, allowed: SiteDisclosure) -> str:
+    """A cell after disclosure control: numbers are patients but for `events`; a mix of labels tells of few, too."""
+    if kind == "number" and is_known(value):
+        number = allowed.number_of_events if key == "events" else allowed.number_of_patients
+        return cell(number(site, round(value)))
+    if kind == "mix" and site in allowed.patients:
+        return WITHHELD
+    return _site_cell(value, kind)
+
+
+def _totals(
+    sites: Sequence[Mapping[str, Any]], keys: Sequence[str], numeric: Sequence[str], allowed: SiteDisclosure
+) -> list[str]:
+    """Of each column; a part that is small at all sites together takes the other parts with it."""
+    sums = {key: sum(site[key] for site in sites if is_known(site.get(key))) for key in numeric}
+    shown = {key: allowed.total(number, "events" if key == "events" else "") for key, number in sums.items()}
+    if any(is_withheld(shown[key]) for key in numeric if key not in ("patients", "events")):
+        shown |= {
+            key: WITHHELD
+            for key in numeric
+            if key not in ("patients", "events") and not is_withheld(shown[key])
+        }
+    return [cell(shown[key]) if key in numeric else "" for key in keys]
 
 
 def _round_cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -202,6 +234,7 @@ def _round_cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
         printable(entry["stage"]),
         count(entry["round"]) + (", repeated" if entry.get("repeated") else ""),
         f"{len(entry.get('answered') or [])} of {len(entry.get('expected') or [])}",
+        _names(entry.get("late")),
         _names(entry.get("missing")),
         _names(entry.get("rejected")),
         mean_loss,
@@ -226,7 +259,7 @@ def _names(names: Mapping[str, str] | Sequence[str] | None) -> str:
 
 
 def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+    return "| " + " | ".join(_markdown(one) for one in cells) + " |"
 
 
 def _markdown(text: str) -> str:

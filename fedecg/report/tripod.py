@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fedecg.evaluation.intervals import FEW_EVENTS
 from fedecg.report.assessment import evaluation_lines, site_notes
 from fedecg.report.checklists import TRIPOD_AI, TRIPOD_CLUSTER, Item
+from fedecg.report.disclosure import WITHHELD
 from fedecg.report.findings import is_simulated, result_sentence
 from fedecg.report.grid import Grid
 from fedecg.report.markdown import escaped, table_lines
@@ -25,9 +26,10 @@ from fedecg.report.study_words import (
     outcome_line,
     part_line,
     preparation_line,
+    refused_text,
     training_lines,
 )
-from fedecg.report.subgroups import WITHHELD, subgroup_grid
+from fedecg.report.subgroups import subgroup_grid
 from fedecg.report.wording import count, years
 
 __all__ = ["answers", "tripod_markdown"]
@@ -76,7 +78,7 @@ def _answer(item: Item, told: dict[str, str]) -> str:
 
 def _on_data(study: Study) -> dict[str, str]:
     summary, settings = study.summary, study.settings
-    refused = sum((summary.get("refused-recordings") or {}).values())
+    refused = refused_text(study)
     sites, outcomes = summary.get("sites") or [], outcome_line(study)
     horizons = ", ".join(f"{horizon:g}" for horizon in settings.evaluation.horizons_years)
     made_up = is_simulated(summary) and summary.get("outcomes") is not None
@@ -91,13 +93,13 @@ def _on_data(study: Study) -> dict[str, str]:
         "source": f"{source}. {outcomes}",
         "sites": f"{count(len(sites))} sites; patients and events of each are in report.html.",
         "index": "one index ECG a patient.",
-        "preparation": f"{preparation_line(study)} The same quality rules everywhere; {count(refused)} refused.",
+        "preparation": f"{preparation_line(study)} The same quality rules everywhere; {refused}.",
         "outcome": f"time to heart failure from the index ECG; risks by {horizons} years. {outcomes}",
         "predictors": "the ECG's waveform alone; age, sex and history are no input.",
         "measured": "12 leads of the index ECG, at baseline, before any event.",
         "judgement": "none at prediction; reports or codes, which are judged, enter in alignment training only.",
         "size": _size(study),
-        "missing": f"a recording that cannot be used is left out ({count(refused)} refused); no outcome is imputed; "
+        "missing": f"a recording that cannot be used is left out ({refused}); no outcome is imputed; "
         "a patient without age or sex counts in no such subgroup.",
         "flow": " ".join((*data_lines(study), _follow_up(study))).strip(),
         "difference": "train, validation and test patients come from the same sites under the same definitions.",
@@ -145,7 +147,7 @@ def _on_methods(study: Study) -> dict[str, str]:
 def _on_results(study: Study) -> dict[str, str]:
     return {
         "performance": f"{' '.join(evaluation_part_lines(study))} {_subgroup_text(study)}",
-        "heterogeneity": " ".join(site_notes(study.assessment))
+        "heterogeneity": " ".join(site_notes(study.assessment, study.disclosure))
         if study.assessment
         else concordance_line(study),
         "subgroups": _subgroup_text(study),
@@ -178,6 +180,6 @@ def _subgroup_text(study: Study) -> str:
         return "No figures by sex or age."
     told = [
         f"{name}: {'withheld' if c == WITHHELD else f'C {c}, O/E {ratio}'}"
-        for name, _, _, c, ratio in subgroup_grid(study.assessment).rows
+        for name, _, _, c, ratio in subgroup_grid(study.assessment, study.thresholds).rows
     ]
     return f"By subgroup: {'; '.join(told)}."

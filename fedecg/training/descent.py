@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedecg.config import AlignSettings, SurvivalSettings
 from fedecg.errors import ModelError
+from fedecg.training.checkpoint import UNWATCHED, Standing, Watch
 
 __all__ = ["descend"]
 
@@ -29,11 +30,15 @@ def descend(
     proximal_mu: float,
     batches: Sequence[Rows],
     loss_of: Callable[[Rows], Tensor],
+    rng: np.random.Generator | None = None,
+    watch: Watch = UNWATCHED,
 ) -> float:
     """One optimiser step a batch, in place, on the parameters among `names` only.
 
     The gradient's norm is bounded by `clip-norm`; then FedProx adds mu * (w - w at the start), the gradient of
-    mu/2 |w - w at the start|^2, which clipping must not weaken. The optimiser starts anew.
+    mu/2 |w - w at the start|^2, which clipping must not weaken. The optimiser starts anew. A round that the watch's
+    checkpoint knows goes on where it stood: called with the weights, the batches and the generator's state of the
+    first time, it ends with the same bits.
 
     Args:
         network: in training mode during the steps, afterwards in the mode in which it was.
@@ -42,6 +47,8 @@ def descend(
         proximal_mu: 0 is plain FedAvg.
         batches: rows of each step.
         loss_of: mean loss of a batch, with its graph.
+        rng: the generator that `loss_of` draws from, if any beside torch's.
+        watch: sees every step; may continue a round that was killed.
 
     Returns:
         Mean loss over the steps, each before its step; 0 without steps.
@@ -55,28 +62,30 @@ def descend(
     _refuse_single_records(network, batches)
     parameters = [weight for name, weight in network.named_parameters() if name in names]
     start = [weight.detach().clone() for weight in parameters] if proximal_mu else []
-    optimiser = _optimiser(parameters, stage)
-    training, total = network.training, 0.0
+    standing, training = Standing(network, _optimiser(parameters, stage), rng), network.training
     network.train()
     network.zero_grad(
         set_to_none=True
     )  # a round that failed half-way must not leave its gradients to this one
     try:
-        for step, batch in enumerate(batches, start=1):
+        watch.begin(standing, len(batches))
+        for batch in batches[standing.step :]:
             loss = loss_of(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
             value = float(loss.detach())
-            _refuse_non_finite(value, float(norm), step, len(batches))
+            _refuse_non_finite(value, float(norm), standing.step + 1, len(batches))
             for weight, origin in zip(parameters, start, strict=bool(start)):
                 if weight.grad is not None:
                     weight.grad.add_(weight.detach() - origin, alpha=proximal_mu)
-            optimiser.step()
-            optimiser.zero_grad()
-            total += value
+            standing.optimiser.step()
+            standing.optimiser.zero_grad()
+            standing.step += 1
+            standing.loss_sum += value
+            watch.stepped(standing, len(batches))
     finally:
         network.train(training)
-    return total / max(len(batches), 1)
+    return standing.loss_sum / max(len(batches), 1)
 
 
 def _optimiser(

@@ -45,6 +45,7 @@ from fedecg.objectives import (
     reconstruction_loss,
 )
 from fedecg.signals import LEADS
+from fedecg.training.checkpoint import UNWATCHED, Watch
 from fedecg.training.descent import descend
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.sampling import event_stratified_batches, shuffled_batches
@@ -83,6 +84,7 @@ def train_align(
     settings: StudySettings,
     round_index: int,
     bank_vectors: NDArray[np.float32],
+    watch: Watch = UNWATCHED,
 ) -> Trained:
     """`align.local-steps` steps of alignment pretraining, in place.
 
@@ -91,6 +93,7 @@ def train_align(
 
     Args:
         bank_vectors: (K, D), the statements that `site.targets` points at.
+        watch: sees every step; may continue a round that was killed.
 
     Raises:
         ModelError: FECG-323, FECG-324 as `descend`.
@@ -117,17 +120,23 @@ def train_align(
 
     names = stage_tensors(network, "align", stage.reconstruction > 0)
     with seeded_torch(settings.seed, site.name, "align", round_index):
-        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of)
+        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
     return Trained(len(rows), events, len(batches), loss)
 
 
 def train_survival(
-    network: Network, site: SiteData, settings: StudySettings, round_index: int, baseline: Baseline | None
+    network: Network,
+    site: SiteData,
+    settings: StudySettings,
+    round_index: int,
+    baseline: Baseline | None,
+    watch: Watch = UNWATCHED,
 ) -> Trained:
     """`survival.local-steps` steps of Cox fine-tuning, in place.
 
     Args:
         baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped.
+        watch: sees every step; may continue a round that was killed.
 
     Raises:
         CohortError: FECG-231, a patient with several training records: they are not independent.
@@ -164,7 +173,7 @@ def train_survival(
 
     names = stage_tensors(network, "survival", stage.reconstruction > 0)
     with seeded_torch(settings.seed, site.name, "survival", round_index):
-        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of)
+        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
     return Trained(len(rows), events, len(batches), loss)
 
 

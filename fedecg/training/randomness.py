@@ -1,7 +1,8 @@
 """Reproducible randomness of a local round: shuffles, lead masks and dropout follow from names and numbers alone.
 
 In:  study seed, site name, stage, round. Out: a numpy generator, or a scope in which torch draws from a seed.
-Called by `fedecg.training.local`. Secret randomness (noise, masks, keys) never comes from here.
+Called by `fedecg.training.local`; `repeated_seed` by both sides of a study that trains again. Secret randomness
+(noise, masks, keys) never comes from here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,23 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["seeded_torch", "site_generator"]
+__all__ = ["repeated_seed", "seeded_torch", "site_generator"]
+
+
+def repeated_seed(seed: int, repeat: int) -> int:
+    """The seed with which a study trains again: the study's own for 0, else the first 31 bits of a hash of both.
+
+    Settings stay those of the study, to which a site is bound; only what is drawn becomes another. The rule: the first
+    four bytes of sha256 of the JSON text ["repeat", seed, repeat], big-endian, without the highest bit.
+
+    Args:
+        seed: of the study, >= 0.
+        repeat: 0 = the study itself.
+    """
+    if not repeat:
+        return seed
+    digest = hashlib.sha256(json.dumps(["repeat", seed, repeat]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") % 2**31
 
 
 def site_generator(seed: int, site_name: str, stage: str, round_index: int) -> np.random.Generator:

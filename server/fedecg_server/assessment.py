@@ -13,7 +13,7 @@ from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, SiteSums, assessment
 from fedecg.federation.messages import RiskMoments
 from fedecg.federation.sums import AssessReply
 from fedecg.objectives import Baseline, public_grid
-from fedecg_server.hazard import pooled_moments
+from fedecg.federation.hazard import pooled_moments
 
 __all__ = ["checked_sums", "study_plan"]
 

@@ -39,7 +39,7 @@ GREET_AGAIN_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a site that failed is asked again
 USUAL_OF = 5  # exchanges of a kind whose median time is a site's usual one
 UNREACHABLE = "FECG-508"
-COMES_BACK = {UNREACHABLE, "FECG-413", "FECG-414"}  # its process or line; its hours; its rounds of the day
+COMES_BACK = {UNREACHABLE, "FECG-418", "FECG-419"}  # its process or line; its hours; its rounds of the day
 
 
 @dataclass(frozen=True)

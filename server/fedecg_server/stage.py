@@ -22,13 +22,18 @@ from fedecg.federation.messages import PartCounts, RiskMoments, TrainReply, Trai
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
-from fedecg_server.hazard import HazardState
+from fedecg.federation.hazard import HazardState
 
-__all__ = ["AlignRounds", "Candidate", "StageRounds", "SurvivalRounds"]
+__all__ = ["AlignRounds", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
 
 Vector = NDArray[np.float32]
 Answer = tuple[TrainReply, Vector]
 MAX_ATTEMPTS = 3
+
+
+def repeat_label(stage: str, repeat: int) -> str:
+    """A stage that is trained again with another seed, or its validation, as rounds.json names it."""
+    return f"{stage}, seed {repeat}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class StageRounds(ABC):
         keep: called with each round's record.
         save: called with the number of rounds that are done and the weights after them.
         norms: site -> norms of its updates so far.
+        repeat: 0 = the study itself; else the stage is trained again, with another seed (`stability`).
     """
 
     stage: ClassVar[Stage]
@@ -61,6 +67,12 @@ class StageRounds(ABC):
     save: Callable[[int, Vector], None]
     current: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     norms: dict[str, list[float]] = field(default_factory=dict)
+    repeat: int = 0
+
+    @property
+    def label(self) -> str:
+        """As the book of rounds names the stage."""
+        return repeat_label(self.stage, self.repeat) if self.repeat else self.stage
 
     @property
     def schedule(self) -> StageSettings:
@@ -75,7 +87,7 @@ class StageRounds(ABC):
             FederationError: FECG-507 a round below the quorum; FECG-511 a baseline that cannot be kept.
         """
         for number in range(done + 1, self.schedule.rounds + 1):
-            self.consortium.journal.enter(self.stage, self.schedule.rounds, number)
+            self.consortium.journal.enter(self.label, self.schedule.rounds, number)
             vector = self.run_round(number, vector)
             self.save(number, vector)
         return vector
@@ -89,7 +101,7 @@ class StageRounds(ABC):
                 return after
         raise FederationError(
             "FECG-511",
-            f"baseline hazard of {self.stage} round {number}",
+            f"baseline hazard of {self.label} round {number}",
             found=f"a fit outside [1/3, 3] in {MAX_ATTEMPTS} attempts",
             expected="sum of exp(log hazard) x H0 near the number of events",
             fix="Lower [survival] learning-rate.",
@@ -194,7 +206,7 @@ class StageRounds(ABC):
     def record(self, number: int, gathered: Gathered[Answer]) -> RoundRecord:
         """The round as it happened."""
         return RoundRecord(
-            stage=self.stage,
+            stage=self.label,
             round=number,
             expected=gathered.expected,
             answered=sorted(gathered.replies),
@@ -212,6 +224,7 @@ class StageRounds(ABC):
             "lock_sha256": lock.sha256(),
             "stage": self.stage,
             "round": number,
+            "repeat": self.repeat,
             "bank_sha256": lock.bank_sha256,
             "settings": lock.settings,
             "accepted": self.consortium.accepted,

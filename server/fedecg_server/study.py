@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from fedecg.config import Section, Stage, StudySettings, settings_sha256
 from fedecg.errors import FedecgError, FederationError, RunError
 from fedecg.evaluation import GlobalConcordance, assessment_entry
-from fedecg.explanation import FaithfulnessSums, mixes_leads
-from fedecg.explanation.documents import ExplainReply, ExplainTask, sums_of_nobody
+from fedecg.explanation import mixes_leads
+from fedecg.explanation.documents import ExplainReply, ExplainTask, joined_models, sums_of_nobody
 from fedecg.explanation.entry import explanation_entry
+from fedecg.explanation.verdicts import write_verdicts
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import (
     EvaluateReply,
@@ -52,14 +53,15 @@ from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import checked_sums, study_plan
 from fedecg_server.consortium import COMES_BACK, Consortium, Names
-from fedecg_server.explanation import checked_explanation
-from fedecg_server.hazard import HazardState, check_events, check_survey, federated_concordance
+from fedecg_server.explanation import Explained, checked_explanation, risk_cuts
+from fedecg.federation.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.journal import Journal
 from fedecg_server.lock import study_lock
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.run_state import BestDocument, RunState, read_state, write_state
 from fedecg_server.shipped import shipped_baseline, shipped_population
-from fedecg_server.stage import AlignRounds, Candidate, StageRounds, SurvivalRounds
+from fedecg_server.stability import Repeats
+from fedecg_server.stage import AlignRounds, Candidate, StageRounds, SurvivalRounds, repeat_label
 
 __all__ = ["Study", "run_study"]
 
@@ -129,6 +131,7 @@ class Study:
     parts: dict[str, dict[Part, PartCounts]] = field(default_factory=dict)  # of the sites that were surveyed
     resumed: dict[str, NDArray[Any]] = field(default_factory=dict)  # arrays of a checkpoint
     best: Candidate | None = None
+    survival_start: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     _survival: SurvivalRounds | None = None
     _counted_s: float = 0.0  # up to when the seconds of a stage are counted
 
@@ -223,7 +226,7 @@ class Study:
 
     def survive(self) -> tuple[HazardState, Candidate]:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
-        start = self._vector("survival")
+        start = self.survival_start = self._vector("survival")
         if not self.survey:
             self._survey(start)
         hazard = HazardState(self.settings, self.survey, self.parts)
@@ -240,15 +243,20 @@ class Study:
         if not self.settings.survival.rounds and not self.settings.align.rounds:
             self.progress.warn("no round of either stage: the figures are those of an untrained network")
         rounds.current = self._rounds(rounds, self.resumed.get("survival", start))
-        replies = self._evaluate(hazard, rounds.current, ["validation"])
-        validation = validation_entry(_concordance(replies, "validation", hazard))
+        return hazard, self._judge_last(rounds)
+
+    def _judge_last(self, rounds: SurvivalRounds) -> Candidate:
+        """Validate the weights of the last round, too; returns what validation chose."""
+        replies = self._evaluate(rounds.hazard, rounds.current, ["validation"])
+        validation = validation_entry(_concordance(replies, "validation", rounds.hazard))
         number = self.settings.survival.rounds
-        last = RoundRecord("validation", number, list(replies), sorted(replies), validation=validation)
+        stage = repeat_label("validation", rounds.repeat) if rounds.repeat else "validation"
+        last = RoundRecord(stage, number, list(replies), sorted(replies), validation=validation)
         last.weights_evaluated = number
         self.folder.keep(last)
-        self.journal.c_index = validation
-        moments = [reply.risk for reply in replies.values()]
-        return hazard, rounds.consider(number, validation, moments)
+        if not rounds.repeat:
+            self.journal.c_index = validation
+        return rounds.consider(number, validation, [reply.risk for reply in replies.values()])
 
     def _survey(self, vector: Vector) -> None:
         """Events and sums on the public grid, once a run."""
@@ -334,7 +342,7 @@ class Study:
         hazard.grid = hazard.grid_for(best.moments)
         parts = self._parts()
         self.journal.enter("evaluate")
-        start = time.monotonic()
+        start, other_s = time.monotonic(), sum(self.seconds.values())
         replies = self._evaluate(hazard, best.vector, parts)
         shipped = shipped_baseline(hazard, replies)
         load_vector(self.network, self._names("survival"), best.vector)
@@ -349,7 +357,8 @@ class Study:
         self._assess(hazard, best, parts[-1], shipped)
         if self.settings.evaluation.explain:
             self._explain(best, parts[-1])
-        self.seconds["evaluation"] = time.monotonic() - start
+        trained_s = sum(self.seconds.values()) - other_s  # again, with other seeds
+        self.seconds["evaluation"] = time.monotonic() - start - trained_s
         survival = [record for record in self.records if record.stage == "survival"]
         exchanged = sum(record.bytes for record in survival) / max(sum(len(r.expected) for r in survival), 1)
         incomplete = any(record.missing or record.rejected or record.late for record in self.records)
@@ -371,12 +380,13 @@ class Study:
         }
 
     def _rounds(self, rounds: StageRounds, start: Vector) -> Vector:
-        stage, settings = rounds.stage, rounds.schedule
-        rounds.norms = self.norms.setdefault(stage, {})
+        label, title = rounds.label, LABELS[rounds.stage]
+        rounds.norms = self.norms.setdefault(label, {})
         self._counted_s = time.monotonic()
-        with self.progress.task(LABELS[stage], settings.rounds) as self._advance:
-            self.trained[stage] = rounds.run(start, self.done.get(stage, 0))
-        return self.trained[stage]
+        title = f"{title}, seed {rounds.repeat}" if rounds.repeat else title
+        with self.progress.task(title, rounds.schedule.rounds) as self._advance:
+            self.trained[label] = rounds.run(start, self.done.get(label, 0))
+        return self.trained[label]
 
     def _keep(self, record: RoundRecord) -> None:
         """After each round: on disk, on the screen, and never a silent subset."""
@@ -385,7 +395,8 @@ class Study:
         self.seconds[record.stage] = self.seconds.get(record.stage, 0.0) + now - self._counted_s
         self._counted_s = now
         self.folder.keep(record)
-        self.journal.keep(record)
+        # The status tells the study's own C-index.
+        self.journal.keep(record if record.stage in STAGES else replace(record, validation=None))
         for site, code in record.rejected.items():
             self.progress.warn(f"{record.stage} round {record.round}: {site} left out ({code})")
         if record.missing or record.late:
@@ -453,18 +464,51 @@ class Study:
 
     def _explain(self, best: Candidate, part: Part) -> None:
         """Whether the attention of the chosen weights, which the network holds by now, is true."""
+        repeats = self._repeats()
+        others, untested = repeats.models()
         task = ExplainTask(
             **self._common("survival", best.rounds),
             part=part,
+            models=1 + len(others),
+            risk_cuts=risk_cuts(self.settings, best.moments),
         )
-        nobody = sums_of_nobody(self.network, self.settings.seed)
+        nobody = sums_of_nobody(self.network, self.settings.seed, task.models)
 
-        def check(site: str, reply: ExplainReply) -> FaithfulnessSums:
-            return checked_explanation(self.settings, part, nobody, self.consortium.members[site], reply)
+        def check(site: str, reply: ExplainReply) -> Explained:
+            member = self.consortium.members[site]
+            return checked_explanation(self.settings, self.bank, part, nobody, member, reply)
 
-        sums = self._sums("explain", task, best.vector, ExplainReply, check)
-        if sums:
-            self.folder.keep_explanation(explanation_entry(part, sums, mixes_leads(self.network)))
+        vector = joined_models([best.vector, *others])
+        found = self._sums("explain", task, vector, ExplainReply, check)
+        if not found:
+            return
+        sums = {site: tests for site, (tests, _) in found.items()}
+        groups = {site: own for site, (_, own) in found.items()}
+        mixed = mixes_leads(self.network)
+        entry = explanation_entry(part, sums, mixed, groups, repeats.seeds_of, untested)
+        self.folder.keep_explanation(entry)
+        write_verdicts(self.folder.model, entry)
+
+    def _repeats(self) -> Repeats:
+        """The study's training, ready to be done again with other seeds."""
+
+        def survey(vector: Vector, repeat: int) -> HazardState:
+            task = SurveyTask(**self._common("survival", 0) | {"repeat": repeat})
+            check = partial(check_survey, self.settings, self.parts)
+            replies = self._ask("query.survey", task, vector, SurveyReply, check)
+            return HazardState(self.settings, replies, {site: self.parts[site] for site in replies})
+
+        return Repeats(
+            self.settings,
+            self.consortium,
+            self.bank,
+            self.survival_start,
+            self._rounds,
+            self._keep,
+            survey,
+            self._judge_last,
+            self.progress,
+        )
 
     def _sums(
         self,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedecg.config import ModelSettings
 from fedecg.errors import ModelError
 from fedecg.explanation import (
     Attention,
@@ -16,7 +17,7 @@ from fedecg.explanation import (
     mixes_leads,
     receptive_samples,
 )
-from fedecg.model import Network
+from fedecg.model import Network, build_network
 from fedecg.model.lead_maps import zscore_leads
 
 
@@ -50,6 +51,51 @@ def test_a_strip_is_a_staircase_of_32_samples_from_0_to_1_on_one_scale_for_all_l
     np.testing.assert_allclose(strips[0, 3], np.repeat([1.1 / 1.5, 0], 32), atol=1e-6)
     np.testing.assert_allclose(strips[0, 0], 0.5 / 1.5, atol=1e-6)
     assert found.peak[0] == pytest.approx(1.6)
+
+
+def view_centre(network: Network, signal: torch.Tensor, step: int) -> float:
+    """How many samples after the middle of the step's strip lies the middle of what the step is sensitive to."""
+    asked = signal.clone().requires_grad_()
+    weights = torch.randn(network.encoder.maps(signal, None)[:, :, step].shape)
+    (gradient,) = torch.autograd.grad((network.encoder.maps(asked, None)[:, :, step] * weights).sum(), asked)
+    sensitive = gradient.abs().double().mean(dim=(0, 1)).numpy()
+    # Normalisations let in a little of everything, everywhere alike.
+    sensitive = np.maximum(sensitive - np.median(sensitive), 0)
+    samples = np.arange(sensitive.size)
+    strip = np.flatnonzero(
+        Attention(np.zeros((1, 12, 32)), np.zeros((1, 12, 12)), early(network)).step_of(samples) == step
+    )
+    near = np.abs(samples - strip.mean()) <= 191
+    return float((sensitive[near] * (samples[near] - strip.mean())).sum() / sensitive[near].sum())
+
+
+def early(network: Network) -> int:
+    return attend(network, np.zeros((0, 12, network.samples), dtype=np.float32)).early_samples
+
+
+@pytest.mark.parametrize(("preset", "late"), [("fedecg", 0), ("paper", 6)])
+def test_a_strip_lies_where_its_step_looks(preset: Any, late: int) -> None:
+    centres = []
+    torch.manual_seed(0)
+    for seed in range(6):
+        network = build_network(ModelSettings(preset=preset, size="small"), 1024, 8, seed=seed)
+        signal = torch.randn(4, 12, 1024)
+        with torch.no_grad():
+            for _ in range(20):  # running statistics of `paper`
+                network.train().encoder.maps(signal, None)
+        network.eval()
+        assert early(network) == late
+        centres += [view_centre(network, signal, step) for step in (8, 15, 22)]
+    assert abs(np.mean(centres)) < 2.5  # without the 6 samples it would be 6 in `paper`
+
+
+def test_the_strips_of_the_paper_preset_begin_earlier_and_fill_the_recording() -> None:
+    time = np.full((1, 12, 4), 0.25)
+    time[0, 5] = (0.125, 0.625, 0.125, 0.125)
+    found = Attention(time, np.full((1, 12, 12), 1 / 12), early_samples=6)
+    strip = found.strips()[0, 5]
+    np.testing.assert_array_equal(np.flatnonzero(strip == 1), np.arange(26, 58))
+    assert found.step_of(np.array([0, 25, 26, 127])).tolist() == [0, 0, 1, 3]
 
 
 def test_the_highest_step_of_an_ecg_has_full_colour_where_it_is_more_than_twice_even() -> None:

@@ -10,10 +10,18 @@ import pytest
 
 from fedecg.config import ModelSettings
 from fedecg.errors import FederationError
-from fedecg.explanation import FaithfulnessSums, faithfulness, faithfulness_sums
-from fedecg.explanation.checks import check_faithfulness_sums
-from fedecg.explanation.documents import ExplainReply, sums_of_nobody
+from fedecg.explanation import FaithfulnessSums, GroupSums, faithfulness, faithfulness_sums, group_sums
+from fedecg.explanation.checks import check_faithfulness_sums, check_group_sums
+from fedecg.explanation.documents import (
+    ExplainReply,
+    ExplainTask,
+    joined_models,
+    known_groups,
+    split_models,
+    sums_of_nobody,
+)
 from fedecg.explanation.entry import explanation_entry, without_arrays
+from fedecg.explanation.groups import nobodys_group
 from fedecg.federation.messages import pack, unpack
 from fedecg.model import Network, build_network
 
@@ -161,6 +169,12 @@ def change(part: str, **values: Any) -> Tamper:
         (change("occlusion", agreement=lambda _: 41.0), "occlusion"),
         (change("occlusion", hidden=lambda h: (h[0] + h[0], *h[1:])), "pairs"),
         (change("occlusion", plain=lambda p: p + p, hidden=lambda h: tuple(c + c for c in h)), "pairs"),
+        (change("occlusion", events=lambda _: 41), "pairs"),
+        (change("occlusion", events=lambda _: 0), "pairs"),
+        (change("occlusion", gain_squares=lambda g: g * 1e4 + 1e6), "pairs"),
+        (change("occlusion", gain_mixed=lambda g: g + 1e5), "pairs"),
+        (change("occlusion", pair_squares=lambda b: b / 4), "pairs"),
+        (change("occlusion", pair_squares=lambda b: b * 100), "pairs"),
     ],
 )
 def test_sums_that_no_ecgs_have_are_refused_part_by_part(
@@ -172,6 +186,142 @@ def test_sums_that_no_ecgs_have_are_refused_part_by_part(
         match=rf"FECG-527 explanation sums of city: found {number} part\(s\) .*: {named}; expected",
     ):
         check_faithfulness_sums(tamper(sums), "city", most=100)
+
+
+@pytest.fixture(scope="module")
+def seeded(network: Network, ecgs: Any) -> FaithfulnessSums:
+    other = build_network(ModelSettings(size="small"), 256, 8, seed=7)
+    part = slice(12)
+    return faithfulness_sums(network, ecgs.signal_mv[part], ecgs.time[part], ecgs.event[part], 4, [other])
+
+
+@pytest.mark.parametrize(
+    ("tamper", "named"),
+    [
+        (change("stability", ecgs=lambda n: n + 1), "counts"),
+        (change("stability", time=lambda _: 12.1), "stability"),
+        (change("stability", leads=lambda _: -12.1), "stability"),
+    ],
+)
+def test_a_stability_that_no_ecgs_have_is_refused(
+    seeded: FaithfulnessSums, tamper: Tamper, named: str
+) -> None:
+    check_faithfulness_sums(seeded, "city", most=12)
+    with pytest.raises(
+        FederationError, match=rf"FECG-527 explanation sums of city: found 1 part\(s\) .*: {named};"
+    ):
+        check_faithfulness_sums(tamper(seeded), "city", most=12)
+
+
+def test_sums_over_fewer_than_ten_patients_are_refused(network: Network, ecgs: Any) -> None:
+    few = faithfulness_sums(network, ecgs.signal_mv[:9], ecgs.time[:9], ecgs.event[:9], seed=4)
+    with pytest.raises(
+        FederationError,
+        match=r"FECG-358 explanation sums of city: found sums over 9 patients; expected nobody's, or those of at least 10",
+    ):
+        check_faithfulness_sums(few, "city", most=100)
+
+
+@pytest.fixture(scope="module")
+def groups(network: Network, ecgs: Any) -> dict[str, GroupSums]:
+    members = {"high risk": np.arange(40) < 20, "LVH": np.arange(40) % 3 == 0}
+    return group_sums(network, ecgs.signal_mv, 100.0, members)
+
+
+def test_groups_survive_the_wire_to_five_decimals(
+    sums: FaithfulnessSums, groups: dict[str, GroupSums]
+) -> None:
+    reply, _ = unpack(pack(ExplainReply.of("city", sums, groups)), ExplainReply)
+    nobody = nobodys_group(256, 100.0)
+    read = {name: document.sums(nobody) for name, document in reply.groups.items()}
+    check_group_sums(read, known_groups(["LVH"]), "city", most=40)
+    for name, sent in groups.items():
+        assert read[name].attention.ecgs == sent.attention.ecgs
+        np.testing.assert_allclose(read[name].attention.leads, sent.attention.leads, atol=1e-5)
+        np.testing.assert_allclose(read[name].beats.signal_mv, sent.beats.signal_mv, atol=1e-5)
+        np.testing.assert_allclose(read[name].beats.time, sent.beats.time, atol=1e-5)
+    assert len(reply.model_dump_json()) < 100_000
+    short = reply.groups["LVH"].model_copy(update={"beat_time": reply.groups["LVH"].beat_time[1:]})
+    with pytest.raises(
+        FederationError, match="FECG-503 beat-time of a group: found 1439 numbers; expected 1440"
+    ):
+        short.sums(nobody)
+
+
+def spoilt(groups: dict[str, GroupSums], part: str, **values: Any) -> dict[str, GroupSums]:
+    record = getattr(groups["LVH"], part)
+    new = replace(record, **{name: value(getattr(record, name)) for name, value in values.items()})
+    return groups | {"LVH": replace(groups["LVH"], **{part: new})}
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("attention", {"ecgs": lambda n: n + 1}),
+        ("attention", {"leads": lambda a: a[:, ::-1] * 1.01}),
+        ("attention", {"time": lambda a: a - a[:, :1] - 1}),
+        ("beats", {"ecgs": lambda n: n + 30}),
+        ("beats", {"time": lambda a: a * 1000}),
+        ("beats", {"time": lambda a: -a}),
+        ("beats", {"signal_mv": lambda a: a + 1e6}),
+    ],
+)
+def test_a_group_that_no_patients_make_is_refused(
+    groups: dict[str, GroupSums], part: str, values: Any
+) -> None:
+    with pytest.raises(
+        FederationError, match=r"FECG-527 groups of city: found 1 of 2 that are unknown or contradict"
+    ):
+        check_group_sums(spoilt(groups, part, **values), known_groups(["LVH"]), "city", most=40)
+
+
+def test_unknown_groups_too_many_and_too_few_patients_are_refused(groups: dict[str, GroupSums]) -> None:
+    with pytest.raises(FederationError, match=r"FECG-527 groups of city: found 1 of 2"):
+        check_group_sums(groups, known_groups(["SR"]), "city", most=40)
+    with pytest.raises(
+        FederationError, match=r"FECG-515 ECGs of a group of city: found 20; expected at most 19"
+    ):
+        check_group_sums(groups, known_groups(["LVH"]), "city", most=19)
+    for part in ("attention", "beats"):
+        with pytest.raises(
+            FederationError, match=r"FECG-358 a group's sums of city: found sums over 9 patients"
+        ):
+            check_group_sums(spoilt(groups, part, ecgs=lambda _: 9), known_groups(["LVH"]), "city", most=40)
+
+
+def test_models_travel_behind_each_other_and_come_apart_again() -> None:
+    one, two = np.arange(5, dtype=np.float32), np.ones(5, dtype=np.float32)
+    vector = joined_models([one, two])
+    assert vector.dtype == np.float32
+    for sent, read in zip((one, two), split_models(vector, 2), strict=True):
+        np.testing.assert_array_equal(sent, read)
+    with pytest.raises(
+        FederationError, match=r"FECG-360 weights of an explain task: found 2 models of 2 different lengths"
+    ):
+        joined_models([one, two[1:]])
+    for wrong, models in ((vector[1:], 2), (vector[:0], 1), (None, 1)):
+        with pytest.raises(
+            FederationError, match=rf"FECG-360 .* expected {models} model\(s\), one behind the other"
+        ):
+            split_models(wrong, models)
+
+
+def test_a_task_names_at_most_ten_models() -> None:
+    task = {
+        "lock_sha256": "",
+        "stage": "survival",
+        "round": 1,
+        "bank_sha256": "",
+        "settings": {},
+        "part": "test",
+    }
+    assert ExplainTask.model_validate(task | {"models": 10}).models == 10
+    for models in (0, 11):
+        with pytest.raises(ValueError, match="models"):
+            ExplainTask.model_validate(task | {"models": models})
+    for repeat in (-1, 10):
+        with pytest.raises(ValueError, match="repeat"):
+            ExplainTask.model_validate(task | {"repeat": repeat})
 
 
 def test_the_document_has_every_verdict_and_no_nan(sums: FaithfulnessSums, nobody: FaithfulnessSums) -> None:
@@ -193,3 +343,21 @@ def test_the_summary_keeps_figures_and_verdicts_and_no_arrays(sums: Faithfulness
     assert short["deletion"]["deletion-random"] == entry["deletion"]["deletion-random"]
     assert not {"deletion", "insertion", "shares"} & set(short["deletion"])
     assert not {"moved", "bars", "c-loss"} & set(short["occlusion"])
+
+
+def test_groups_of_all_sites_are_written_by_frequency_and_the_summary_keeps_their_counts(
+    sums: FaithfulnessSums, groups: dict[str, GroupSums]
+) -> None:
+    sites = {"city": groups, "coast": {"LVH": groups["LVH"]}, "rural": {}}
+    entry = explanation_entry("test", {"city": sums}, False, sites)
+    assert list(entry["groups"]) == ["high risk", "LVH"]
+    lvh = entry["groups"]["LVH"]
+    assert (lvh["ecgs"], lvh["sites"]) == (28, 2)
+    np.testing.assert_allclose(lvh["leads"], groups["LVH"].attention.mean().leads[0], atol=1e-5)
+    np.testing.assert_allclose(lvh["beat"]["signal-mv"], groups["LVH"].beats.mean()[0], atol=1e-5)
+    assert without_arrays(entry)["groups"]["LVH"] == {
+        "ecgs": 28,
+        "sites": 2,
+        "beats": lvh["beats"],
+        "beat": {"rate-hz": 100.0},
+    }

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr, ttest_1samp
+from scipy.stats import t as student_t
 
 from fedecg.errors import ModelError
-from fedecg.evaluation import concordance
+from fedecg.evaluation import concordance, concordance_interval
 from fedecg.explanation import (
     ORDERS,
     Faithfulness,
@@ -215,6 +216,58 @@ def test_the_loss_of_c_is_that_of_raw_scores(learned: Network, ecgs: Any) -> Non
     np.testing.assert_allclose(result.bars, attend(learned, ecgs.signal_mv).bars.mean(axis=0))
 
 
+def leave_one_out(part: slice, learned: Network, ecgs: Any) -> np.ndarray:
+    """(n, 12): N - N' - d D of a site less the same without each patient; d is the loss over all pairs of the site."""
+    time, event, signal = ecgs.time[part], ecgs.event[part], ecgs.signal_mv[part]
+    plain = plain_hazards(learned, signal)
+    hidden = plain[:, None] + lead_occlusion(learned, signal)
+
+    def credits(rows: np.ndarray) -> tuple[np.ndarray, int]:
+        whole = concordance(time[rows], event[rows], plain[rows])
+        without = [concordance(time[rows], event[rows], hidden[rows, lead]) for lead in range(12)]
+        gain = [2 * (whole.concordant - one.concordant) + whole.tied_risk - one.tied_risk for one in without]
+        return np.array(gain) / 2, whole.comparable
+
+    everybody = np.arange(len(time))
+    gain, pairs = credits(everybody)
+    rows = [credits(np.delete(everybody, out)) for out in everybody]
+    return np.array([gain - other - gain / pairs * (pairs - left) for other, left in rows])
+
+
+def test_the_error_of_the_loss_of_c_is_that_of_leaving_each_patient_out(learned: Network, ecgs: Any) -> None:
+    result = occlusion(occlusion_sums(learned, ecgs.signal_mv, ecgs.time, ecgs.event))
+    moved = leave_one_out(slice(None), learned, ecgs)
+    np.testing.assert_allclose(
+        result.c_loss_se, np.sqrt((moved**2).sum(axis=0)) / result.comparable, atol=1e-9
+    )
+    events = int(ecgs.event.sum())
+    assert (result.events, result.few_events) == (events, events < 30)
+    half = student_t.ppf(0.975, events - 1) * result.c_loss_se
+    np.testing.assert_allclose(result.c_loss_high - result.c_loss, half)
+    np.testing.assert_allclose(result.c_loss - result.c_loss_low, half)
+
+
+def test_the_loss_of_the_spikes_lead_is_told_from_none_and_that_of_others_is_not(
+    learned: Network, planted_ecgs: Any
+) -> None:
+    many = planted_ecgs(160, 256, np.random.default_rng(2))
+    result = occlusion(occlusion_sums(learned, many.signal_mv, many.time, many.event))
+    assert result.c_loss_low[7] > 0.05
+    assert not result.few_events
+    assert np.sum(result.c_loss_low > 0) <= 2
+    alone = concordance_interval(many.time, many.event, plain_hazards(learned, many.signal_mv))
+    others = np.delete(result.c_loss_se, 7)
+    assert (
+        others.max() < alone.se
+    )  # paired: two C of other patients would differ by more than one's own error
+
+
+def test_too_few_events_are_marked_and_none_give_no_interval(network: Network, ecgs: Any) -> None:
+    nobody = occlusion(occlusion_sums(network, ecgs.signal_mv[:6], ecgs.time[:6], np.zeros(6)))
+    assert (nobody.events, nobody.comparable, nobody.few_events) == (0, 0, True)
+    assert np.isnan(nobody.c_loss_low).all()
+
+
 def test_a_network_agrees_with_itself_and_not_with_another(
     network: Network, learned: Network, ecgs: Any
 ) -> None:
@@ -263,6 +316,9 @@ def test_sums_of_two_sites_are_those_of_all(
         np.testing.assert_allclose(
             federated.deletion.deletion[curve], result.deletion.deletion[curve], atol=1e-4
         )
+    for name in ("gain_squares", "gain_mixed", "pair_squares", "events"):  # pairs lie within a site
+        parts = [getattr(one.occlusion, name) for one in both]
+        np.testing.assert_allclose(getattr((both[0] + both[1]).occlusion, name), parts[0] + parts[1])
     assert federated.stability is not None
     assert federated.stability.time == pytest.approx(result.stability.time, abs=1e-6)
     # Pairs lie within a site, so C is the stratified one: its counts are the two sites' counts.
@@ -296,7 +352,8 @@ def test_every_test_has_a_verdict_with_its_numbers(result: Faithfulness) -> None
     assert by_name["weight randomisation", "lead attention"].passed is (result.leads.p_value <= 0.05)
     assert by_name["weight randomisation", "time attention"].passed is (result.time.p_value <= 0.05)
     assert by_name["stability over seeds", "time attention"].passed is False
-    assert "between 2 models" in by_name["stability over seeds", "time attention"].sentence
+    sentence = by_name["stability over seeds", "time attention"].sentence
+    assert sentence.endswith("between 2 models over seeds of the survival stage; the alignment is shared")
     random = result.deletion.deletion_random
     assert by_name["deletion", "time attention"].passed is bool(random.low > 0)
     assert f"{random.value:+.3f}" in by_name["deletion", "time attention"].sentence
@@ -319,6 +376,37 @@ def test_a_caption_claims_no_more_than_was_measured(
 ) -> None:
     verdict = Verdict("deletion", "time attention", passed, "x")
     assert words in caption(replace(result, verdicts=(verdict,)), "time attention")
+
+
+@pytest.mark.parametrize("passed", [True, False, None])
+def test_a_caption_names_the_test_that_was_not_made_and_does_not_say_passed(
+    result: Faithfulness, passed: bool | None
+) -> None:
+    made = Verdict("deletion", "time attention", passed, "x")
+    not_made = Verdict("stability over seeds", "time attention", None, "one seed", tested=False)
+    text = caption(replace(result, verdicts=(made, not_made)), "time attention")
+    assert "passed its tests" not in text
+    assert text.endswith(" Not tested: stability over seeds (one seed).")
+    words = {
+        True: "failed none of the tests made: deletion (x).",
+        False: "It fails: deletion (x).",
+        None: "too few",
+    }
+    assert words[passed] in text
+
+
+def test_one_model_alone_has_verdicts_that_say_why_stability_was_not_tested(
+    learned: Network, ecgs: Any
+) -> None:
+    alone = faithfulness(all_sums(learned, ecgs, slice(12)), untested="training again failed (FECG-507)")
+    assert [(one.test, one.tested, one.passed) for one in alone.verdicts[-2:]] == [
+        ("stability over seeds", False, None)
+    ] * 2
+    assert "Not tested: stability over seeds (training again failed (FECG-507))." in caption(
+        alone, "lead attention"
+    )
+    over = faithfulness(all_sums(learned, ecgs, slice(12), learned), seeds_of="both stages")
+    assert over.verdicts[-1].sentence == "rank correlation 1.00 between 2 models over seeds of both stages"
 
 
 def test_sums_that_do_not_belong_together_are_refused(network: Network, learned: Network, ecgs: Any) -> None:

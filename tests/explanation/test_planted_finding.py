@@ -1,11 +1,13 @@
 """A spike that alone decides the hazard: what attention and occlusion find, and what the report then says."""
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fedecg.explanation import (
+    MEASURED,
     PlantedCounts,
     attend,
     lead_occlusion,
@@ -52,19 +54,21 @@ def test_no_record_with_the_spike_says_nothing_of_attention() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_report_says_the_truth_about_the_real_network(
-    planted_ecgs: Any, trained_on: Any, seed: int
+def test_what_reports_and_docs_say_of_the_planted_finding_is_what_is_measured_again(
+    planted_ecgs: Any, trained_on: Any
 ) -> None:
-    rng = np.random.default_rng(seed)
-    network = trained_on(planted_ecgs(400, 1024, rng), 1024, epochs=8, seed=seed)
-    test = planted_ecgs(200, 1024, rng)
-    counts = planted_counts(network, test.signal_mv[test.carrier], 7, test.sample)
-    assert counts.records >= 80
-    assert counts.occlusion_lead >= 0.9 * counts.records
-    assert counts.occlusion_time >= 0.9 * counts.records
-    attention = min(counts.attention_time, counts.attention_lead) >= 0.9 * counts.records
-    said = planted_sentence(counts)
-    print(said)  # shown with -s; README quotes it
-    assert ("attention and occlusion found it" in said) == attention
-    assert ("attention missed it and occlusion found it" in said) == (not attention)
+    counts = PlantedCounts(0, 0, 0, 0, 0)
+    for seed in (0, 1, 2):
+        rng = np.random.default_rng(seed)
+        network = trained_on(planted_ecgs(400, 1024, rng), 1024, epochs=8, seed=seed)
+        test = planted_ecgs(200, 1024, rng)
+        one = planted_counts(network, test.signal_mv[test.carrier], 7, test.sample)
+        print(seed, planted_sentence(one))  # shown with -s; docs/attention.md quotes it
+        assert one.occlusion_lead >= 0.9 * one.records
+        assert one.occlusion_time >= 0.9 * one.records
+        counts += one
+    assert counts.records == MEASURED.records
+    # Another processor rounds otherwise, and training follows: as many records, nearly as many found.
+    for found, stated in zip(astuple(counts)[1:], astuple(MEASURED)[1:], strict=True):
+        assert found == pytest.approx(stated, abs=0.1 * MEASURED.records)
+    assert "attention missed it and occlusion found it" in planted_sentence(MEASURED)

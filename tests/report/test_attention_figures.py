@@ -1,5 +1,7 @@
 """Figures of attention show the numbers that they were given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -16,7 +18,9 @@ from fedecg.report.attention_figures import (
     lead_change_figure,
     occlusion_paper,
 )
+from fedecg.report.ecg_layout import PaperOptions
 from fedecg.report.figures import figure_svg
+from fedecg.report.look import INK
 
 
 def attention(favourite: int = 9, share: float = 0.34) -> Attention:
@@ -35,10 +39,29 @@ def texts(figure: Figure) -> list[str]:
 def test_the_matrix_and_the_bars_can_be_read() -> None:
     figure = lead_attention_figure(attention())
     matrix, bars = figure.axes
-    np.testing.assert_allclose(matrix.images[0].get_array(), attention().leads[0])
+    # 4.08 times even is full colour, 0.72 times even nearly none.
+    colours = np.asarray(matrix.images[0].get_array())
+    np.testing.assert_allclose(colours[:, 9], 1)
+    np.testing.assert_allclose(np.delete(colours, 9, axis=1), (0.72 - 0.5) / (4.08 - 0.5))
     assert [text.get_text() for text in matrix.texts].count("34") == 12
     assert [text.get_text() for text in bars.texts].count("34.0") == 1
     assert [text.get_text() for text in bars.texts].count("6.0") == 11
+
+
+def test_even_attention_across_leads_does_not_look_high() -> None:
+    even = Attention(np.full((1, 12, 8), 1 / 8), np.full((1, 12, 12), 1 / 12))
+    matrix = lead_attention_figure(even).axes[0]
+    np.testing.assert_allclose(np.asarray(matrix.images[0].get_array()), 0.5 / 1.5)
+    assert {text.get_color() for text in matrix.texts} == {INK}
+
+
+def test_strips_that_begin_between_multiples_of_32_are_drawn_where_they_begin() -> None:
+    signal_mv = np.random.default_rng(0).normal(0, 0.2, (12, 256)).astype(np.float32)
+    early = replace(attention(), early_samples=6)
+    drawn = strip_images(attention_paper(signal_mv, 100.0, early, paper=PaperOptions("12x1")))
+    strip = drawn["strip III"][0]
+    assert strip.size == 128  # two samples each
+    assert np.sum(strip == strip.max()) == 13  # the first step, 6 of its 32 samples before the recording
 
 
 def strip_images(figure: Figure) -> dict[str, np.ndarray]:
@@ -47,7 +70,7 @@ def strip_images(figure: Figure) -> dict[str, np.ndarray]:
 
 def test_strips_stand_under_their_own_leads() -> None:
     signal_mv = np.random.default_rng(0).normal(0, 0.2, (12, 256)).astype(np.float32)
-    figure = attention_paper(signal_mv, 100.0, attention(), layout="12x1", footer="filter 0.5–40 Hz")
+    figure = attention_paper(signal_mv, 100.0, attention(), paper=PaperOptions("12x1"), footer="filter 0.5–40 Hz")
     strips = [image for label, image in strip_images(figure).items() if "key" not in label]
     assert len(strips) == 12
     highest = [strip.max() for strip in strips]
@@ -57,7 +80,7 @@ def test_strips_stand_under_their_own_leads() -> None:
     change[5, 3] = -0.4
     strips = [
         image
-        for label, image in strip_images(occlusion_paper(signal_mv, 100.0, change, layout="12x1")).items()
+        for label, image in strip_images(occlusion_paper(signal_mv, 100.0, change, paper=PaperOptions("12x1"))).items()
         if "key" not in label
     ]
     assert strips[5].max() == 1
@@ -83,6 +106,22 @@ def test_bars_of_hiding_carry_their_numbers() -> None:
     loss[3] = np.nan
     said = texts(lead_change_figure(np.abs(change), loss))
     assert {"0.300", "0.011", "–"} <= set(said)
+
+
+def test_the_loss_of_c_is_drawn_with_its_intervals_and_what_it_stands_on() -> None:
+    loss = np.linspace(-0.01, 0.02, 12)
+    low, high = loss - 0.03, loss + 0.03
+    low[4] = high[4] = np.nan
+    figure = lead_change_figure(np.ones(12), loss, (low, high), "12 events: too few events")
+    (intervals,) = [one for one in figure.axes[1].collections if one.get_label() == "95 % CI"]
+    ends = np.array([segment[:, 0] for segment in intervals.get_segments()])
+    known = np.delete(np.arange(12), 4)
+    np.testing.assert_allclose(ends[known], np.stack([low, high], axis=1)[known])
+    np.testing.assert_allclose(ends[4], loss[4])
+    assert figure.axes[1].get_title() == "12 events: too few events"
+    left, right = figure.axes[1].get_xlim()
+    assert left < np.nanmin(low)
+    assert right > np.nanmax(high)
 
 
 def curves(ecgs: int = 30) -> Deletion:

@@ -15,6 +15,7 @@ from fedecg.errors import ModelError
 from fedecg.explanation import Explanation, explain
 from fedecg.model import BaselineFile, build_network, save_model
 from fedecg.prediction import load
+from fedecg.report.ecg_layout import PaperOptions
 from fedecg.report.explain import (
     explanation_html,
     explanation_lines,
@@ -95,7 +96,7 @@ def test_the_page_needs_nothing_else_and_is_the_same_twice(explained: Explanatio
 
 @pytest.mark.parametrize("suffix", [".html", ".png", ".pdf", ".svg"])
 def test_every_kind_of_file_is_written(explained: Explanation, tmp_path: Path, suffix: str) -> None:
-    target = write_explanation(explained, SIGNALS, tmp_path / f"e{suffix}", "x", "12x1")
+    target = write_explanation(explained, SIGNALS, tmp_path / f"e{suffix}", "x", PaperOptions("12x1"))
     begins = {".html": b"<!doctype html>", ".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[suffix]
     assert target.read_bytes().startswith(begins)
 

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedecg.report.disclosure import NOTHING_WITHHELD, STUDY, WITHHELD
 from fedecg.report.subgroup_figure import subgroup_figure
-from fedecg.report.subgroups import (
-    LEAST_EVENTS,
-    LEAST_PATIENTS,
-    WITHHELD,
-    subgroup_grid,
-    subgroup_notes,
-    subgroup_rows,
-)
+from fedecg.report.subgroups import subgroup_grid, subgroup_notes, subgroup_rows
 
 Entry = dict[str, Any]
 NAMES = ("female", "male", "age below 50", "age 50-64", "age 65-74", "age 75 and above")
@@ -65,6 +59,16 @@ def test_few_patients_are_told_so_and_the_other_sex_is_withheld_with_them() -> N
     assert "would give the small ones away: male." in notes
 
 
+def test_in_a_simulation_nothing_is_withheld_and_the_notes_say_so() -> None:
+    entry = assessed({"female": (9, 2), "male": (500, 60)})
+    assert subgroup_grid(entry, NOTHING_WITHHELD).rows[0] == (
+        "female", "9", "2", "0.700 (0.600–0.800)*", "1.00 (0.50–1.90)",
+    )  # fmt: skip
+    notes = " ".join(subgroup_notes(entry, NOTHING_WITHHELD))
+    assert "Nothing is withheld, however small: this is a simulation" in notes
+    assert "Nothing is withheld" not in " ".join(subgroup_notes(entry))
+
+
 def test_few_events_hide_events_and_figures_but_not_patients() -> None:
     entry = assessed(
         {"age below 50": (300, 4), "age 50-64": (200, 8), "age 65-74": (90, 40), "age 75 and above": (80, 50)}
@@ -89,7 +93,7 @@ def test_what_is_hidden_in_a_family_is_never_one_alone_nor_small_together(
     entry = assessed({name: (max(pair), min(pair)) for name, pair in zip(NAMES, sizes, strict=True)})
     rows = {row.name: row for row in subgroup_rows(entry)}
     for family in (NAMES[:2], NAMES[2:]):
-        for column, least in (("patients", LEAST_PATIENTS), ("events", LEAST_EVENTS)):
+        for column, least in (("patients", STUDY.patients), ("events", STUDY.events)):
             hidden = [name for name in family if isinstance(getattr(rows[name], column), str)]
             shown = [name for name in family if name not in hidden]
             assert all(entry["subgroups"][name][column] >= least for name in shown)
@@ -101,7 +105,7 @@ def test_what_is_hidden_in_a_family_is_never_one_alone_nor_small_together(
 
 def test_the_figure_draws_what_may_be_shown_only(make_assessment: Callable[..., Entry]) -> None:
     entry = make_assessment({"a": 900, "b": 400}, female=0.004)
-    assert 0 < entry["subgroups"]["female"]["patients"] < LEAST_PATIENTS
+    assert 0 < entry["subgroups"]["female"]["patients"] < STUDY.patients
     texts = [text.get_text() for axes in subgroup_figure(entry, simulated=True).axes for text in axes.texts]
     assert texts == [WITHHELD] * 4
     drawn = subgroup_figure(make_assessment({"a": 900, "b": 400}), simulated=True).axes

@@ -65,7 +65,7 @@ def study(settings: StudySettings, sites: Path, tmp_path: Path) -> Callable[...,
     ) -> Study:
         waits = {"quorum": quorum, "deadline_s": 1.0, "patience_s": 0.0}
         federation = settings.federation.model_copy(update=waits)
-        asked = {"explain": explain_ecgs > 0, "explain_ecgs": max(explain_ecgs, 1)}
+        asked = {"explain": explain_ecgs > 0, "explain_ecgs": explain_ecgs or 100}
         evaluation = settings.evaluation.model_copy(update=asked)
         changed = settings.model_copy(update={"federation": federation, "evaluation": evaluation})
         app = client_app if tamper is None else _tampering(tamper, kind, node)

@@ -229,13 +229,13 @@ def test_a_site_outside_its_hours_is_asked_again_and_named_if_it_stays_away(
     grid: LineGrid, tmp_path: Path, answers: dict[str, Callable[[Message], Message]]
 ) -> None:
     def closed(reply: Message) -> Message:
-        reply.content = pack(Failure(site="coast", failed="FECG-413"))
+        reply.content = pack(Failure(site="coast", failed="FECG-418"))
         return reply
 
     answers["coast"] = closed
     sites = consortium(grid, tmp_path, quorum=3, **{"patience-s": 2.5, "deadline-s": 0.5})
     sites.join()
-    assert ask(sites).rejected == {"coast": "FECG-413"}
+    assert ask(sites).rejected == {"coast": "FECG-418"}
     assert grid.pushed.count((3, "train")) == 2
 
 

@@ -1,0 +1,239 @@
+"""`fedecg-client`: what a hospital does, from an empty folder to a running site.
+
+In:  the command line. Out: text, files, an exit status.
+Exit status: 0 done, 2 wrong use, 3 settings or data are wrong, 4 refused by the site's policy, 1 connection and
+anything else. Nothing here loads torch or Flower; what does is loaded when its command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from fedecg.exits import exit_status
+from fedecg_client import commands
+
+__all__ = ["main"]
+
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+DESCRIPTION = "Take part in a federated study as a hospital: the network travels, no ECG leaves."
+EXAMPLES = """from nothing to a running site:
+  fedecg-client init site --name city --server ecg.example.org:9092 --ca ca.crt \\
+                --cohort cohort.csv --store store --study heart-failure
+  (send site/node.pub to the coordinator; compare both fingerprints over the phone)     then:  cd site
+  fedecg-client preflight        # everything that can be wrong, with its fix
+  fedecg-client start            # in the foreground; Ctrl-C stops it cleanly
+  fedecg-client status           # from another terminal
+  fedecg-client studies          # what this site has agreed to, in plain words
+  fedecg-client doctor           # what does not match, when something does not work
+
+DIR is the current folder unless it is named. The coordinator uses fedecg-server.
+Research use only: not a medical device.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    return exit_status(lambda: int(options.command(options)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "fedecg-client",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fedecg-client {version('fedecg')}")
+    parser.set_defaults(command=None)
+    parsers = parser.add_subparsers(metavar="COMMAND")
+    _add_init(parsers)
+    _add_checks(parsers)
+    _add_agent_commands(parsers)
+    _add_agreement_commands(parsers)
+    return parser
+
+
+def _add_init(parsers: Commands[argparse.ArgumentParser]) -> None:
+    init = _command(
+        parsers,
+        "init",
+        commands.init,
+        "make a site's folder, with a key that never leaves it",
+        """  fedecg-client init site --name city --server ecg.example.org:9092 --ca ca.crt \\
+                --cohort /data/cohort.csv --store /data/store --study heart-failure
+
+Prints two fingerprints to compare over the phone. Everything can be changed later in DIR/site.toml, which explains
+every key. Send DIR/node.pub to the coordinator, and nothing else of that folder.
+""",
+        folder=False,
+    )
+    init.add_argument("dir", type=Path, metavar="DIR", help="absent or empty")
+    init.add_argument(
+        "--name", required=True, metavar="NAME", help="of this site, as the coordinator adds it"
+    )
+    init.add_argument("--server", required=True, metavar="HOST:PORT", help="as the coordinator gave it")
+    init.add_argument(
+        "--ca", type=Path, required=True, metavar="FILE", help="the coordinator's ca.crt, brought by hand"
+    )
+    init.add_argument(
+        "--cohort", type=Path, metavar="FILE", help="table of patients (default: DIR/cohort.csv)"
+    )
+    init.add_argument("--store", type=Path, metavar="FOLDER", help="preprocessed ECGs (default: DIR/store)")
+    init.add_argument(
+        "--study",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="that this site takes part in (default: none)",
+    )
+
+
+def _add_checks(parsers: Commands[argparse.ArgumentParser]) -> None:
+    preflight = _command(
+        parsers,
+        "preflight",
+        commands.preflight,
+        "check everything that can be wrong before taking part",
+        """Settings, key, room, the way to the coordinator, the site's own data: each check under a name, with its code and
+its fix. The full report stays here, in DIR/state/preflight.json.
+
+  fedecg-client preflight --share report.json      # a report without small counts, paths or names, that may be sent
+
+It is shown before it is written, and sent by nobody but you. A running agent is not disturbed.
+""",
+    )
+    preflight.add_argument(
+        "--share", type=Path, metavar="FILE", help="write the report that may leave the site"
+    )
+    _json_option(preflight)
+    doctor = _command(
+        parsers,
+        "doctor",
+        commands.doctor,
+        "say what does not match: name, fingerprints, clock, key, versions, agreed studies",
+        """  fedecg-client doctor --ca-fingerprint "1A2B 3C4D ..." --key-fingerprint SHA256:...
+
+with what the coordinator reads to you over the phone (fedecg-server status, fedecg-server site list). Also explains the
+codes of the last refusals.
+""",
+    )
+    doctor.add_argument("--ca-fingerprint", default="", metavar="HEX", help="of the coordinator's ca.crt")
+    doctor.add_argument(
+        "--key-fingerprint", default="", metavar="SHA256:...", help="of this site's key, as it is listed"
+    )
+    _json_option(doctor)
+
+
+def _add_agent_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
+    _command(
+        parsers,
+        "start",
+        commands.start,
+        "take part, in the foreground, until Ctrl-C or SIGTERM",
+        """Waits for the coordinator as long as it takes, and comes back by itself after a cut. As a service: docs/systemd.
+It connects to the coordinator and to nobody else.
+""",
+    )
+    status = _command(
+        parsers, "status", commands.status, "what the agent does, how far it is, what it waits for", ""
+    )
+    _json_option(status)
+    stop = _command(
+        parsers,
+        "stop",
+        commands.stop,
+        "stop the running agent cleanly",
+        "`start` goes on with what it had begun.\n",
+    )
+    stop.add_argument(
+        "--timeout", type=_seconds, default=30.0, metavar="S", help="longest wait, in seconds (default: 30)"
+    )
+
+
+def _add_agreement_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
+    studies = _command(
+        parsers,
+        "studies",
+        commands.studies,
+        "what this site has agreed to, in plain words, with its hash",
+        "A study that changed is shown beside it, and refused until `accept`.\n",
+    )
+    _json_option(studies)
+    accept = _command(
+        parsers,
+        "accept",
+        commands.accept,
+        "agree to a study that changed",
+        "Compare the hash with the coordinator over the phone first: fedecg-server lock.\n",
+    )
+    accept.add_argument("study", metavar="STUDY")
+    accept.add_argument("sha256", metavar="SHA256", help="of the changed lock, as `studies` shows it")
+    key = _command(
+        parsers, "key", commands.key, "the fingerprint of this site's key, to be read over the phone", ""
+    )
+    _json_option(key)
+    renew = _command(
+        parsers,
+        "renew-key",
+        commands.renew_key,
+        "a new key, without losing a run",
+        """  fedecg-client renew-key          # makes node.new.key and node.new.pub; the old key goes on
+  (send node.new.pub; the coordinator: fedecg-server site remove NAME; fedecg-server site add NAME --key node.new.pub)
+  fedecg-client renew-key --use    # once the coordinator has it, and not before
+  fedecg-client stop; fedecg-client start
+
+Rounds in between go on without this site, as when its line is cut.
+""",
+    )
+    renew.add_argument("--use", action="store_true", help="put the new key in the place of the old one")
+
+
+def _command(
+    parsers: Commands[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    words: str,
+    epilog: str,
+    *,
+    folder: bool = True,
+) -> argparse.ArgumentParser:
+    parser = parsers.add_parser(
+        name,
+        help=words,
+        description=words[0].upper() + words[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if folder:
+        parser.add_argument(
+            "dir", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: the current folder"
+        )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

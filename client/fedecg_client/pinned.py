@@ -1,0 +1,98 @@
+"""The locks that a site has agreed to: one file a study, beside it the same in plain words.
+
+In:  the lock of a study that the gate has let in, or one that it turned away because another is pinned.
+Out: state/locks/STUDY.json and .txt; state/locks/STUDY.proposed.json and .txt, which an operator may accept.
+Called by the gate, and by `fedecg-client accept`. Names of studies are checked (`StudySettings.name`) before they
+become names of files.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fedecg.errors import PolicyError
+from fedecg.federation.lock import StudyLock
+from fedecg.files import write_whole
+from fedecg_client.workplace import made_state, site_state
+
+__all__ = ["accept", "pin", "pinned_lock", "propose"]
+
+PINNED, PROPOSED = "", ".proposed"
+
+
+def pinned_lock(folder: Path, study: str) -> StudyLock | None:
+    """The lock that the site has agreed to; None before it joined.
+
+    Raises:
+        PolicyError: FECG-413 a file that cannot be read: it might have been another lock.
+    """
+    return _read(folder, study, PINNED)
+
+
+def pin(folder: Path, lock: StudyLock) -> None:
+    """Keep a lock as the one that the site has agreed to.
+
+    Raises:
+        RunError: FECG-601 if it cannot be written.
+    """
+    _write(folder, lock, PINNED)
+    for ending in ("json", "txt"):
+        with suppress(OSError):
+            _file(folder, lock.study, PROPOSED, ending).unlink(missing_ok=True)
+
+
+def propose(folder: Path, lock: StudyLock) -> None:
+    """Keep a lock that differs from the pinned one for the operator to read.
+
+    Raises:
+        RunError: FECG-601 if it cannot be written.
+    """
+    _write(folder, lock, PROPOSED)
+
+
+def accept(folder: Path, study: str, sha256: str) -> StudyLock:
+    """Agree to the lock that was proposed last; its hash must be the one that the operator was told.
+
+    Raises:
+        PolicyError: FECG-413 if no lock of this hash was proposed. RunError: FECG-601.
+    """
+    lock = _read(folder, study, PROPOSED)
+    if lock is None or lock.sha256() != sha256:
+        raise PolicyError(
+            "FECG-413",
+            f"lock of study {study!r:.80}",
+            found="none that was proposed" if lock is None else f"a proposed one of sha256 {lock.sha256()}",
+            expected=f"one of sha256 {sha256!r:.80}",
+            fix="Compare the hash with the coordinator's; a lock is proposed when the site meets the coordinator.",
+        )
+    pin(folder, lock)
+    return lock
+
+
+def _read(folder: Path, study: str, kind: str) -> StudyLock | None:
+    file = _file(folder, study, kind, "json")
+    try:
+        return StudyLock.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        raise PolicyError(
+            "FECG-413",
+            f"lock of study {study!r:.80}",
+            found=f"{file.name} that cannot be read",
+            expected="the lock that the site agreed to",
+            fix="Remove the file; the next lock that the policy allows is then kept.",
+        ) from None
+
+
+def _write(folder: Path, lock: StudyLock, kind: str) -> None:
+    made_state(folder)
+    write_whole(_file(folder, lock.study, kind, "txt"), "\n".join(lock.summary()) + "\n")
+    write_whole(_file(folder, lock.study, kind, "json"), lock.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def _file(folder: Path, study: str, kind: str, ending: str) -> Path:
+    return site_state(folder) / "locks" / f"{study}{kind}.{ending}"

@@ -1,0 +1,161 @@
+"""Where a site works on a task: its folder, and what a round shows and keeps while it runs.
+
+In:  a node's settings, a task and its key. Out: the site's folder, a `Workplace` for `fedecg_client.work`; on disk
+     state/progress.json, which the agent reads, and state/checkpoint, which a killed round goes on from.
+Called by the ClientApp. Where there is no state folder, as in a simulation, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flwr.app import Context
+
+from fedecg.errors import RunError, SettingsError
+from fedecg.federation.messages import Task, TrainTask
+from fedecg.training import UNWATCHED, Checkpoint, Watch
+
+__all__ = [
+    "SITES_VARIABLE",
+    "ProgressFile",
+    "Workplace",
+    "at_work",
+    "made_state",
+    "phase_of",
+    "site_folder",
+    "site_state",
+]
+
+SITES_VARIABLE = "FEDECG_SITES"  # folder of site folders: for engines that only number their nodes
+SHOWN_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What work needs of its surroundings.
+
+    Attributes:
+        folder: of the site, with site.toml.
+        watch: of a local round.
+    """
+
+    folder: Path
+    watch: Watch = UNWATCHED
+
+
+@contextmanager
+def at_work(folder: Path, task: Task, key: str, keep: bool) -> Iterator[Workplace]:
+    """Show what the site works on, and keep the round until the work is done; after a fault it is kept on.
+
+    Args:
+        folder: of the site.
+        task: that is worked on.
+        key: of the task, which names its checkpoint.
+        keep: the site keeps what it has done until it has arrived.
+
+    Raises:
+        RunError: FECG-601 if something is to be kept and there is no room for a folder.
+    """
+    state = made_state(folder) if keep else site_state(folder)
+    checkpoint = Checkpoint(state / "checkpoint" / "round.safetensors", key) if keep else None
+    progress = ProgressFile(state / "progress.json", task) if state.is_dir() else None
+    try:
+        if progress:
+            progress(0, 0)
+        yield Workplace(folder, Watch(checkpoint, progress))
+        if checkpoint:
+            checkpoint.remove()
+    finally:
+        if progress:
+            progress.remove()
+
+
+class ProgressFile:
+    """state/progress.json: study, phase, round, step, steps and since when; written at most once a second.
+
+    Not synced to the disk: after a power cut nobody asks for it.
+    """
+
+    def __init__(self, path: Path, task: Task, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._part = path, path.with_name(f".{path.name}.part")
+        self._clock, self._due, self._steps = clock, clock(), -1
+        self._task = {
+            "study": task.settings.get("name"),
+            "phase": phase_of(task),
+            "round": task.round,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def __call__(self, step: int, steps: int) -> None:
+        """So many steps are made; a change of their number is shown at once."""
+        now = self._clock()
+        if now < self._due and steps == self._steps:
+            return
+        self._due, self._steps = now + SHOWN_EVERY_S, steps
+        with suppress(OSError):  # a full disk costs the display, not the round
+            self._part.write_text(json.dumps({**self._task, "step": step, "steps": steps}))
+            self._part.replace(self._path)
+
+    def remove(self) -> None:
+        """Nothing is worked on."""
+        for file in (self._path, self._part):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def phase_of(task: Task) -> str:
+    """As statuses name it: align, survey, survival, evaluate, assess or explain."""
+    return task.stage if isinstance(task, TrainTask) else type(task).__name__.removesuffix("Task").lower()
+
+
+def site_folder(context: Context) -> Path:
+    """The site's folder: from the node's own settings, or the n-th of `FEDECG_SITES`.
+
+    Raises:
+        SettingsError: FECG-105 if neither is given.
+    """
+    named = context.node_config.get("site-folder")
+    if isinstance(named, str):
+        return Path(named)
+    sites, number = os.environ.get(SITES_VARIABLE), context.node_config.get("partition-id")
+    if sites and isinstance(number, int):
+        return sorted(folder.parent for folder in Path(sites).glob("*/site.toml"))[number]
+    raise SettingsError(
+        "FECG-105",
+        "site folder",
+        found="none",
+        expected="node-config site-folder",
+        fix="Start the node with --node-config 'site-folder=\"/path\"'.",
+    )
+
+
+def site_state(folder: Path) -> Path:
+    """Where a site keeps what it must not forget; there or not."""
+    return folder / "state"
+
+
+def made_state(folder: Path) -> Path:
+    """The same, made for its owner alone where it is not there.
+
+    Raises:
+        RunError: FECG-601 if it cannot be made.
+    """
+    state = site_state(folder)
+    try:
+        state.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            "FECG-601",
+            "folder state of the site",
+            found=type(error).__name__,
+            expected="a folder that can be written",
+            fix="Free space on that disk, or give the site's folder to the user that runs fedecg.",
+        ) from None
+    return state

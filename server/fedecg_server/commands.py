@@ -1,0 +1,245 @@
+"""What each command of `fedecg-server` does.
+
+In:  parsed options. Out: text or one JSON document on stdout, an exit status. Called by `fedecg_server.cli`.
+What loads Flower, torch or matplotlib is loaded when its command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from fedecg.errors import RunError, SettingsError
+from fedecg_server.certificates import ca_fingerprint, check_tls, renew_server_certificate, tls_state
+from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
+
+__all__ = [
+    "backup",
+    "init",
+    "lock",
+    "renew",
+    "report",
+    "resume",
+    "site_add",
+    "site_list",
+    "site_remove",
+    "start",
+    "status",
+    "stop",
+]
+
+Options = argparse.Namespace
+
+
+def init(options: Options) -> int:
+    """Make a coordinator's folder."""
+    coordinator = create_coordinator(options.dir, options.name, options.port)
+    settings = coordinator.settings
+    print(f"made {options.dir}: sites will reach it as {settings.name}:{settings.port}")
+    print(f"ca.crt  {ca_fingerprint(coordinator.tls.ca)}")
+    print(
+        f"Next: edit {options.dir}/study.toml. Give {options.dir}/tls/ca.crt to every site and read its fingerprint,\n"
+        f"the line above, to them over the phone. Then, for every site: fedecg-server site add NAME --key node.pub"
+    )
+    return 0
+
+
+def renew(options: Options) -> int:
+    """Sign a new server certificate."""
+    coordinator = open_coordinator(options.dir)
+    renew_server_certificate(coordinator.tls, coordinator.settings.name, new_key=options.new_key)
+    state = tls_state(coordinator.tls)
+    print(
+        f"new certificate for {', '.join(state.names)}, until {state.expires:%Y-%m-%d} ({state.days_left} days)"
+    )
+    print("ca.crt is the same: sites change nothing.")
+    _say_warnings(state.warnings)
+    from fedecg_server.server_lock import running_pid
+
+    if running_pid(coordinator) is not None:
+        print(
+            "The running coordinator still shows the old one: fedecg-server stop, then fedecg-server resume."
+        )
+    return 0
+
+
+def backup(options: Options) -> int:
+    """Save everything that must not be lost."""
+    from fedecg_server.backup import back_up
+
+    saved = back_up(open_coordinator(options.dir), options.out)
+    if options.json:
+        document = {"files": saved.files, "bytes": saved.size, "not-saved": saved.not_saved}
+        print(json.dumps(document | {"database": saved.has_database}, indent=2))
+        return 0
+    for name in saved.files:
+        print(f"  {name}")
+    print(
+        f"saved {len(saved.files)} files, {saved.size / 1e6:.1f} MB, in {options.out}; it holds private keys"
+    )
+    if saved.not_saved:
+        print(f"not saved, and not needed: {', '.join(saved.not_saved)}")
+    if not saved.has_database:
+        print("there is no database yet: it comes with the first start")
+    return 0
+
+
+def site_add(options: Options) -> int:
+    """Let a site take part."""
+    from fedecg_server.sites import add_site
+
+    change = add_site(open_coordinator(options.dir), options.name, options.key)
+    if options.json:
+        return _print_json(_site(options.name, change.entry) | {"live": change.live})
+    print(f"{options.name}  {change.entry.fingerprint}")
+    print(
+        "Compare this fingerprint with the one that `fedecg-client init` printed at the site: over the phone."
+    )
+    print("It may connect now." if change.live else "It may connect as soon as the coordinator is started.")
+    return 0
+
+
+def site_remove(options: Options) -> int:
+    """Let a site take part no more."""
+    from fedecg_server.sites import remove_site
+
+    coordinator = open_coordinator(options.dir)
+    _ask(
+        f"Remove {options.name}? Its key does not come back: to return, the site makes a new one.",
+        options.yes,
+    )
+    change = remove_site(coordinator, options.name)
+    if options.json:
+        return _print_json(_site(options.name, change.entry) | {"live": change.live})
+    print(f"removed {options.name}" + (": its messages are refused from now on" if change.live else ""))
+    return 0
+
+
+def site_list(options: Options) -> int:
+    """Show who may take part."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedecg_server.sites import read_sites
+
+    sites = read_sites(open_coordinator(options.dir)).sites
+    if options.json:
+        return _print_json({"sites": [_site(name, entry) for name, entry in sites.items()]})
+    if not sites:
+        print("no site yet. Next: fedecg-server site add NAME --key node.pub")
+        return 0
+    table = Table("site", "key", "node id", box=None, pad_edge=False)
+    for name, entry in sites.items():
+        table.add_row(name, entry.fingerprint, entry.node_id or "at the next start")
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def lock(options: Options) -> int:
+    """Show what the sites are asked to agree to."""
+    from fedecg_server.lock import study_lock
+    from fedecg_server.sites import read_sites
+
+    coordinator = open_coordinator(options.dir)
+    agreed = study_lock(coordinator.study(), read_sites(coordinator).sites)
+    if options.json:
+        document = {"sha256": agreed.sha256(), "summary": agreed.summary()}
+        return _print_json(document | {"lock": agreed.model_dump(by_alias=True)})
+    print("\n".join(agreed.summary()))
+    if not agreed.sites:
+        print("There is no site in the list yet: every site that is added changes the hash.", file=sys.stderr)
+    return 0
+
+
+def start(options: Options) -> int:
+    """Begin the study, or go on with it."""
+    return _serve(open_coordinator(options.dir), resume=False, new=options.new)
+
+
+def resume(options: Options) -> int:
+    """Go on with the study."""
+    return _serve(open_coordinator(options.dir), resume=True, new=False)
+
+
+def stop(options: Options) -> int:
+    """Stop a running coordinator."""
+    from fedecg_server import supervisor
+
+    return supervisor.stop(open_coordinator(options.dir), options.timeout)
+
+
+def status(options: Options) -> int:
+    """Show where the study stands."""
+    from rich.console import Console
+
+    from fedecg_server.overview import overview, print_overview
+
+    document = overview(open_coordinator(options.dir))
+    if options.json:
+        return _print_json(document)
+    print_overview(document, Console())
+    return 0
+
+
+def report(options: Options) -> int:
+    """Write the report of the finished study, as `fedecg report` does."""
+    words = ["report", str(open_coordinator(options.dir).run)]
+    words += ["--out", str(options.out)] if options.out else []
+    words += ["--outcomes", options.outcomes] if options.outcomes else []
+    from fedecg.cli import main as fedecg
+
+    return fedecg([*words, "--json"] if options.json else words)
+
+
+def _serve(coordinator: Coordinator, *, resume: bool, new: bool) -> int:
+    """What must be right before anything runs is looked at here, so that it is said at once and in one place."""
+    from fedecg_server.sites import read_sites
+
+    check_tls(coordinator.tls, coordinator.settings.name)
+    study = coordinator.study()
+    sites = read_sites(coordinator).sites
+    if len(sites) < study.federation.quorum:
+        raise SettingsError(
+            "FECG-107",
+            "sites.json",
+            found=f"{len(sites)} site(s)",
+            expected=f"at least the quorum of {study.federation.quorum}",
+            fix="fedecg-server site add NAME --key node.pub, or lower federation.quorum in study.toml.",
+        )
+    _say_warnings(tls_state(coordinator.tls).warnings)
+    from fedecg_server import supervisor
+
+    return supervisor.start(coordinator, resume, new)
+
+
+def _ask(question: str, yes: bool) -> None:
+    """Go on only with consent: `--yes`, or a `y` typed at a terminal.
+
+    Raises:
+        RunError: FECG-679 without.
+    """
+    if yes:
+        return
+    found = "no terminal to ask at"
+    if sys.stdin.isatty():
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return
+        found = "an answer other than y"
+    raise RunError("FECG-679", "consent", found=found, expected="y, or --yes", fix="Nothing was changed.")
+
+
+def _site(name: str, entry: Any) -> dict[str, Any]:
+    return {"name": name, "fingerprint": entry.fingerprint, "node-id": entry.node_id}
+
+
+def _print_json(document: dict[str, Any]) -> int:
+    print(json.dumps(document, indent=2))
+    return 0
+
+
+def _say_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)

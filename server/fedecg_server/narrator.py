@@ -1,0 +1,83 @@
+"""What the study does, in lines that a person can read while it runs.
+
+In:  `run/status.json`, as the study replaces it. Out: lines of progress. Called by the supervisor; names of sites,
+counts and codes only, as they stand in that file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from fedecg.progress import Progress
+
+__all__ = ["Narrator"]
+
+SAY_AGAIN_S = 60.0  # a wait that goes on is said again
+WAIT_FROM_S = 10.0  # shorter waits are the ordinary length of a round
+WAITING = "waiting"  # state of a study below its quorum
+ODD = {"late", "rejected", "offline", "refused"}
+
+
+class Narrator:
+    """Follows one status document.
+
+    Args:
+        status: where it is or will be.
+        progress: where lines go.
+    """
+
+    def __init__(self, status: Path, progress: Progress) -> None:
+        self.status, self.progress = status, progress
+        self._written = 0  # change time of the document that was read last, in ns
+        self._place: tuple[object, ...] = ()
+        self._waiting: tuple[str, ...] | None = None
+        self._sites: dict[str, str] = {}
+        self._said_s = 0.0
+
+    def look(self) -> None:
+        """Say what is new."""
+        try:
+            written = self.status.stat().st_mtime_ns
+            if written == self._written:
+                return
+            document = json.loads(self.status.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there yet
+            return
+        self._written = written
+        self._phase(document)
+        self._wait(document)
+        self._odd_sites(document)
+
+    def _phase(self, document: dict[str, Any]) -> None:
+        phase, number, rounds = document.get("phase"), document.get("round"), document.get("rounds")
+        if (phase, number) == self._place:
+            return
+        self._place = (phase, number)
+        self._waiting = None
+        score = (document.get("c-index") or {}).get("stratified")
+        so_far = f"; C-index {score:.3f}" if isinstance(score, float) else ""
+        self.progress.say(f"{phase} round {number} of {rounds}{so_far}" if rounds else f"{phase}{so_far}")
+
+    def _wait(self, document: dict[str, Any]) -> None:
+        names = tuple(document.get("waiting-for") or ())
+        waited, at_most = document.get("waited-s") or 0.0, document.get("at-most-s") or 0.0
+        below_quorum = document.get("state") == WAITING
+        if waited < WAIT_FROM_S or not (names or below_quorum):
+            return
+        now = time.monotonic()
+        if names == self._waiting and now - self._said_s < SAY_AGAIN_S:
+            return
+        self._waiting, self._said_s = names, now
+        whom = ", ".join(names) or "sites to join"
+        self.progress.say(f"waiting for {whom}, {waited:.0f} s of at most {at_most:.0f} s")
+
+    def _odd_sites(self, document: dict[str, Any]) -> None:
+        now = {site["name"]: site["state"] for site in document.get("sites") or []}
+        codes = {site["name"]: site.get("code") for site in document.get("sites") or []}
+        for name, state in now.items():
+            if state != self._sites.get(name) and (state in ODD or self._sites.get(name) in ODD):
+                self.progress.say(f"{name}: {state}" + (f" ({codes[name]})" if codes[name] else ""))
+        self._sites = now

@@ -1,0 +1,191 @@
+"""What the coordinator can say of itself: the study, the sites, the certificate, in one document and one table.
+
+In:  the coordinator's folder. Out: a document for `status --json`, a table for people. Called by `fedecg-server
+status`. Reads files only, so that it works beside a running study, after it, and after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedecg.errors import RunError
+from fedecg_server.certificates import tls_state
+from fedecg_server.coordinator import Coordinator
+from fedecg_server.server_lock import running_pid
+from fedecg_server.sites import read_sites
+
+__all__ = ["overview", "print_overview"]
+
+FINISHED = ("completed", "completed-partial")
+NOT_SEEN = {"state": "not-seen", "last-round": None, "code": None, "seconds": None}
+
+
+def overview(coordinator: Coordinator) -> dict[str, Any]:
+    """Everything that `status` shows.
+
+    Returns:
+        The keys of run/status.json, `state` corrected by what stands in the folder, and `running`, `message`,
+        `sites` (those of the list, then any other), `certificate`.
+
+    Raises:
+        RunError: FECG-602, FECG-672, FECG-673 for a damaged file.
+    """
+    pid = running_pid(coordinator)
+    status = _json_if_there(coordinator.run / "status.json")
+    failed = _json_if_there(coordinator.run / "failed.json")
+    return {
+        "study": None,
+        "code": None,
+        "phase": None,
+        "round": None,
+        "rounds": None,
+        "waiting-for": [],
+        "c-index": None,
+        **status,
+        **({"code": failed.get("code")} if failed else {}),
+        "state": _state(coordinator, pid is not None, status, bool(failed)),
+        "running": pid is not None,
+        "message": failed.get("message"),
+        "sites": _sites(coordinator, status),
+        "certificate": _certificate(coordinator),
+    }
+
+
+def print_overview(document: dict[str, Any], console: Console) -> None:
+    """The document for people."""
+    lines = [f"state    {_state_words(document)}"]
+    if document["waiting-for"]:
+        lines.append(f"waiting  {_waiting_words(document)}")
+    if document["c-index"]:
+        lines.append(f"C-index  {_c_index_words(document['c-index'])}")
+    certificate = document["certificate"]
+    lines.append(
+        f"server   {', '.join(certificate['names'])}; certificate until {certificate['expires'][:10]}"
+    )
+    lines.append(f"ca.crt   {certificate['fingerprint']}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for warning in certificate["warnings"]:
+        console.print(f"mend     {warning}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_sites_table(document["sites"]))
+
+
+def _sites_table(sites: list[dict[str, Any]]) -> Table:
+    table = Table("site", "state", "last round", "seconds", "code", "key", box=None, pad_edge=False)
+    for site in sites:
+        seconds = site["seconds"]
+        table.add_row(
+            site["name"],
+            site["state"],
+            "-" if site["last-round"] is None else str(site["last-round"]),
+            "-" if seconds is None else f"{seconds:.0f}",
+            site["code"] or "-",
+            "registered"
+            if site["registered"]
+            else "at the next start"
+            if site["listed"]
+            else "not in the list",
+        )
+    return table
+
+
+def _state(coordinator: Coordinator, running: bool, status: dict[str, Any], failed: bool) -> str:
+    stated = status.get("state")
+    if (coordinator.run / "result.json").exists():
+        return str(stated) if stated in FINISHED else FINISHED[0]
+    if failed:
+        return "failed"
+    if running:
+        return str(stated) if stated else "starting"
+    return "stopped" if status or (coordinator.run / "study.toml").exists() else "not-started"
+
+
+def _sites(coordinator: Coordinator, status: dict[str, Any]) -> list[dict[str, Any]]:
+    listed = read_sites(coordinator).sites
+    seen = {site["name"]: site for site in status.get("sites", [])}
+    return [
+        {
+            **NOT_SEEN,
+            **seen.get(name, {"name": name}),
+            "listed": name in listed,
+            "registered": name in listed and listed[name].node_id is not None,
+            "fingerprint": listed[name].fingerprint if name in listed else None,
+        }
+        for name in [*listed, *(name for name in seen if name not in listed)]
+    ]
+
+
+def _certificate(coordinator: Coordinator) -> dict[str, Any]:
+    state = tls_state(coordinator.tls)
+    return {
+        "names": state.names,
+        "expires": state.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "days-left": state.days_left,
+        "authority-expires": state.authority_expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "fingerprint": state.fingerprint,
+        "warnings": state.warnings,
+    }
+
+
+def _state_words(document: dict[str, Any]) -> str:
+    words = str(document["state"])
+    if document["phase"] and document["state"] not in ("not-started", *FINISHED):
+        words += f", phase {document['phase']}"
+        words += f", round {document['round']} of {document['rounds']}" if document["rounds"] else ""
+    if document["running"] and document.get("eta-s"):
+        words += f", about {document['eta-s'] / 60:.0f} min left"
+    if document["message"]:
+        words += f": {document['message'].rstrip('.')}"
+    return words + NEXT.get(document["state"], "")
+
+
+NEXT = {
+    "not-started": ". Next: fedecg-server lock, then fedecg-server start",
+    "stopped": ". It goes on with: fedecg-server start",
+    "failed": ". Once its cause is mended: fedecg-server resume",
+    "completed": ". Next: fedecg-server report",
+    "completed-partial": ", without some sites. Next: fedecg-server report",
+}
+
+
+def _waiting_words(document: dict[str, Any]) -> str:
+    words = ", ".join(document["waiting-for"])
+    if document.get("at-most-s") is None:
+        return words
+    return f"{words}: {document.get('waited-s') or 0:.0f} s of at most {document['at-most-s']:.0f} s"
+
+
+def _c_index_words(entry: dict[str, Any]) -> str:
+    if entry.get("stratified") is None:
+        return "not to be had yet"
+    words = f"{entry['stratified']:.3f} within sites"
+    if entry.get("ci-low") is not None and entry.get("ci-high") is not None:
+        words += f" (95 % CI {entry['ci-low']:.3f}-{entry['ci-high']:.3f})"
+    if entry.get("lower") is not None and entry.get("upper") is not None:
+        words += f"; over all, guaranteed {entry['lower']:.3f}-{entry['upper']:.3f}"
+    return words + f"; {entry.get('events', '?')} events" + (" (few)" if entry.get("few-events") else "")
+
+
+def _json_if_there(path: Path) -> dict[str, Any]:
+    """An object; empty if there is no such file. Not through run_folder, which loads torch."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        tree = type(error).__name__
+    if not isinstance(tree, dict):
+        raise RunError(
+            "FECG-602",
+            f"run/{path.name}",
+            found=tree if isinstance(tree, str) else "no JSON object",
+            expected="the file as the study wrote it",
+            fix="Remove it: a running study writes it again within a second.",
+        )
+    return tree

@@ -1,0 +1,102 @@
+"""What the agent writes for the people at the site, and the message that it keeps in hand."""
+
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from flwr.proto.fleet_pb2 import PullMessagesResponse
+from flwr.proto.message_pb2 import Message, ObjectTree
+
+from fedecg_client import site_status
+from fedecg_client.in_hand import InHand, Kept
+from fedecg_client.site_status import SiteStatus
+from fedecg_client.wire import Received
+
+
+def told(folder: Path) -> dict[str, object]:
+    return dict(json.loads((folder / "status.json").read_text()))
+
+
+def test_a_change_of_state_is_written_at_once_and_the_rest_now_and_then(tmp_path: Path) -> None:
+    status = SiteStatus(tmp_path, "north")
+    status.say("idle", connected=True)
+    assert (told(tmp_path)["state"], told(tmp_path)["connected"]) == ("idle", True)
+    status.say(sent_bytes=7)
+    assert told(tmp_path)["sent-bytes"] == 0
+    status.say("connecting", code="FECG-649", waiting_for="coordinator", at_most_s=2.0)
+    assert told(tmp_path) | {"code": "FECG-649", "at-most-s": 2.0, "sent-bytes": 7} == told(tmp_path)
+
+
+def test_progress_of_the_app_is_told_with_the_time_left_and_forgotten_after_the_task(tmp_path: Path) -> None:
+    started = datetime.fromtimestamp(time.time() - 30, UTC).isoformat(timespec="seconds")
+    said = {"phase": "align", "round": 3, "step": 5, "steps": 20, "started": started}
+    (tmp_path / "progress.json").write_text(json.dumps(said))
+    status = SiteStatus(tmp_path, "north")
+    status.say("working")
+    now = told(tmp_path)
+    assert (now["phase"], now["round"], now["step"], now["steps"]) == ("align", 3, 5, 20)
+    assert 85 < float(str(now["eta-s"])) < 100  # 6 s a step, 15 to go
+    status.say("idle")
+    assert {told(tmp_path)[key] for key in ("phase", "round", "step", "steps", "eta-s")} == {None}
+
+
+def test_progress_that_is_damaged_or_has_no_steps_is_no_fault(tmp_path: Path) -> None:
+    for text in (
+        "{",
+        "[]",
+        '{"steps": 0}',
+        '{"step": 1, "steps": 2}',
+        '{"step": "x", "steps": 2, "started": 3}',
+    ):
+        (tmp_path / "progress.json").write_text(text)
+        SiteStatus(tmp_path, "north").say("working")
+        assert told(tmp_path)["eta-s"] is None
+
+
+def test_events_are_lines_and_the_file_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = SiteStatus(tmp_path, "north")
+    monkeypatch.setattr(site_status, "MOST_EVENT_BYTES", 200)
+    for number in range(20):
+        status.event("reply", seconds=number)
+    assert {file.name for file in tmp_path.iterdir()} == {"events.jsonl", "events.1.jsonl"}
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) < 300
+    last = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
+    assert (last["event"], last["seconds"]) == ("reply", 19)
+
+
+def received() -> Received:
+    message = Message()
+    message.metadata.run_id = 7
+    tree = ObjectTree(object_id="aa", children=[ObjectTree(object_id="bb"), ObjectTree(object_id="bb")])
+    return Received(PullMessagesResponse(messages_list=[message], message_object_trees=[tree]))
+
+
+def test_a_message_in_hand_is_found_again_by_the_next_agent(tmp_path: Path) -> None:
+    kept, status = Kept(tmp_path / "in-hand.json"), SiteStatus(tmp_path, "north")
+    kept.keep(InHand(received(), begun=2))
+    found = kept.left(status)
+    assert found is not None
+    assert (found.begun, found.received.run_id, found.received.object_ids) == (2, 7, ["bb", "aa"])
+    kept.forget()
+    assert kept.left(status) is None
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_let_go(tmp_path: Path) -> None:
+    file = tmp_path / "in-hand.json"
+    kept = Kept(file)
+    kept.keep(InHand(received()))
+    os.utime(file, (time.time() - 55, time.time() - 55))
+    assert kept.left(SiteStatus(tmp_path, "north")) is None
+    assert not file.exists()
+
+
+def test_a_message_that_is_damaged_on_disk_is_let_go_and_said(tmp_path: Path) -> None:
+    file = tmp_path / "in-hand.json"
+    for text in ("", "{}", '{"begun": 1, "message": "!!"}', '{"begun": "x", "message": "AAAA"}'):
+        file.write_text(text)
+        assert Kept(file).left(SiteStatus(tmp_path, "north")) is None
+        assert not file.exists()
+    assert (tmp_path / "events.jsonl").read_text().count('"damaged"') >= 3
