@@ -238,6 +238,9 @@ class EvaluationSettings(Section):
         "aligned"  # only the survival stage again, from the same aligned weights; or both stages
     )
     leave_one_site_out: bool = False  # with comparison: a federation without each site, judged on that site
+    baselines: bool = (
+        False  # deployments: each site trains alone, too, and returns its counts (as long as the study)
+    )
     local_models: bool = True  # with comparison: each site alone, too, and not the pooled model only
 
     @model_validator(mode="after")

@@ -106,8 +106,8 @@ def _add_checks(parsers: Commands[argparse.ArgumentParser]) -> None:
         "preflight",
         commands.preflight,
         "check everything that can be wrong before taking part",
-        """Settings, key, room, the way to the coordinator, the site's own data: each check under a name, with its code and
-its fix. The full report stays here, in DIR/state/preflight.json.
+        """Settings, key, room, the way to the coordinator, the site's own data: each check under a name, with its
+code and its fix. The full report stays here, in DIR/state/preflight.json.
 
   fedecg-client preflight --share report.json      # a report without small counts, paths or names, that may be sent
 
@@ -142,8 +142,8 @@ def _add_agent_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
         "start",
         commands.start,
         "take part, in the foreground, until Ctrl-C or SIGTERM",
-        """Waits for the coordinator as long as it takes, and comes back by itself after a cut. As a service: docs/systemd.
-It connects to the coordinator and to nobody else.
+        """Waits for the coordinator as long as it takes, and comes back by itself after a cut.
+As a service: docs/systemd. It connects to the coordinator and to nobody else.
 """,
     )
     status = _command(

@@ -37,7 +37,8 @@ def init(options: Options) -> int:
     print(
         f"Next: send {public_file(site.key)} to the coordinator, and nothing else of this folder.\n"
         "Over the phone: read the first fingerprint to the coordinator, who compares it with what `fedecg-server site\n"
-        f"add` prints; have the second read to you. Then look through {options.dir}/site.toml and run: fedecg-client preflight {options.dir}"
+        f"add` prints; have the second read to you. Then look through {options.dir}/site.toml and run:\n"
+        f"  fedecg-client preflight {options.dir}"
     )
     if not options.study:
         print("[policy] studies of site.toml is empty: this site takes part in nothing yet.")

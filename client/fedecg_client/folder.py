@@ -122,7 +122,7 @@ def create_site(
     write_whole(folder / "ca.crt", authority)
     make_key(folder / "node.key")
     write_whole(folder / "README.md", _template("README.md"))
-    given = {"name": name, **places, "address": address, "studies": allowed}
+    given: dict[str, str | list[str]] = {"name": name, **places, "address": address, "studies": allowed}
     write_whole(folder / "site.toml", _settings_text(given))
     return open_site(folder)
 
@@ -175,7 +175,8 @@ def _settings_text(given: Mapping[str, str | list[str]]) -> str:
     for key, line in TEMPLATE.items():
         value = given[key]
         written = f"{key} = {json.dumps(value)}" if isinstance(value, list) else tomli_w.dumps({key: value})
-        text = text.replace(f"\n{line}", f"\n{written.strip()}", 1)
+        width = len(line) + text.partition(f"\n{line}")[2].index("#")  # comments stay in their column
+        text = text.replace(f"\n{line}".ljust(width + 1), f"\n{written.strip()} ".ljust(width + 1), 1)
     return text
 
 

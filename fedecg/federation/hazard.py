@@ -148,7 +148,7 @@ class HazardState:
                 "FECG-503", f"sums of {site}", found="none", expected="those of a survival round"
             )
         _check_exp_sums(site, sums.train_exp_sums, len(self.cumulative))
-        self._check_counts(site, "validation", sums.validation)
+        self.check_counts(site, "validation", sums.validation)
 
     def check_evaluation(self, parts: Sequence[str], site: str, reply: EvaluateReply) -> None:
         """The same for the replies to an evaluation; raises as `check_round`."""
@@ -160,9 +160,10 @@ class HazardState:
             found = ", ".join(sorted(reply.counts)) or "none"
             raise FederationError("FECG-503", f"parts of {site}", found=found, expected=", ".join(parts))
         for part, counts in reply.counts.items():
-            self._check_counts(site, part, counts)
+            self.check_counts(site, part, counts)
 
-    def _check_counts(self, site: str, part: Part, document: CountsDocument) -> None:
+    def check_counts(self, site: str, part: Part, document: CountsDocument) -> None:
+        """Counts must fit the grid, each other, and the part that the site joined with; raises as `check_round`."""
         counts = document.counts(self.grid)
         validate_site_counts(counts, self.grid, site)
         joined = self.parts[site].get(part, PartCounts(patients=0, events=0))

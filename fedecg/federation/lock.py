@@ -37,7 +37,9 @@ class StudyLock(Section):
     settings: dict[str, Any]  # as `settings_document` gives them
     bank_sha256: Annotated[str, Field(pattern=HEX)]  # the code bank
     code_fingerprint: Annotated[str, Field(pattern=HEX)]  # the installed fedecg that every site must run
-    sites: list[Annotated[str, Field(pattern=SITE_NAME)]] = []  # names that may take part; none: whoever connects (simulations)
+    sites: list[
+        Annotated[str, Field(pattern=SITE_NAME)]
+    ] = []  # names that may take part; none: whoever connects (simulations)
 
     def sha256(self) -> str:
         """Hash of all that is agreed on."""

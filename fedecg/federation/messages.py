@@ -170,7 +170,9 @@ class Task(Section):
     lock_sha256: str  # the study that the site joined
     stage: Stage
     round: Count
-    repeat: Annotated[int, Field(ge=0, le=MOST_REPEATS)] = 0  # training again, with the seed of `repeated_seed`
+    repeat: Annotated[int, Field(ge=0, le=MOST_REPEATS)] = (
+        0  # training again, with the seed of `repeated_seed`
+    )
     bank_sha256: str  # the code bank that both sides must hold
     settings: dict[str, Any]  # those of the lock; the site validates them itself
     accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from fedecg.config import StudySettings
 from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, SiteSums, assessment_plan, check_site_sums
+from fedecg.federation.hazard import pooled_moments
 from fedecg.federation.messages import RiskMoments
 from fedecg.federation.sums import AssessReply
 from fedecg.objectives import Baseline, public_grid
-from fedecg.federation.hazard import pooled_moments
 
 __all__ = ["checked_sums", "study_plan"]
 

@@ -39,7 +39,7 @@ PARTS = (
 )  # fmt: skip
 STAGES = ("align", "survival")
 STEPS = ("join", "align", "survey", "survival", "evaluate", "assess", "explain")
-ROUNDS_SHOWN, EVENTS_SHOWN, SITES_WIDE = 12, 15, 12
+ROUNDS_SHOWN, EVENTS_SHOWN, NAME_CHARACTERS = 12, 15, 18
 MEASURED = 5  # rounds that the time left is taken from
 SEED = ", seed "  # in the name of a stage that is trained again
 
@@ -62,10 +62,6 @@ PHASE_WORDS = {
     "assess": "Sites send the sums of the final evaluation.",
     "explain": "Whether the model's attention is true is tested.",
 }
-STEP_WORDS = {
-    "join": "join", "align": "align", "survey": "survey", "survival": "survival", "evaluate": "evaluate",
-    "assess": "assess", "explain": "explain",
-}  # fmt: skip
 SITE_WORDS = {
     "online": "connected",
     "working": "working",
@@ -76,6 +72,8 @@ SITE_WORDS = {
     "refused": "not admitted",
     "not-seen": "not seen yet",
 }
+ODD_STATES = ("waiting", "stopped", "completed-partial")
+LIVELY = ("running", "waiting", "starting")
 GOOD, ODD = {"online", "working", "answered"}, {"late", "rejected", "refused", "offline"}
 EVENT_WORDS = {
     "start": "The study began",
@@ -89,6 +87,14 @@ EVENT_WORDS = {
     "finish": "The study ended",
     "fail": "The study ended with an error",
 }
+
+
+def shortened(name: str) -> str:
+    """A long name for the head of a column; both ends stay, for sites are often numbered at the end."""
+    return name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 8]}…{name[-7:]}"
+
+
+ENVIRONMENT.filters["shortened"] = shortened
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ def page_of(view: RunView, facts: Facts) -> Page:
     return Page(
         title=f"{state} · {study}",
         said=_said(view, state),
-        kind="bad" if state == "failed" else "odd" if state in ("waiting", "stopped") else "good",
+        kind="bad" if state == "failed" else "odd" if state in ODD_STATES else "good",
         parts={name.replace("_", "-"): str(getattr(macros, name)(context)).strip() for name in PARTS},
         updated=view.status.updated.timestamp() if view.status else None,
     )
@@ -212,6 +218,7 @@ def _context(view: RunView, facts: Facts, state: str) -> dict[str, Any]:
         "steps": _steps(view, state),
         "progress": _progress(view, state),
         "sites": _sites(view, facts.listed),
+        "lively": state in LIVELY,
         "c_chart": c_index_chart(view.rounds, best),
         "c_words": _c_words(view, best, final=chosen is not None),
         "loss_charts": [chart for chart in charts if chart],
@@ -247,15 +254,12 @@ def _phase_words(phase: str) -> str:
 def _steps(view: RunView, state: str) -> list[tuple[str, str]]:
     """Each step of a study, and whether it is done, under way (now) or to come."""
     if view.status is None:
-        return [(STEP_WORDS[step], "to-come") for step in STEPS]
+        return [(step, "to-come") for step in STEPS]
     phase = "explain" if SEED in view.status.phase else view.status.phase
     if state in ("completed", "completed-partial"):
-        return [(STEP_WORDS[step], "done") for step in STEPS if step != "explain" or _explained(view)]
+        return [(step, "done") for step in STEPS if step != "explain" or _explained(view)]
     at = STEPS.index(phase) if phase in STEPS else -1
-    return [
-        (STEP_WORDS[step], "done" if i < at else "now" if i == at else "to-come")
-        for i, step in enumerate(STEPS)
-    ]
+    return [(step, "done" if i < at else "now" if i == at else "to-come") for i, step in enumerate(STEPS)]
 
 
 def _explained(view: RunView) -> bool:
@@ -268,7 +272,7 @@ def _progress(view: RunView, state: str) -> dict[str, Any] | None:
         return None
     done = sum(_done(view, stage) for stage in STAGES)
     planned = sum(_planned(view).values())
-    lively = state in ("running", "waiting", "starting")
+    lively = state in LIVELY
     in_stage = f"round {count(status.round)} of {count(status.rounds)}" if status.rounds and lively else ""
     return {
         "done": done,
@@ -341,7 +345,7 @@ def _site_row(site: SiteEntry) -> dict[str, str]:
         "kind": "good" if site.state in GOOD else "odd" if site.state in ODD else "none",
         "round": DASH if site.last_round is None else count(site.last_round),
         "seconds": decimal(site.seconds, 1),
-        "code": _code_words(site.code) if site.code else DASH,
+        "code": _code_words(site.code) if site.code else "",
     }
 
 
@@ -393,7 +397,7 @@ def _round_row(entry: Round) -> dict[str, str]:
         "stratified": c_index(told.stratified) if told else DASH,
         "bounds": f"{c_index(told.lower)}–{c_index(told.upper)}" if told and told.lower is not None else DASH,
         "answered": f"{len(entry.answered)} of {len(entry.expected)}",
-        "absent": printable(", ".join(absent)) or DASH,
+        "absent": printable(", ".join(absent)),
         "seconds": decimal(entry.seconds, 1),
         "bytes": byte_size(entry.bytes),
     }

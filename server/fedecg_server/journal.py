@@ -92,7 +92,8 @@ class Journal:
         line = self.sites.setdefault(site, SiteLine(state))
         line.state, line.code = state, code
         if seconds is not None:
-            line.seconds, line.last_round = round(seconds, 3), self.round
+            line.seconds = round(seconds, 3)
+            line.last_round = self.round or line.last_round  # phases without rounds leave it
 
     def keep(self, record: RoundRecord) -> None:
         """A round is over."""

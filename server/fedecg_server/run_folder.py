@@ -23,7 +23,7 @@ from fedecg_server.journal import EVENTS, STATUS
 __all__ = ["RunFolder", "read_json", "write_json"]
 
 ROUNDS, RESULT, FAILED = "rounds.json", "result.json", "failed.json"
-ASSESSMENT, EXPLANATION = "assessment.json", "explanation.json"
+ASSESSMENT, EXPLANATION, BASELINES = "assessment.json", "explanation.json", "baselines.json"
 STUDY, MODEL = "study.toml", "model"
 MODEL_FILES = tuple(f"{MODEL}/{name}" for name in ("model.json", "model_card.md", "tripod.md"))
 
@@ -47,7 +47,17 @@ class RunFolder:
         Raises:
             RunError: FECG-601 if the folder cannot be written.
         """
-        for earlier in (RESULT, FAILED, EXPLANATION, ASSESSMENT, ROUNDS, STATUS, EVENTS, *MODEL_FILES):
+        for earlier in (
+            RESULT,
+            FAILED,
+            EXPLANATION,
+            ASSESSMENT,
+            BASELINES,
+            ROUNDS,
+            STATUS,
+            EVENTS,
+            *MODEL_FILES,
+        ):
             (self.path / earlier).unlink(missing_ok=True)
         write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
         self._rounds = []
@@ -70,6 +80,10 @@ class RunFolder:
     def keep_explanation(self, entry: dict[str, Any]) -> None:
         """Write whether the model's attention is true."""
         write_json(self.path / EXPLANATION, entry)
+
+    def keep_baselines(self, entry: dict[str, Any]) -> None:
+        """Write what the sites reach alone."""
+        write_json(self.path / BASELINES, entry)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result; from now on the run counts as finished."""

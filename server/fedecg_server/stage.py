@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from fedecg.config import Stage, StageSettings, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation import aggregation
+from fedecg.federation.hazard import HazardState
 from fedecg.federation.messages import PartCounts, RiskMoments, TrainReply, TrainTask, pack, read_reply
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
-from fedecg.federation.hazard import HazardState
 
 __all__ = ["AlignRounds", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
 

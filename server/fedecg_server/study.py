@@ -24,6 +24,8 @@ from fedecg.explanation import mixes_leads
 from fedecg.explanation.documents import ExplainReply, ExplainTask, joined_models, sums_of_nobody
 from fedecg.explanation.entry import explanation_entry
 from fedecg.explanation.verdicts import write_verdicts
+from fedecg.federation.baselines import BaselinesReply, BaselinesTask
+from fedecg.federation.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import (
     EvaluateReply,
@@ -52,9 +54,9 @@ from fedecg.objectives import Baseline
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.assessment import checked_sums, study_plan
+from fedecg_server.baselines import baselines_entry, checked_baselines
 from fedecg_server.consortium import COMES_BACK, Consortium, Names
 from fedecg_server.explanation import Explained, checked_explanation, risk_cuts
-from fedecg.federation.hazard import HazardState, check_events, check_survey, federated_concordance
 from fedecg_server.journal import Journal
 from fedecg_server.lock import study_lock
 from fedecg_server.run_folder import RunFolder
@@ -67,7 +69,7 @@ __all__ = ["Study", "run_study"]
 
 Vector = NDArray[np.float32]
 Parts = Mapping[str, Mapping[Part, PartCounts]]
-Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply)
+Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply, BaselinesReply)
 Sums = TypeVar("Sums")
 
 STAGES: tuple[Stage, ...] = ("align", "survival")
@@ -148,6 +150,7 @@ class Study:
         )
         if settings.align.start:
             load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
+        self.initial = self._vector("align")
         self.run = token_hex(8)
         registered = [] if self.names is None else self.names().values()
         self.lock: StudyLock = study_lock(settings, registered)
@@ -357,6 +360,8 @@ class Study:
         self._assess(hazard, best, parts[-1], shipped)
         if self.settings.evaluation.explain:
             self._explain(best, parts[-1])
+        if self.settings.evaluation.baselines:
+            self._baselines(hazard, parts[-1])
         trained_s = sum(self.seconds.values()) - other_s  # again, with other seeds
         self.seconds["evaluation"] = time.monotonic() - start - trained_s
         survival = [record for record in self.records if record.stage == "survival"]
@@ -489,6 +494,14 @@ class Study:
         self.folder.keep_explanation(entry)
         write_verdicts(self.folder.model, entry)
 
+    def _baselines(self, hazard: HazardState, part: Part) -> None:
+        """What each site reaches alone, and with age and sex."""
+        task = BaselinesTask(**self._common("align", 0), grid=hazard.grid_document, part=part)
+        check = partial(checked_baselines, hazard, part)
+        replies = self._sums("baselines", task, self.initial, BaselinesReply, check)
+        if replies:
+            self.folder.keep_baselines(baselines_entry(hazard.grid, part, replies))
+
     def _repeats(self) -> Repeats:
         """The study's training, ready to be done again with other seeds."""
 
@@ -554,7 +567,9 @@ class Study:
         return to_vector(self.network, self._names(stage))
 
 
-def _check_name(site: str, document: SurveyReply | EvaluateReply | AssessReply | ExplainReply) -> None:
+def _check_name(
+    site: str, document: SurveyReply | EvaluateReply | AssessReply | ExplainReply | BaselinesReply
+) -> None:
     if document.site != site:
         raise FederationError(
             "FECG-509", "reply", found="another site's name", expected="the one it joined with"

@@ -31,7 +31,7 @@ class Chromium:
         self._from, write = os.pipe()
         switches = (
             *("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"),
-            *("--disable-background-networking", f"--user-data-dir={profile}", "about:blank"),
+            *("--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"),
         )
         # The browser reads its orders from descriptor 3 and answers on 4.
         command = ["bash", "-c", f'exec 3<&{read} 4>&{write}; exec "$0" "$@"', str(BROWSER), *switches]

@@ -42,7 +42,18 @@ def settings() -> StudySettings:
 @pytest.fixture(scope="session")
 def sites(settings: StudySettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parent of three site folders."""
-    folder = tmp_path_factory.mktemp("consortium")
+    return written_sites(settings, tmp_path_factory.mktemp("consortium"))
+
+
+@pytest.fixture(scope="session")
+def tested_sites(settings: StudySettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 90 test patients, enough for tests of attention at every site."""
+    data = settings.data.model_copy(update={"test_patients": 90})
+    return written_sites(settings.model_copy(update={"data": data}), tmp_path_factory.mktemp("tested"))
+
+
+def written_sites(settings: StudySettings, folder: Path) -> Path:
+    """Generate the consortium of a study; returns the parent of its site folders."""
     dataset = load_dataset(settings)
     key = store_key(settings.signals, dataset.source, "none")
     store = build_store(folder / "store", key, settings.signals, dataset.recordings, powerline="none")
@@ -62,10 +73,17 @@ def study(settings: StudySettings, sites: Path, tmp_path: Path) -> Callable[...,
         quorum: int = 1,
         folder: Path = sites,
         explain_ecgs: int = 0,
+        explain_seeds: int = 0,
+        seeds_from: str = "aligned",
     ) -> Study:
         waits = {"quorum": quorum, "deadline_s": 1.0, "patience_s": 0.0}
         federation = settings.federation.model_copy(update=waits)
-        asked = {"explain": explain_ecgs > 0, "explain_ecgs": explain_ecgs or 100}
+        asked = {
+            "explain": explain_ecgs > 0,
+            "explain_ecgs": explain_ecgs or 100,
+            "explain_seeds": explain_seeds,
+            "explain_seeds_from": seeds_from,
+        }
         evaluation = settings.evaluation.model_copy(update=asked)
         changed = settings.model_copy(update={"federation": federation, "evaluation": evaluation})
         app = client_app if tamper is None else _tampering(tamper, kind, node)
@@ -93,4 +111,5 @@ def _tampering(tamper: Tamper, kind: str, node: int) -> ClientApp:
     app.query("survey")(handle)
     app.query("assess")(handle)
     app.query("explain")(handle)
+    app.query("baselines")(handle)
     return app

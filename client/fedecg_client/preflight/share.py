@@ -23,6 +23,7 @@ LEAST_PATIENTS, LEAST_EVENTS = 10, 5
 DAYS_A_YEAR = 365.25
 GIB = 1 << 30
 WITHHELD = "too few to tell"
+STATES = {True: "ok", None: "not tried"}
 VERSIONS = ("fedecg", "flwr", "torch", "python")
 
 
@@ -38,7 +39,7 @@ def shared_report(site: str, checked: str, checks: Sequence[Check]) -> dict[str,
     return {
         "site": site,
         "checked": checked,
-        "checks": [{"name": check.name, "ok": check.ok, "code": check.code} for check in checks],
+        "checks": {check.name: STATES[check.ok] if check.ok is not False else check.code for check in checks},
         "versions": _versions(by_name.get("versions")),
         "machine": _machine(by_name),
         "cohort": _cohort(by_name.get("cohort")),
@@ -73,10 +74,8 @@ def _cohort(check: Check | None) -> dict[str, Any] | str | None:
 
 def _enough(counts: dict[str, Any]) -> bool:
     """Patients, those with an event and those without."""
-    events = counts["events"]
-    return (
-        counts["patients"] >= LEAST_PATIENTS and LEAST_EVENTS <= events <= counts["patients"] - LEAST_EVENTS
-    )
+    patients, events = int(counts["patients"]), int(counts["events"])
+    return patients >= LEAST_PATIENTS and LEAST_EVENTS <= events <= patients - LEAST_EVENTS
 
 
 def _told(counts: dict[str, Any]) -> dict[str, Any]:
