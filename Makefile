@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow check lint types benchmarks clean
+.PHONY: demo test test-slow check lint types benchmarks wheelhouse clean
 
 demo: .venv/.installed  ## train the synthetic consortium; results in runs/demo
 	$(BIN)/fedecg-simulate run configs/demo.toml --out runs/demo
@@ -26,8 +26,12 @@ types: .venv/.installed-dev
 benchmarks: .venv/.installed-dev  ## one JSON line each; run with nothing else on the machine
 	for script in benchmarks/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
+wheelhouse: .venv/bin/python  ## everything to install without an index, for a site without internet: wheelhouse/
+	$(PIP) wheel --quiet -c constraints.txt -w wheelhouse .
+	cp constraints.txt wheelhouse/
+
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("fedecg needs Python 3.11 or newer") if sys.version_info < (3, 11) else 0'

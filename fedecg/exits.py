@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from fedecg.errors import FedecgError, RunError
+from fedecg.files import in_words
 
 __all__ = ["exit_status"]
 
@@ -30,7 +31,7 @@ def exit_status(command: Callable[[], int]) -> int:
             RunError(
                 "FECG-601",
                 "run folder",
-                found=type(error).__name__,
+                found=in_words(error),
                 expected="a folder that can be written, with space left",
                 fix="Choose another --out or data.store.",
             )

@@ -1,18 +1,72 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, that are read without waiting, and whose errors are said in words.
 
-In:  a path and its content. Out: the file. Called wherever fedecg writes, so that what a kill leaves behind is
-never taken for finished.
+In:  a path and its content. Out: the file, so that what a kill leaves behind is never taken for finished.
+In:  a path. Out: its bytes, if it is a regular file; a pipe would keep its reader waiting for ever.
+In:  an exception of reading or writing. Out: words for whoever uses fedecg. Called wherever fedecg reads and writes.
 """
 
 from __future__ import annotations
 
+import csv
+import errno
+import json
 import os
+import stat
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 
 from fedecg.errors import RunError
 
-__all__ = ["write_whole"]
+__all__ = ["NotRegularError", "in_words", "read_regular", "write_whole"]
+
+# The first kind that fits; subclasses stand before what they are a kind of.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (FileNotFoundError, "no such file"),
+    (PermissionError, "no permission"),
+    (IsADirectoryError, "a folder"),
+    (NotADirectoryError, "a path that leads through a file"),
+    (FileExistsError, "a file that is there already"),
+    (json.JSONDecodeError, "text that is not JSON"),
+    (tomllib.TOMLDecodeError, "text that is not TOML"),
+    (UnicodeDecodeError, "text that is not UTF-8"),
+    (csv.Error, "text that is not CSV"),
+    (EOFError, "a file that ends too early"),
+    (MemoryError, "more than fits into memory"),
+)
+
+
+class NotRegularError(OSError):
+    """What was named is a pipe, a socket or a device."""
+
+
+def in_words(error: BaseException) -> str:
+    """What an exception of reading or writing means, without its text: that may hold a path or a cell."""
+    if isinstance(error, NotRegularError):
+        return "a pipe or device, not a file"
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, OSError):
+        return os.strerror(error.errno).lower() if error.errno else "an error of the operating system"
+    return "content that cannot be read"
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Content of a regular file, or of one that a link leads to; never waits for whoever would write to a pipe.
+
+    Raises:
+        NotRegularError: a pipe, a socket or a device. OSError, ValueError: as of `open`.
+    """
+    # Without O_NONBLOCK the opening itself waits until somebody opens a pipe's other end.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(file, "rb", buffering=0) as content:
+        mode = os.fstat(file).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise NotRegularError
+        return content.read()
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -42,7 +96,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise RunError(
             "FECG-601",
             f"file {path.name}",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a folder that can be written, with space left",
             fix="Choose another --out, or free space on that disk.",
         ) from None

@@ -1,6 +1,7 @@
 """The command `fedecg` from the shell's side: help without torch, tables, JSON, files, exit statuses."""
 
 import csv
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,10 +15,11 @@ import wfdb
 
 from fedecg.cli import main
 from fedecg.config import ModelSettings, SignalSettings
+from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.model import BaselineFile, PopulationFile, build_network, save_model, state_outcomes
 from fedecg.signals import LEADS
 
-COMMANDS = ("predict", "evaluate", "verify", "export")
+COMMANDS = ("predict", "explain", "evaluate", "verify", "export")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,11 @@ def test_help_of_every_command_loads_no_torch_and_teaches() -> None:
     assert done.returncode == 0, done.stderr
     for name in COMMANDS:
         assert f"fedecg {name} runs/demo/model" in done.stdout
+    help_of = " ".join(done.stdout.split())
+    assert "Intended use: - Research on ranking patients by time to heart failure" in help_of
+    assert "Not intended: - Diagnosis, treatment, triage" in help_of
+    assert "weights.safetensors, SHA256SUMS" in help_of
+    assert "fedecg report RUN writes it" in help_of
 
 
 def test_importing_the_package_loads_no_torch() -> None:
@@ -99,7 +106,9 @@ def test_json_and_both_kinds_of_file_agree(
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == records
     for row, entry in zip(rows, document["rows"], strict=True):
-        assert list(row) == list(entry)
+        assert list(row) == [*entry, "outcomes", "note"]
+        assert row["outcomes"] == document["outcomes"] == "not stated"
+        assert "Not a medical device" in row["note"]
         assert float(row["risk-3y-high"]) == entry["risk-3y-high"]
         assert entry["risk-10y"] is None
         assert row["risk-10y"] == ""
@@ -148,8 +157,17 @@ def test_verify_says_what_the_model_is_or_exits_with_3(
     text = capsys.readouterr().out
     for words in ("fedecg small", "256 samples at 100 Hz", "4.11 years", "4 validation patients"):
         assert words in text
+    sums = hashlib.sha256((Path(model) / "SHA256SUMS").read_bytes()).hexdigest()
+    assert f"SHA256SUMS   sha256 {sums}" in text
+    assert "intended use Research on ranking patients" in text
+    assert "not intended Diagnosis, treatment, triage" in text
+    assert json.loads((Path(model) / "model.json").read_text())["intended-use"] == list(INTENDED_USE)
     assert main(["verify", model, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["samples"] == 256
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["samples"] == 256
+    assert facts["files"]["SHA256SUMS"] == sums
+    assert facts["intended-use"] == list(INTENDED_USE)
+    assert facts["not-intended"] == list(NOT_INTENDED)
     assert main(["verify", str(tmp_path)]) == 3
     assert "FECG-306" in capsys.readouterr().err
 

@@ -197,7 +197,8 @@ class Agent:
             self._start_worker()
         if self.node_id is None:
             self.node_id = self.link.activate()
-            write_whole(self.node_file, f"{self.node_id}\n")
+            with suppress(RunError):  # a full disk: after a kill this node then waits out its minute
+                write_whole(self.node_file, f"{self.node_id}\n")
         self.has_worked, self.waits, self.poll_s, self._waits_for = True, 0, BUSY_POLL_S, ""
         self.status.event("online")
         self.status.say("idle", code=None, connected=True, waiting_for=None, at_most_s=None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -113,17 +114,14 @@ def create_site(
     allowed = [study_name(study) for study in studies]
     split_address(address)
     authority = read_authority(ca)
-    _make_empty(folder)
-    state = folder / "state"
-    try:
-        state.mkdir(mode=0o700)
-    except OSError as error:
-        raise _not_made(type(error).__name__) from None
-    write_whole(folder / "ca.crt", authority)
-    make_key(folder / "node.key")
-    write_whole(folder / "README.md", _template("README.md"))
     given: dict[str, str | list[str]] = {"name": name, **places, "address": address, "studies": allowed}
-    write_whole(folder / "site.toml", _settings_text(given))
+    _make_empty(folder)
+    try:
+        _fill(folder, authority, _settings_text(given))
+    except BaseException:
+        for entry in folder.iterdir():  # it was empty
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        raise
     return open_site(folder)
 
 
@@ -152,9 +150,24 @@ def study_name(text: str) -> str:
     return text
 
 
+def _fill(folder: Path, authority: bytes, settings: str) -> None:
+    """Everything, and site.toml last."""
+    try:
+        (folder / "state").mkdir(mode=0o700)
+    except OSError as error:
+        raise _not_made(type(error).__name__) from None
+    write_whole(folder / "ca.crt", authority)
+    make_key(folder / "node.key")
+    write_whole(folder / "README.md", _template("README.md"))
+    write_whole(folder / "site.toml", settings)
+
+
 def _make_empty(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_made(type(error).__name__) from None
+    try:
         folder.mkdir(mode=0o700)
         return
     except FileExistsError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedecg.errors import RunError
 from fedecg.files import write_whole
 from fedecg_client.site_status import SiteStatus
 
@@ -45,9 +46,10 @@ class Kept:
         self.file = file
 
     def keep(self, hand: InHand) -> None:
-        """Write it."""
+        """Write it. A full disk does not stop the work: a killed agent then loses the message, as without a file."""
         message = b64encode(hand.received.to_bytes()).decode()
-        write_whole(self.file, json.dumps({"begun": max(1, hand.begun), "message": message}))
+        with suppress(RunError):
+            write_whole(self.file, json.dumps({"begun": max(1, hand.begun), "message": message}))
 
     def touch(self) -> None:
         """The coordinator has answered (called in any thread)."""

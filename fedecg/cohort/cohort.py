@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.errors import CohortError
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 
 __all__ = ["COLUMNS", "PARTS", "Cohort", "read_cohort", "write_cohort"]
 
@@ -105,6 +105,8 @@ def read_cohort(path: str | Path) -> Cohort:
 
     Args:
         path: csv, UTF-8, with the columns `COLUMNS` (others are ignored). `event`: 0 or 1.
+            `patient`: any text, the same in all rows of a patient. Whole numbers stay what they are; where any cell is
+            another text, patients are numbered in the order of their first appearance.
             `entry_days` and `died` may be absent: all enter at 0, no deaths are known.
             `age_years`, `female`: blank = missing.
             `codes`: a JSON object, {"SR": 0, "LVH": 100}; blank = nothing stated.
@@ -116,7 +118,7 @@ def read_cohort(path: str | Path) -> Cohort:
     table = _read_table(Path(path))
     cohort = Cohort(
         record=np.array(_parse(table, "record", _whole, "whole numbers"), dtype=np.int64),
-        patient=np.array(_parse(table, "patient", _whole, "whole numbers"), dtype=np.int64),
+        patient=_patients(table),
         part=np.array(table["part"], dtype=np.str_),
         event=np.array(_parse(table, "event", _flag, "0 or 1"), dtype=np.bool_),
         follow_up_days=np.array(_parse(table, "follow_up_days", float, "numbers, in days"), dtype=np.float64),
@@ -267,7 +269,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        _refuse_table(f"a file that cannot be read ({type(error).__name__})")
+        _refuse_table(f"a file that cannot be read ({in_words(error)})")
     missing = [name for name in COLUMNS if name not in header and name not in OPTIONAL]
     if missing:
         _refuse_table(f"{len(missing)} column(s) missing: {', '.join(missing)}")
@@ -308,6 +310,29 @@ def _parse(
             expected=expected,
         )
     return values
+
+
+def _patients(table: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+    """(N,) the column `patient` as numbers: its own where all are such, else those of first appearance."""
+    names = _parse(table, "patient", _not_blank, "a number or name a patient, never blank")
+    # 007 and 7 are two texts: only numbers as they are written back stay numbers.
+    if all(_is_index(name) for name in names):
+        return np.array([int(name) for name in names], dtype=np.int64)
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
+
+
+def _not_blank(cell: str) -> str:
+    if not cell:
+        raise ValueError
+    return cell
+
+
+def _is_index(name: str) -> bool:
+    try:
+        return str(_whole(name)) == name
+    except ValueError:
+        return False
 
 
 def _whole(cell: str) -> int:

@@ -183,12 +183,15 @@ def _table_file(text: str) -> Path:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from fedecg.prediction.files import csv_text, predict_files, record_names
+    from fedecg.prediction.files import csv_text, predict_files, record_names, repeated, would_replace
     from fedecg.prediction.predictor import load
 
     progress = Progress()
+    replaced = options.out is not None and would_replace(options.out)
     model = load(options.model)
     names = record_names(options.files, sys.stdin)
+    if again := repeated(names):
+        progress.warn(f"{again} of {len(names)} names are of a record named before: its rows are repeated.")
     if len(names) < MANY:
         rows = predict_files(model, names, options.horizons)
     else:
@@ -204,6 +207,7 @@ def _predict(options: argparse.Namespace) -> int:
         as_csv = options.out.suffix == ".csv"
         beside = {"outcomes": _outcomes(model.saved.outcomes), "note": model.disclaimer}
         write_whole(options.out, csv_text(rows, options.horizons, beside) if as_csv else document)
+        progress.say(f"{'replaced' if replaced else 'written'}: {options.out}")
     if options.json:
         print(document, end="")
     elif not options.out:
@@ -263,7 +267,11 @@ def _print_rows(rows: Sequence[FileRow], horizons: Sequence[float]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("file", "log hazard")
+    from fedecg.prediction.files import shortened
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("log hazard")
     for years in horizons:
         table.add_column(f"risk {years:g} y (95 %)", justify="right")
     table.add_column("percentile", justify="right")
@@ -272,7 +280,7 @@ def _print_rows(rows: Sequence[FileRow], horizons: Sequence[float]) -> None:
         found = row.prediction
         risks = [_risk(one) for one in found.risks] or ["–"] * len(horizons)
         table.add_row(
-            Text("".join(letter if letter.isprintable() else "?" for letter in row.file)),
+            Text(shortened("".join(letter if letter.isprintable() else "?" for letter in row.file))),
             _number(found.log_hazard, "+.3f"),
             *risks,
             f"{found.percentile_bound} {_number(found.percentile, '.0f')}".strip(),
@@ -327,7 +335,7 @@ def _print_evaluation(document: dict[str, Any]) -> None:
 
     whole, pairs = document["hazard-calibration"], document["concordance"]
     few = "  too few events for a trustworthy interval" if pairs["few-events"] else ""
-    print(f"{pairs['patients']} patients, {pairs['events']} events")
+    print(f"{pairs['patients']} patients, {pairs['events']} events (part: {document['part']})")
     own = [pairs[name] for name in ("stratified", "stratified-ci-low", "stratified-ci-high")]
     print(f"C-index           {_interval(own)}{few}")
     print(f"observed/expected {_interval([whole['ratio'], whole['ratio-low'], whole['ratio-high']])}")

@@ -11,23 +11,38 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from fedecg.errors import ClinicalInputError
+from fedecg.files import in_words, read_regular
 from fedecg.prediction.predictor import BATCH, Model, Prediction, Prepared
+from fedecg.prediction.readers import Readers
 from fedecg.prediction.risk import HORIZONS_YEARS, checked_horizons_years
-from fedecg.signals import read_recording
+from fedecg.signals import header_path, read_recording
 
-__all__ = ["FileRow", "csv_text", "predict_files", "record_names", "row_fields"]
+__all__ = [
+    "FileRow",
+    "csv_text",
+    "predict_files",
+    "record_names",
+    "repeated",
+    "row_fields",
+    "shortened",
+    "would_replace",
+]
 
 BATCHES_AHEAD = 4  # read while the network computes one; 25 KB a record
 PORTION = 8  # records that a reader takes at once: handing over every single one cost up to 0.1 ms a record
 # Half of the cores: the network uses them all, and every reader more is one more that its threads wait for.
 READERS = min(4, max(1, (os.cpu_count() or 1) // 2))
+# Longest name in a printed table: what is left of 200 columns beside four horizons and two short warnings.
+NAME_WIDTH = 40
+# What a file that `csv_text` or the command's JSON wrote begins with.
+WRITTEN = ("file,log-hazard,", '{\n  "model-sha256": ')
 # What a spreadsheet takes for a formula when a cell begins with it.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -58,11 +73,16 @@ def record_names(given: Sequence[str], stdin: TextIO) -> list[str]:
         try:
             lines = stdin.read() if word == "-" else _listed(word)
         except (OSError, UnicodeDecodeError) as error:
-            raise _no_names(f"a list that cannot be read ({type(error).__name__})") from None
+            raise _no_names(f"a list that cannot be read ({in_words(error)})") from None
         names += [word] if lines is None else [line.strip() for line in lines.splitlines() if line.strip()]
     if not names:
         raise _no_names("0 names")
     return names
+
+
+def repeated(names: Sequence[str]) -> int:
+    """How many names are of a record that stands before them: a record is its .hea and its .dat or .mat."""
+    return len(names) - len({os.path.abspath(header_path(name)) for name in names})
 
 
 def predict_files(
@@ -85,20 +105,17 @@ def predict_files(
     horizons = checked_horizons_years(horizons_years)
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     rows: list[FileRow] = []
-    pool = ThreadPoolExecutor(READERS, "fedecg-read")
-    try:
+    with Readers(READERS) as readers:
         ahead: deque[list[Future[list[Prepared]]]] = deque()
         for number, batch in enumerate(batches):
             for coming in batches[number + len(ahead) : number + 1 + BATCHES_AHEAD]:
                 portions = [coming[start : start + PORTION] for start in range(0, len(coming), PORTION)]
-                ahead.append([pool.submit(_prepared, model, portion) for portion in portions])
+                ahead.append([readers.submit(partial(_prepared, model, portion)) for portion in portions])
             prepared = [one for future in ahead.popleft() for one in future.result()]
             predictions = model.complete(prepared, horizons)
             rows += [FileRow(*pair) for pair in zip(batch, predictions, strict=True)]
             if progress is not None:
                 progress(len(rows))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return rows
 
 
@@ -142,6 +159,41 @@ def csv_text(
         safe = f"'{table['file']}" if table["file"].startswith(FORMULA) else table["file"]
         writer.writerow({**table, "file": safe, "warnings": "; ".join(table["warnings"])})
     return text.getvalue()
+
+
+def shortened(name: str, width: int = NAME_WIDTH) -> str:
+    """A name in at most `width` letters: its middle goes first, for files differ in their ends."""
+    if len(name) <= width:
+        return name
+    start = (width - 1) // 3
+    return f"{name[:start]}\u2026{name[start + 1 - width :]}"
+
+
+def would_replace(out: Path) -> bool:
+    """Whether a table of `fedecg predict` stands in the place of the one to be written.
+
+    Raises:
+        ClinicalInputError: FECG-275, another file stands there: a cohort table, an ECG, notes.
+    """
+    if not out.exists():
+        return False
+    try:
+        content = read_regular(out)
+    except OSError as error:
+        raise _foreign(in_words(error)) from None
+    if content and not content.startswith(tuple(text.encode() for text in WRITTEN)):
+        raise _foreign("another file of that name")
+    return True
+
+
+def _foreign(found: str) -> ClinicalInputError:
+    return ClinicalInputError(
+        "FECG-275",
+        "--out",
+        found=found,
+        expected="a new name, or a table that fedecg predict wrote",
+        fix="Choose another --out, or remove that file first.",
+    )
 
 
 def _prepared(model: Model, files: Sequence[str]) -> list[Prepared]:

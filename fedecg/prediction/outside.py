@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import subgroup_members
+from fedecg.cohort import Cohort, subgroup_members
 from fedecg.config import EvaluationSettings, SurvivalSettings
 from fedecg.errors import CODES, ModelError
 from fedecg.evaluation import (
@@ -232,7 +232,8 @@ def _refuse_original(model: Model, out: Path) -> None:
 
 
 def _notes(wanted: Sequence[float], reached: Sequence[float], patients: OwnPatients) -> tuple[str, ...]:
-    notes = [
+    notes = _training_note(patients.cohort)
+    notes += [
         f"{number} of {len(patients.cohort) + sum(patients.left_out.values())} patients left out: {code} {CODES[code]}."
         for code, number in patients.left_out.items()
     ]
@@ -245,3 +246,13 @@ def _notes(wanted: Sequence[float], reached: Sequence[float], patients: OwnPatie
             f"{late} patients entered after their ECG; they are counted as followed from the ECG on."
         )
     return tuple(notes)
+
+
+def _training_note(cohort: Cohort) -> list[str]:
+    training = int(np.sum(cohort.part == "train"))
+    if not training:
+        return []
+    return [
+        f"{training} of the {len(cohort)} patients evaluated are of the part train: if they trained this model, the "
+        "figures flatter it. --part test leaves them out."
+    ]

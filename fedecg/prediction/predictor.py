@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fedecg.config import SignalSettings
 from fedecg.errors import CODES, ClinicalInputError, SignalError
+from fedecg.files import in_words
 from fedecg.model import SavedModel, load_model
 from fedecg.prediction.risk import (
     HORIZONS_YEARS,
@@ -40,12 +41,20 @@ NOT_FINITE = "FECG-326"
 # A signal shorter than this share of the network's input is mostly filled with zeros; of one that is longer by as
 # much a part is not read.
 SHORT = 0.9
+# Rule -> what is said of the leads that break it.
 FAULTS = {
     "non_finite": "gaps",
     "flat": "flat",
     "saturated": "held at an extreme",
     "zero_padded": "padded with zeros",
     "einthoven": "limb leads that do not belong together",
+    "high_amplitude": "amplitudes are unusually high (check gain and unit)",
+}
+# Rule -> what is said of a recording that breaks it as a whole.
+WHOLE_FAULTS = {
+    "low_amplitude": "amplitudes are unusually low (check gain and unit)",
+    "no_beats": "no heartbeats are seen: noise?",
+    "inverted": "I, II and V6 point downwards: a wrong sign, or electrodes swapped?",
 }
 
 
@@ -59,7 +68,7 @@ class Prediction:
             of the baseline hazard alone, not of the network.
         percentile: percent of the training study's validation patients with a lower log hazard; None where the model
             does not say who they were.
-        warnings: faults that quality rules found, and in which leads.
+        warnings: faults that quality rules found, and in which leads; of a file that cannot be read, what was found.
         code: "" or the FECG code of the refusal.
         percentile_bound: "at least" or "at most" where the log hazard lies beyond the population's outermost cuts.
     """
@@ -118,7 +127,7 @@ class Model:
         """Predict one recording.
 
         Raises:
-            SignalError: FECG-213, FECG-214, a recording that may not be used; FECG-326, no finite log hazard.
+            SignalError: FECG-213, FECG-214, FECG-272, a recording that may not be used; FECG-326, no finite log hazard.
             ModelError: FECG-346, horizons that are not positive and rising.
         """
         (prediction,) = self.predict_many([recording], horizons_years)
@@ -150,8 +159,10 @@ class Model:
         """Read (where `source` is a function), judge and preprocess; safe to call from several threads."""
         try:
             recording = source if isinstance(source, Recording) else source()
-        except (ClinicalInputError, OSError) as error:
-            return Prepared(None, code=error.code if isinstance(error, ClinicalInputError) else "FECG-201")
+        except ClinicalInputError as error:
+            return Prepared(None, (f"{error.what}: {error.found}",), error.code)
+        except OSError as error:
+            return Prepared(None, (f"record: {in_words(error)}",), "FECG-201")
         quality = assess(recording)
         warnings = (*_faults(quality), *_length_warning(recording, self.signals))
         code = quality.code
@@ -217,7 +228,12 @@ def _faults(quality: Quality) -> tuple[str, ...]:
         fault: [lead for lead, bad in zip(LEADS, getattr(quality, rule).tolist(), strict=True) if bad]
         for rule, fault in FAULTS.items()
     }
-    return tuple(f"{fault}: {', '.join(leads)}" for fault, leads in broken.items() if leads)
+    of_leads = tuple(f"{fault}: {_named(leads)}" for fault, leads in broken.items() if leads)
+    return of_leads + tuple(text for rule, text in WHOLE_FAULTS.items() if np.any(getattr(quality, rule)))
+
+
+def _named(leads: Sequence[str]) -> str:
+    return "all leads" if len(leads) == len(LEADS) else ", ".join(leads)
 
 
 def _length_warning(recording: Recording, signals: SignalSettings) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fedecg.explanation import ORDERS, Attention, Deletion, strip_scale
@@ -301,6 +302,7 @@ def _draw_signed(
     axes.set_xlim(
         low - 0.6 * reach if low < 0 else -0.02 * reach, high + 0.6 * reach if high > 0 else 0.02 * reach
     )
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(label)
 
 

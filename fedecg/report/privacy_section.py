@@ -20,10 +20,10 @@ __all__ = ["PrivacySection", "Spends", "privacy_section"]
 # Site -> phase -> epsilon spent there. This version has no ledger that would give it.
 Spends = Mapping[str, Mapping[str, float]]
 
-NOTHING = "0, no DP"
+NOTHING = "none, no DP"
 NO_DP = (
-    "No differential privacy in this run: nothing was spent, at any site, in any phase. What left a site was protected by "
-    "being sums and weights, not by noise."
+    "No differential privacy in this run: nothing was spent, at any site, in any phase. What left a site was protected "
+    "by being sums and weights, not by noise."
 )
 FORMS = {
     "plain": "Sums left the sites in plain: whoever runs the coordinator can read every site's own sums.",

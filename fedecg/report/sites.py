@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedecg.cohort import PARTS
 from fedecg.report.disclosure import (
     NOTHING_WITHHELD,
     NOTHING_WITHHELD_NOTE,
@@ -104,8 +105,9 @@ def site_disclosure(
 
 
 def part_sizes(site: Site) -> dict[str, Any]:
-    """Patients of each part, for a site that states its parts as tables."""
-    return {part: counts.get("patients") for part, counts in (site.get("parts") or {}).items()}
+    """Patients of each part, which a site states as plain values (a simulation) or as tables (a coordinator)."""
+    tables = {part: counts.get("patients") for part, counts in (site.get("parts") or {}).items()}
+    return tables | {part: site[part] for part in PARTS if part in site}
 
 
 def _columns(tables: Sequence[Mapping[str, Site]], numbers: Any) -> list[dict[str, int]]:

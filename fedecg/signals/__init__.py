@@ -6,7 +6,7 @@ Out: stores that `cohort` points into by row and that `training` reads in batche
 
 from fedecg.signals.preprocessing import Powerline, preprocess
 from fedecg.signals.quality import QUALITY_RULES, Quality, assess
-from fedecg.signals.reading import read_recording
+from fedecg.signals.reading import header_path, read_recording
 from fedecg.signals.recording import LEADS, Recording, recording_from_leads
 from fedecg.signals.store import SignalStore, build_store, counts_in_mv, quantised, store_key
 
@@ -20,6 +20,7 @@ __all__ = [
     "assess",
     "build_store",
     "counts_in_mv",
+    "header_path",
     "preprocess",
     "quantised",
     "read_recording",

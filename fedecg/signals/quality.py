@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.signals.plausibility import plausibility
 from fedecg.signals.recording import Recording
 
 __all__ = ["QUALITY_RULES", "Quality", "assess"]
@@ -22,6 +23,10 @@ QUALITY_RULES: tuple[str, ...] = (
     "zero_padded",
     "einthoven",
     "too_short",
+    "low_amplitude",
+    "high_amplitude",
+    "no_beats",
+    "inverted",
 )
 
 # A heart moves every lead by more than 20 µV within 2 s, down to 30 beats a minute; a loose electrode's lead
@@ -57,6 +62,10 @@ class Quality:
         einthoven: (12,) bool, a limb lead misses the law that ties it to I and II by more than 0.1 mV.
         lost: (12,) bool, the lead is flat or mostly not finite.
         too_short: the recording lasts less than 2.5 s, leading and trailing zeros of all leads left out.
+        low_amplitude, high_amplitude: (12,) bool, leads smaller or larger than hearts make them: a wrong gain or unit.
+        impossible: half of the leads span more than 30 mV.
+        no_beats: nothing in the recording is as steep and short as QRS complexes.
+        inverted: I, II and V6 point downwards, aVR upwards.
     """
 
     non_finite: NDArray[np.bool_]
@@ -66,12 +75,19 @@ class Quality:
     einthoven: NDArray[np.bool_]
     lost: NDArray[np.bool_]
     too_short: bool
+    low_amplitude: NDArray[np.bool_]
+    high_amplitude: NDArray[np.bool_]
+    impossible: bool
+    no_beats: bool
+    inverted: bool
 
     @property
     def code(self) -> str:
         """ "" where the recording may be used, or the FECG code of its refusal."""
         if int(self.lost.sum()) > LOST_LEADS_MAX:
             return "FECG-214"
+        if self.impossible:
+            return "FECG-272"
         return "FECG-213" if self.too_short else ""
 
     @property
@@ -80,14 +96,15 @@ class Quality:
         return self.code == ""
 
     def counts(self) -> dict[str, int]:
-        """Leads that break each rule of `QUALITY_RULES`; `too_short` is 0 or 1."""
+        """Leads that break each rule of `QUALITY_RULES`; those of the whole recording are 0 or 1."""
         return {rule: int(np.sum(getattr(self, rule))) for rule in QUALITY_RULES}
 
 
 def assess(recording: Recording) -> Quality:
     """Apply all rules to a recording.
 
-    Source: thresholds above, each with its reason; Einthoven 1912, Goldberger 1942 for the limb leads.
+    Source: thresholds above and in `plausibility`, each with its reason; Einthoven 1912, Goldberger 1942 for the limb
+    leads.
     """
     signal, rate_hz = recording.signal_mv, recording.rate_hz
     finite = np.isfinite(signal)
@@ -97,8 +114,10 @@ def assess(recording: Recording) -> Quality:
         missing = (~finite).mean(axis=1)
     leading, trailing = _zero_runs(signal)
     live_samples = signal.shape[1] - int(leading.min()) - int(trailing.min())
-    span_mv = _window_spans(signal, rate_hz)
+    highest_mv, lowest_mv = _window_extremes(signal, rate_hz)
+    span_mv = highest_mv - lowest_mv
     windows = span_mv.shape[1]
+    beats = plausibility(signal, highest_mv, lowest_mv, rate_hz)
     return Quality(
         non_finite=missing > 0,
         flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).sum(axis=1) >= FLAT_SHARE * windows,
@@ -109,6 +128,7 @@ def assess(recording: Recording) -> Quality:
         lost=((span_mv >= FLAT_PEAK_TO_PEAK_MV).sum(axis=1) <= (1 - FLAT_SHARE) * windows)
         | (missing > NON_FINITE_SHARE),
         too_short=live_samples < MIN_DURATION_S * rate_hz,
+        **beats._asdict(),
     )
 
 
@@ -124,13 +144,14 @@ def _zero_runs(signal_mv: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArra
     return leading, trailing
 
 
-def _window_spans(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.float32]:
-    """(12, windows) largest minus smallest value in mV in each window of 2 s; NaN where nothing is finite."""
+def _window_extremes(
+    signal_mv: NDArray[np.float32], rate_hz: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(12, windows), (12, windows) largest and smallest value in each window of 2 s; NaN where nothing is finite."""
     width = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
     windows = signal_mv.shape[1] // width
     cut = signal_mv[:, : windows * width].reshape(len(signal_mv), windows, width)
-    span: NDArray[np.float32] = np.fmax.reduce(cut, axis=2) - np.fmin.reduce(cut, axis=2)
-    return span
+    return np.fmax.reduce(cut, axis=2), np.fmin.reduce(cut, axis=2)
 
 
 def _saturated(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.bool_]:

@@ -31,14 +31,18 @@ from numpy.typing import NDArray
 
 from fedecg.config import SignalSettings
 from fedecg.errors import ClinicalInputError, SignalError
+from fedecg.files import in_words
 from fedecg.signals.preprocessing import Powerline, preprocess
 from fedecg.signals.quality import QUALITY_RULES, assess
 from fedecg.signals.recording import LEADS, Recording
 
 __all__ = ["SignalStore", "build_store", "counts_in_mv", "quantised", "store_key"]
 
-# Part of every key: raise it whenever preprocessing or this layout changes, and old stores are rebuilt.
-FORMAT = 1
+# Part of every key: raise it whenever preprocessing, the rules or this layout change, and old stores are rebuilt.
+# 2: rules of plausibility (amplitude, beats, polarity) with their refusal FECG-272; signals as in 1.
+FORMAT = 2
+# What is opened, for a site that has no time to rebuild: a store of format 1 lacks those rules in `quality`.
+FORMATS_READ = (1, 2)
 MV_PER_COUNT = 1e-3  # int16 then reaches 32.767 mV, three times what a body surface gives
 COUNT_MAX = 32767
 _COLUMNS = ("row", "code", *QUALITY_RULES, "clipped")
@@ -57,7 +61,8 @@ class SignalStore:
         samples: length of a row at the settings' rate.
         settings: signal settings that it was built with, in kebab-case; `powerline` is the site's own.
         codes: for each row "" or the FECG code of its refusal (such a row is zeros).
-        quality: for each quality rule, and for `clipped`, (records,) int64: leads that break it; clipped samples.
+        quality: for each quality rule, and for `clipped`, (records,) int64: leads that break it; clipped samples. A
+            store of format 1 has no counts of the rules that came with 2.
     """
 
     folder: Path = field(repr=False)
@@ -84,7 +89,7 @@ class SignalStore:
             counts = np.load(signals, mmap_mode="r", allow_pickle=False)
             size = signals.stat().st_size
         except (OSError, ValueError, EOFError) as error:
-            raise _damaged(f"signals.npy that cannot be mapped ({type(error).__name__})") from None
+            raise _damaged(f"signals.npy that cannot be mapped ({in_words(error)})") from None
         as_written = counts.dtype == np.dtype("<i2") and size == counts.offset + counts.nbytes
         if not as_written or counts.shape != shape or len(rows) != shape[0]:
             raise _damaged("signals.npy, manifest.csv and store.json of different sizes")
@@ -95,7 +100,9 @@ class SignalStore:
             settings=about["settings"],
             codes=tuple(row["code"] for row in rows),
             quality={
-                name: np.array([int(row[name]) for row in rows], dtype=np.int64) for name in _COLUMNS[2:]
+                name: np.array([int(row[name]) for row in rows], dtype=np.int64)
+                for name in _COLUMNS[2:]
+                if not rows or name in rows[0]
             },
             _counts=np.asarray(counts),
         )
@@ -305,7 +312,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise SignalError(
             "FECG-215",
             "signal store",
-            found=f"{type(error).__name__} at store.json",
+            found=f"{in_words(error)} at store.json",
             expected="a folder that build_store finished",
             fix="Build the store again.",
         ) from None
@@ -321,7 +328,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     }
     if not isinstance(about, dict) or any(type(about.get(name)) is not kind for name, kind in kinds.items()):
         raise _damaged("a store.json without the entries of a store")
-    if about["format"] != FORMAT:
+    if about["format"] not in FORMATS_READ:
         raise _damaged(f"format {about['format']}")
     return about
 
@@ -330,7 +337,7 @@ def _read_manifest(folder: Path, sha256: str) -> list[dict[str, str]]:
     try:
         content = (folder / "manifest.csv").read_bytes()
     except OSError as error:
-        raise _damaged(f"{type(error).__name__} at manifest.csv") from None
+        raise _damaged(f"{in_words(error)} at manifest.csv") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _damaged("a manifest.csv that was changed")
     return list(csv.DictReader(io.StringIO(content.decode())))
@@ -354,7 +361,7 @@ def _not_written(error: OSError) -> SignalError:
     return SignalError(
         "FECG-218",
         "signal store",
-        found=type(error).__name__,
+        found=in_words(error),
         expected="a folder that can be written, with 24 bytes for each sample",
         fix="Check rights and free space.",
     )

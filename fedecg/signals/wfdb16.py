@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.errors import SignalError
+from fedecg.files import in_words, read_regular
 
 __all__ = ["Channel", "Header", "is_plain_format16", "parse_header", "read_format16"]
 
 _FORMAT = re.compile(r"(\d+)(?:x(\d+))?(?::(\d+))?(?:\+(\d+))?")
 _GAIN = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)(?:\((-?\d+)\))?(?:/(\S+))?")
-# What header(5) says to assume where a field is left out.
-_DEFAULT_RATE_HZ, _DEFAULT_GAIN, _DEFAULT_UNIT = 250.0, 200.0, "mV"
+# What header(5) says to assume where a field is left out. A gain of 0, or none, says that nobody calibrated the
+# signal; the 200 counts/mV that "may be assumed" then are a guess, and a guess is a risk for another patient.
+_DEFAULT_RATE_HZ, _NO_GAIN, _DEFAULT_UNIT = 250.0, "0", "mV"
 _MISSING = -32768  # signal(5): in format 16 this count means "no valid sample"
 
 
@@ -33,7 +35,7 @@ class Channel(NamedTuple):
 
     file: str
     layout: tuple[int, int, int, int]
-    gain: float  # counts per unit
+    gain: float  # counts per unit; 0 where the header states none
     baseline: int  # count at zero
     unit: str
     checksum: int | None  # 16-bit sum of all counts; None where the header does not state it
@@ -47,6 +49,7 @@ class Header(NamedTuple):
     rate_hz: float
     samples: int | None
     channels: tuple[Channel, ...]
+    segment_names: tuple[str, ...]  # of a multi-segment record; "~" = a gap
 
 
 def parse_header(text: str) -> Header:
@@ -64,7 +67,10 @@ def parse_header(text: str) -> Header:
         # The lines after a multi-segment record line name segments, which only wfdb reads.
         signal_lines = lines[1 : 1 + int(count)] if segments == 1 else []
         channels = tuple(_parse_channel(line) for line in signal_lines)
-        plain_names = all(Path(file).name == file for file in {channel.file for channel in channels})
+        segment_names = tuple(line.split()[0] for line in lines[1 : 1 + segments]) if segments > 1 else ()
+        plain_names = all(
+            Path(file).name == file for file in {*(channel.file for channel in channels), *segment_names}
+        )
         complete = plain_names and (segments > 1 or len(channels) == int(count))
     except (ValueError, IndexError):
         complete = False
@@ -73,7 +79,7 @@ def parse_header(text: str) -> Header:
         raise SignalError("FECG-202", "header", found="a .hea file that reads otherwise", expected=expected)
     if segments == 1 and (not channels or any(channel.file == "~" for channel in channels)):
         raise SignalError("FECG-203", "header", found="no signal file in it", expected="the name of one")
-    return Header(segments, rate_hz, samples, channels)
+    return Header(segments, rate_hz, samples, channels, segment_names)
 
 
 def is_plain_format16(header: Header) -> bool:
@@ -97,11 +103,11 @@ def read_format16(folder: Path, header: Header) -> NDArray[np.float32]:
     """
     channels = header.channels
     try:
-        content = (folder / channels[0].file).read_bytes()
+        content = read_regular(folder / channels[0].file)
     except (OSError, ValueError) as error:
         expected, fix = "the file that the header names", "Copy the signal file beside its header."
         raise SignalError(
-            "FECG-204", "signal file", found=type(error).__name__, expected=expected, fix=fix
+            "FECG-204", "signal file", found=in_words(error), expected=expected, fix=fix
         ) from None
     offset = min(channels[0].layout[3], len(content))
     counts = np.frombuffer(content, dtype="<i2", count=(len(content) - offset) // 2, offset=offset)
@@ -128,7 +134,7 @@ def _parse_channel(line: str) -> Channel:
     """file format [gain(baseline)/unit [bits [zero [first [checksum [block [name]]]]]]]"""
     fields = line.split(maxsplit=8)
     given = len(fields)
-    gain, baseline, unit = _parse_scale(fields[2] if given > 2 else str(_DEFAULT_GAIN))
+    gain, baseline, unit = _parse_scale(fields[2] if given > 2 else _NO_GAIN)
     zero = int(fields[4]) if given > 4 else 0
     return Channel(
         file=fields[0],
@@ -158,8 +164,8 @@ def _parse_scale(text: str) -> tuple[float, int | None, str]:
     scale = _GAIN.fullmatch(text)
     if scale is None:
         raise ValueError("not a gain")
-    gain = float(scale[1]) or _DEFAULT_GAIN
-    if not 1e-30 < abs(gain) < 1e30:  # what float32 can divide by
+    gain = float(scale[1])
+    if gain and not 1e-30 < abs(gain) < 1e30:  # what float32 can divide by
         raise ValueError("not a gain")
     return gain, None if scale[2] is None else int(scale[2]), scale[3] or _DEFAULT_UNIT
 

@@ -75,6 +75,7 @@ SITE_WORDS = {
 ODD_STATES = ("waiting", "stopped", "completed-partial")
 LIVELY = ("running", "waiting", "starting")
 GOOD, ODD = {"online", "working", "answered"}, {"late", "rejected", "refused", "offline"}
+ODD_EVENTS = {"refused", "late", "rejected", "below-quorum", "fail"}
 EVENT_WORDS = {
     "start": "The study began",
     "resume": "The study went on",
@@ -303,20 +304,20 @@ def _done(view: RunView, stage: str) -> int:
 
 def _left_words(view: RunView) -> str:
     left_s, untimed = time_left_s(view)
-    words = [f"about {_rough(left_s)} left in rounds"] if left_s is not None else []
+    words = [f"about {_rough(left_s)} of rounds left"] if left_s is not None else []
     words += [f"{count(untimed)} rounds not timed yet"] if untimed else []
     return ", ".join(words)
 
 
 def _rough(time_s: float) -> str:
     """Time to come, which nobody knows to the second."""
-    return (
-        duration(time_s)
-        if time_s >= 3600
-        else f"{time_s / 60:.0f} min"
-        if time_s >= 90
-        else f"{time_s:.0f} s"
-    )
+    if time_s >= 3600:
+        return _short(time_s)
+    return f"{time_s / 60:.0f} min" if time_s >= 90 else f"{time_s:.0f} s"
+
+
+def _short(time_s: float) -> str:
+    return duration(time_s).removesuffix(" 0 s").removesuffix(" 0 min").replace(".0 s", " s")
 
 
 def _waiting(view: RunView) -> dict[str, Any] | None:
@@ -328,7 +329,7 @@ def _waiting(view: RunView) -> dict[str, Any] | None:
         "whom": whom,
         "waited_s": min(status.waited_s, status.at_most_s),
         "at_most_s": status.at_most_s,
-        "words": f"{duration(status.waited_s)} of at most {duration(status.at_most_s)}",
+        "words": f"{_short(status.waited_s)} of at most {_short(status.at_most_s)}",
     }
 
 
@@ -403,11 +404,11 @@ def _round_row(entry: Round) -> dict[str, str]:
     }
 
 
-def _event_row(event: Event) -> dict[str, str]:
+def _event_row(event: Event) -> dict[str, Any]:
     facts = event.model_extra or {}
     return {
         "time": f"{event.time:%Y-%m-%d %H:%M:%S}",
-        "kind": "odd" if event.event in ("refused", "late", "rejected", "below-quorum", "fail") else "none",
+        "odd": event.event in ODD_EVENTS,
         "words": printable(_event_words(event.event, facts)),
     }
 

@@ -63,6 +63,7 @@ class LoopbackServer(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = CONNECTIONS
 
     def __init__(self, port: int, routes: Mapping[str, Callable[[], Answer]], key: str) -> None:
         self.routes = routes
@@ -139,8 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             answer = route()
-        except Exception:  # a fault of the page must not reach the study, nor its text the network
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+        except Exception as error:  # a fault of the page is no fault of the study
+            fault = f"FECG-599 {type(error).__name__}: the page has a fault that fedecg did not foresee.\n"
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, Answer(fault.encode()))
             return
         self._send(HTTPStatus.OK, answer)
 

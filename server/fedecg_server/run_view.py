@@ -81,6 +81,7 @@ class Status(Document):
     at_most_s: float = 0.0
     sites: list[SiteEntry] = []
     c_index: CIndex | None = None
+    bytes: int = 0  # since the process began; over the whole run: those of the rounds
     started: AwareDatetime
     updated: AwareDatetime
     eta_s: float | None = None

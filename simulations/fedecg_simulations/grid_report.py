@@ -79,7 +79,8 @@ def summary_text(plan: GridPlan, rows: Sequence[Row]) -> str:
         f"{SIMULATED} " * (outcomes_of(rows) == "simulated")
         + f"{len(rows)} cells: {', '.join(f'{number} {status}' for status, number in sorted(states.items()))}.",
         f"## Mean over seeds: {_title(plan)}",
-        "With 95 % t-intervals over seeds: they say how much seeds differ, not how much patients do.",
+        "With 95 % t-intervals over seeds, cut at 0 and 1: they say how much seeds differ, not how much patients do. "
+        "Two or three seeds say little of that.",
         _means_table(plan, means(plan, rows)),
     ]
     if plan.baseline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,17 @@ def combinations(plan: GridPlan) -> list[Combination]:
 
 
 def means(plan: GridPlan, rows: Sequence[Row]) -> dict[Combination, dict[str, Mean]]:
-    """For every combination, each figure's mean over the seeds that are finished; gain kept: `kept_over_seeds`."""
+    """For every combination, each figure's mean over the seeds that are finished; gain kept: `kept_over_seeds`.
+
+    Intervals of a C-index end at 0 and 1: with two seeds a t-interval is 13 standard errors wide on either side.
+    """
     values = _values(plan, rows)
     table: dict[Combination, dict[str, Mean]] = {}
     for combination in combinations(plan):
         own = values[combination]
         table[combination] = {
-            name: mean_over_seeds(own.get(key, {}).values()) for name, key in figures_of(plan).items()
+            name: _within_unit(mean_over_seeds(own.get(key, {}).values()))
+            for name, key in figures_of(plan).items()
         }
         gains = [_gains(row) for row in rows if _combination(plan, row) == combination]
         pairs = [
@@ -168,6 +172,12 @@ def mean_over_seeds(values: Iterable[float]) -> Mean:
     half = float(stats.t.ppf((1 + LEVEL) / 2, number - 1)) * se
     p_value = float(2 * stats.t.sf(abs(value) / se, number - 1)) if se > 0 else math.nan
     return Mean(value, value - half, value + half, number, p_value)
+
+
+def _within_unit(mean: Mean) -> Mean:
+    """A mean of shares: nothing outside 0 and 1 is possible. NaN stays."""
+    low, high = (float(np.clip(end, 0.0, 1.0)) for end in (mean.low, mean.high))
+    return replace(mean, low=low, high=high)
 
 
 def _row(cell: Cell, outcome: Outcome) -> Row:

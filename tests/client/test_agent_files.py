@@ -84,6 +84,17 @@ def test_a_message_in_hand_is_found_again_by_the_next_agent(tmp_path: Path) -> N
     assert kept.left(status) is None
 
 
+def test_a_disk_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    nowhere = tmp_path / "file" / "state"
+    (tmp_path / "file").write_text("no folder")
+    kept, status = Kept(nowhere / "in-hand.json"), SiteStatus(nowhere, "north")
+    kept.keep(InHand(received()))
+    kept.touch()
+    status.say("working")
+    status.event("reply")
+    assert not nowhere.exists()
+
+
 def test_a_message_that_nobody_waits_for_any_more_is_let_go(tmp_path: Path) -> None:
     file = tmp_path / "in-hand.json"
     kept = Kept(file)

@@ -170,7 +170,7 @@ def file_refusal(tmp_path: Path, text: str) -> str:
 
 
 def test_a_missing_file_is_refused_without_its_path(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match=r"FECG-227 cohort table.*FileNotFoundError") as caught:
+    with pytest.raises(CohortError, match=r"FECG-227 cohort table.*cannot be read \(no such file\)") as caught:
         read_cohort(tmp_path / f"{SECRET}.csv")
     assert str(SECRET) not in str(caught.value)
 
@@ -190,7 +190,7 @@ def test_rows_of_uneven_length_are_counted(tmp_path: Path) -> None:
     ("row", "column"),
     [
         ("x,1,train,0,5,,,", "record"),
-        ("0,99999999999999999999,train,0,5,,,", "patient"),
+        ("0, ,train,0,5,,,", "patient"),
         ("0,1,train,yes,5,,,", "event"),
         ("0,1,train,2,5,,,", "event"),
         ("0,1,train,,5,,,", "event"),

@@ -188,7 +188,7 @@ def test_a_stop_in_mid_task_tells_the_coordinator_and_leaves_nothing(
     assert agent.stop() == 0
     assert time.monotonic() - began < 5
     (reply,) = driver.read()
-    assert reply["error"] == NODE_UNAVAILABLE  # by the agent's word, or by Flower's if the node is offline already
+    assert reply["error"] == NODE_UNAVAILABLE  # by the agent's word or, once it is offline, by Flower's
     assert not Path(f"/proc/{worker}").exists()
     assert superlink.status_of(node) == "offline"
     state = agent.folder / "state"

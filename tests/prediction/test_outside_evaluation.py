@@ -152,7 +152,14 @@ def test_settings_of_the_evaluation_can_be_chosen(model, make_site: MakeSite) ->
     wanted = EvaluationSettings(horizons_years=[2.0], min_at_risk=1)
     found = evaluate_outside(model, make_site(), settings=wanted)
     assert found.document["brier"]["sites"] == [1]
-    assert found.notes == ()
+
+
+def test_patients_of_the_part_train_are_said_to_flatter_the_model(model, make_site: MakeSite) -> None:
+    (note,) = evaluate_outside(model, make_site(), settings=EvaluationSettings(horizons_years=[2.0])).notes
+    assert note.startswith("20 of the 40 patients evaluated are of the part train: if they trained this model")
+    assert "--part test leaves them out" in note
+    only = EvaluationSettings(horizons_years=[2.0])
+    assert evaluate_outside(model, make_site(), "test", settings=only).notes == ()
 
 
 def test_the_command_prints_the_figures_and_writes_the_recalibrated_model(
@@ -174,4 +181,4 @@ def test_the_command_gives_the_document_as_json(
     model_folder: Path, evaluation: OutsideEvaluation, make_site: MakeSite, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(model_folder), str(make_site()), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == evaluation.document
+    assert json.loads(capsys.readouterr().out) == evaluation.document | {"left-out": {}}

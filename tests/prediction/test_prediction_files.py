@@ -99,7 +99,7 @@ def test_names_come_as_they_are_from_a_list_and_from_stdin(tmp_path: Path) -> No
 
 
 def test_an_absent_list_and_an_empty_one_are_refused_without_their_name(tmp_path: Path) -> None:
-    with pytest.raises(ClinicalInputError, match=r"FECG-265 .* cannot be read \(FileNotFoundError\)") as told:
+    with pytest.raises(ClinicalInputError, match=r"FECG-265 .* cannot be read \(no such file\)") as told:
         record_names([f"@{tmp_path / 'smith.txt'}"], io.StringIO())
     assert "smith" not in str(told.value)
     with pytest.raises(ClinicalInputError, match="FECG-265 records to predict: found 0 names"):
@@ -113,11 +113,26 @@ def test_a_row_has_the_columns_that_are_promised(
     fields = row_fields(row, [1, 2.5, 10])
     assert list(fields) == [
         "file", "log-hazard", "risk-1y", "risk-1y-low", "risk-1y-high", "risk-2.5y", "risk-2.5y-low",
-        "risk-2.5y-high", "risk-10y", "risk-10y-low", "risk-10y-high", "percentile", "warnings", "code",
+        "risk-2.5y-high", "risk-10y", "risk-10y-low", "risk-10y-high", "percentile", "percentile-bound", "warnings",
+        "code",
     ]  # fmt: skip
     assert fields["risk-1y-low"] < fields["risk-1y"] < fields["risk-1y-high"]
     assert fields["risk-10y"] is None  # beyond the baseline
     assert fields["code"] == ""
+
+
+def test_a_row_names_its_page_only_where_pages_were_asked_for() -> None:
+    plain, explained = FileRow("a", Prediction(0.25)), FileRow("a", Prediction(0.25), "pages/0001.html")
+    assert "explanation" not in row_fields(plain, [1.0])
+    assert row_fields(explained, [1.0])["explanation"] == "pages/0001.html"
+
+
+def test_what_must_not_be_separated_from_a_risk_is_a_column_of_every_row() -> None:
+    rows = [FileRow("a", Prediction(0.25)), FileRow("b", Prediction(None, code="FECG-201"))]
+    text = csv_text(rows, [1.0], {"outcomes": "SIMULATED", "note": "not a medical device, really"})
+    assert [(row["outcomes"], row["note"]) for row in csv.DictReader(io.StringIO(text))] == [
+        ("SIMULATED", "not a medical device, really")
+    ] * 2
 
 
 def test_csv_is_read_back_and_no_name_is_a_formula() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lifelines import NelsonAalenFitter
+from scipy.stats import chi2
 
 from fedecg.errors import ModelError
 from fedecg.model import BaselineFile, PopulationFile
@@ -73,9 +74,51 @@ def test_a_horizon_beyond_the_last_bin_with_an_event_has_no_risk() -> None:
     assert SCALE.known([1, 3, 5]) == (1,)
 
 
-def test_before_the_first_event_the_risk_is_0_and_has_no_interval() -> None:
-    ((found,),) = SCALE.risks(np.zeros(1), [0.1])
-    assert (found.risk, found.low, found.high) == (0.0, None, None)
+def test_before_the_first_event_there_is_no_risk_but_an_exact_upper_limit() -> None:
+    ((found,),) = SCALE.risks(np.array([0.7]), [0.1])
+    at_risk = 0.1 / 0.0025  # W at the first event: d/W over d/W^2
+    limit = 1 - math.exp(-chi2.ppf(0.975, 2) / 2 / at_risk * math.exp(0.7))  # Garwood's limit of 0 events
+    assert (found.risk, found.low) == (None, 0.0)
+    assert found.high == pytest.approx(limit, abs=1e-12)
+    assert found.no_event
+    assert SCALE.before_events([0.1, 1.0, 20.0]) == (0.1,)
+
+
+def test_the_limit_before_the_first_event_grows_with_the_log_hazard_and_stays_a_probability() -> None:
+    limits = [one.high for (one,) in SCALE.risks(np.array([-3.0, 0.0, 6.0, 800.0]), [0.1])]
+    assert limits == sorted(limits)
+    assert 0 < limits[0] < limits[2] <= limits[3] <= 1
+    assert limits[2] > 0.99
+
+
+@pytest.mark.parametrize("expected_events", [0.5, 3.0, 3.6, 3.8, 6.0])
+def test_the_limit_misses_the_truth_in_no_more_than_25_of_1000_studies(expected_events: float) -> None:
+    """Studies of 40 equal patients: the limit is used where the first event comes after the horizon."""
+    patients, studies = 40, 4000
+    truth = 1 - math.exp(-expected_events / patients)
+    first_years = np.random.default_rng(3).exponential(1 / expected_events, studies)
+    none_seen = first_years[first_years > 1.0]
+    missed = 0
+    for first in none_seen * YEAR:
+        hazard, variance = [0.0, 1 / patients, 1 / patients], [0.0, 1 / patients**2, 1 / patients**2]
+        edges = [0.0, first, 2 * first]
+        baseline = BaselineFile(edges_days=edges, cumulative_hazard=hazard, variance=variance)
+        ((found,),) = RiskScale(baseline, None).risks(np.zeros(1), [1.0])
+        missed += found.high < truth
+    assert missed == (len(none_seen) if expected_events > 3.689 else 0)  # the exact limit: -log 0.025
+    assert missed / studies < 0.025 + 3 * math.sqrt(0.025 * 0.975 / studies)
+
+
+def test_a_recalibrated_baseline_scales_the_limit_to_the_wide_side() -> None:
+    ratio, observed = 1.7, 12
+    hazard, variance = np.array(BASELINE.cumulative_hazard), np.array(BASELINE.variance)
+    scaled = BaselineFile(
+        edges_days=BASELINE.edges_days,
+        cumulative_hazard=(ratio * hazard).tolist(),
+        variance=(ratio**2 * (variance + hazard**2 / observed)).tolist(),
+    )
+    ((plain,),), ((own,),) = (RiskScale(one, None).risks(np.zeros(1), [0.1]) for one in (BASELINE, scaled))
+    assert -math.log1p(-own.high) > -ratio * math.log1p(-plain.high)
 
 
 def test_a_baseline_of_no_events_knows_no_risk() -> None:
@@ -94,8 +137,16 @@ def test_percentiles_worked_by_hand() -> None:
     assert found == pytest.approx([10, 20, 30, 60, 90])
 
 
-def test_open_end_bins_give_the_percentile_of_their_cut() -> None:
+def test_open_end_bins_give_the_percentile_of_their_cut_and_say_at_least_or_at_most() -> None:
     assert SCALE.percentiles(np.array([-50.0, 50.0])) == [10, 90]
+    assert SCALE.percentile_bounds(np.array([-50.0, -1.0, 0.0, 2.0, 2.1])) == [
+        "at most",
+        "",
+        "",
+        "",
+        "at least",
+    ]
+    assert RiskScale(BASELINE, None).percentile_bounds(np.zeros(1)) == [""]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=20))
@@ -103,6 +154,8 @@ def test_who_has_the_larger_log_hazard_has_no_smaller_percentile_and_risk(values
     eta = np.sort(values)
     assert np.all(np.diff(SCALE.percentiles(eta)) >= 0)
     risks = [one.risk for (one,) in SCALE.risks(eta, [2.0])]
+    limits = [one.high for (one,) in SCALE.risks(eta, [0.1])]
+    assert np.all(np.diff(limits) >= 0)
     assert np.all(np.diff(risks) >= 0)
 
 

@@ -1,6 +1,8 @@
 """Survival and calibration figures hold the right data, stay legible, and come out the same every time."""
 
 import itertools
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fedecg.report.assessment_figures import calibration_figure, group_names, shown, survival_figure
+from fedecg.report.figure_data import survival_csv
 from fedecg.report.figures import figure_svg, save_figures
 
 Entry = dict[str, Any]
@@ -71,6 +74,24 @@ def test_curves_end_where_20_are_at_risk_in_the_smallest_group(assessment: Entry
     at_risk = np.array(curves["at-risk"])
     assert at_risk[:, at].min() >= 20
     assert at_risk[:, at + 1].min() < 20
+
+
+def test_a_curve_ends_with_the_last_patient_of_its_group(assessment: Entry) -> None:
+    curves = assessment["survival"]
+    for group, last in ((0, 5), (2, 9)):  # the last bin in which anybody of the group is at risk
+        curves["at-risk"][group] = [30.0] * (last + 1) + [0.0] * (len(curves["edges-days"]) - last - 1)
+    curves["at-risk"][1] = [400.0] * len(curves["edges-days"])
+    figure = survival_figure(assessment, simulated=True)
+    for name, last in (("low", 5), ("high", 9)):
+        drawn = line(figure.axes[0], name)
+        seen = drawn[np.isfinite(drawn[:, 1]), 0]
+        assert seen.max() == pytest.approx(
+            curves["edges-days"][last + 1] / YEAR
+        )  # with what its bin ended in
+    assert np.isfinite(line(figure.axes[0], "middle")[:, 1]).all()
+    told = list(csv.DictReader(io.StringIO(survival_csv(assessment))))
+    assert sum(row["risk-group"] == "low" for row in told) == 7
+    assert all(row["survival"] for row in told)
 
 
 def test_small_studies_are_shown_while_1_patient_in_20_is_at_risk() -> None:

@@ -270,7 +270,7 @@ def test_the_report_has_an_evaluation_between_comparison_and_sites(
 ) -> None:
     page = report_html(summary, rounds, assessment)
     parsed = _Headings(page)
-    assert parsed.titles[:3] == ["Comparison", "Evaluation", "Sites"]
+    assert parsed.titles[:3] == ["Comparison", "Evaluation", "Is the attention true?"]
     assert parsed.open == []
     assert [str(image["alt"])[:12] for image in parsed.images] == [
         "Stratified C", "Kaplan-Meier", "Predicted an", "Decision cur", "C-index by s", "Patients, ev", "C-index on t"
@@ -322,3 +322,27 @@ def test_the_same_assessment_gives_the_same_file(
     first = write_report(summary, rounds, tmp_path / "a.html", assessment).read_bytes()
     shuffled = assessment | {"sites": dict(reversed(list(assessment["sites"].items())))}
     assert write_report(summary, rounds, tmp_path / "b.html", shuffled).read_bytes() == first
+
+
+def test_figures_that_need_a_horizon_are_left_out_with_a_reason_where_none_has_figures(
+    make_assessment: MakeAssessment, summary: Summary, rounds: Rounds
+) -> None:
+    short = make_assessment({"a": 60, "b": 40}, follow_up_years=0.8)
+    page = report_html(summary, rounds, short)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert (
+        "Calibration and decision curve: left out, since no horizon has figures: at no site were 20 patients followed "
+        "beyond the first, 1 year." in text
+    )
+    names = set(re.findall(r'download="([a-z-]+)[.]csv"', page))
+    assert names & {"calibration", "decision-curve", "survival"} == {"survival"}
+    whole = report_html(summary, rounds, make_assessment({"a": 900, "b": 400}))
+    assert "left out, since" not in whole
+    assert 'download="calibration.csv"' in whole
+
+
+def test_numbers_at_risk_can_be_read_on_a_phone(assessment: Entry) -> None:
+    """A figure of 5 in fills 358 of a phone's 390 px, so that a point is a pixel."""
+    below = survival_figure(assessment, simulated=False).axes[1]
+    assert {text.get_fontsize() for text in below.texts} == {10}
+    assert below.title.get_fontsize() == 10 or below._left_title.get_fontsize() == 10

@@ -1,7 +1,10 @@
 """`fedecg explain`: the page and the pictures say what was measured, and name nobody."""
 
+import base64
 import json
 import re
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import wfdb
 from fedecg.cli import main
 from fedecg.config import ModelSettings, SignalSettings
 from fedecg.errors import ModelError
-from fedecg.explanation import Explanation, explain
+from fedecg.explanation import Explanation, explain, faithfulness_sums
+from fedecg.explanation.entry import explanation_entry
+from fedecg.explanation.verdicts import ModelVerdicts, VerdictEntry, write_verdicts
 from fedecg.model import BaselineFile, build_network, save_model
 from fedecg.prediction import load
+from fedecg.report.attention_figures import lead_attention_figure, lead_change_figure
 from fedecg.report.ecg_layout import PaperOptions
 from fedecg.report.explain import (
     explanation_html,
@@ -24,6 +30,7 @@ from fedecg.report.explain import (
     time_caption,
     write_explanation,
 )
+from fedecg.report.figures import figure_svg
 from fedecg.signals import LEADS, Recording
 
 SIGNALS = SignalSettings(samples=256)
@@ -81,8 +88,90 @@ def test_a_model_without_a_baseline_is_explained_without_risks(tmp_path: Path) -
 def test_the_paper_preset_says_that_its_strips_mix_leads(explained: Explanation, tmp_path: Path) -> None:
     mixed = explain(load(model_folder(tmp_path, "paper")), recording())
     assert time_caption(mixed).endswith("so a strip under a lead says when, not in which lead.")
+    assert mixed.attention.early_samples == 6
     assert "first layers mix all leads" in explanation_html(mixed, SIGNALS, "x")
     assert "first layers mix all leads" not in explanation_html(explained, SIGNALS, "x")
+
+
+def verdicts(*, passed: bool | None = False) -> ModelVerdicts:
+    about = ("time attention", "lead attention")
+    return ModelVerdicts(
+        weights_sha256="0" * 64,
+        part="test",
+        ecgs=450,
+        sites=6,
+        captions={name: f"{name} caption of the study." for name in about},
+        verdicts=[
+            VerdictEntry(test="deletion", about=name, passed=passed, sentence="x", tested=True)
+            for name in about
+        ]
+        + [
+            VerdictEntry(test="stability over seeds", about=about[0], passed=None, sentence="y", tested=False)
+        ],
+    )
+
+
+def test_the_page_of_a_model_that_failed_its_tests_says_so_at_its_head_and_under_its_maps(
+    explained: Explanation,
+) -> None:
+    page = explanation_html(replace(explained, verdicts=verdicts()), SIGNALS, "x")
+    failed = (
+        "In this model it failed 2 of 2 tests on 450 ECGs of 6 sites: do not read its maps as an explanation."
+    )
+    assert failed in page
+    assert page.count("<figcaption>") == 5
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert [("Tests of this model: time attention caption" in one) for one in captions].count(True) == 2
+    assert [("Tests of this model: lead attention caption" in one) for one in captions].count(True) == 1
+    assert "not tested" not in page
+    passed = " ".join(explanation_lines(replace(explained, verdicts=verdicts(passed=True))))
+    assert "In this model it failed none of the 2 tests made on 450 ECGs of 6 sites." in passed
+    open_ = " ".join(explanation_lines(replace(explained, verdicts=verdicts(passed=None))))
+    assert "This model was tested on 450 ECGs: too few to say whether its maps explain anything." in open_
+
+
+def test_the_page_of_a_model_without_tests_says_that_it_was_not_tested(explained: Explanation) -> None:
+    page = explanation_html(explained, SIGNALS, "x")
+    assert re.search(r"looked, not why\. This model was not tested: nothing says that", page)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert ["This model was not tested" in one for one in captions] == [True, False, False, True, True]
+
+
+def test_the_command_reads_the_verdicts_that_ship_with_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, wave = model_folder(tmp_path / "model"), recording().signal_mv.T.astype(np.float64)
+    wfdb.wrsamp("r", 100, ["mV"] * 12, list(LEADS), wave, fmt=["16"] * 12, write_dir=str(tmp_path))
+    ask = ["explain", str(folder), str(tmp_path / "r"), "--out", str(tmp_path / "e.html")]
+    assert main(ask) == 0
+    assert "This model was not tested" in capsys.readouterr().out
+    network = load(folder).saved.network
+    rng = np.random.default_rng(0)
+    signal_mv = rng.normal(0, 0.3, (20, 12, 256)).astype(np.float32)
+    sums = faithfulness_sums(network, signal_mv, rng.exponential(900, 20), rng.random(20) < 0.6, seed=1)
+    entry = explanation_entry("test", {"city": sums}, mixes_leads=False)
+    write_verdicts(folder, entry)
+    assert main(ask) == 0
+    assert re.search(r"In this model it failed \d of 5 tests on 20 ECGs of 1 site", capsys.readouterr().out)
+    page = unescape((tmp_path / "e.html").read_text())
+    assert f"Tests of this model: {entry['captions']['time attention']}" in page
+
+
+def test_no_figure_of_the_page_repeats_the_heading_above_it(explained: Explanation) -> None:
+    titled = []
+    for figure in (
+        lead_attention_figure(explained.attention, title=""),
+        lead_change_figure(explained.lead_change, title=""),
+    ):
+        titled += [text.get_text() for text in figure.texts if text.get_text()]
+    page = explanation_html(explained, SIGNALS, "x")
+    pictures = [base64.b64decode(data).decode() for data in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
+    assert not titled
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert len(headings) == len(set(headings)) == len(pictures) == 5
+    for number in (2, 3):  # a title would be the only text in bold
+        assert "DejaVuSans-Bold" not in pictures[number]
+    assert "DejaVuSans-Bold" in figure_svg(lead_attention_figure(explained.attention)).decode()
 
 
 def test_the_page_needs_nothing_else_and_is_the_same_twice(explained: Explanation) -> None:

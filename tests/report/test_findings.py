@@ -192,3 +192,25 @@ def test_no_share_is_given_of_a_gain_that_is_not_clearly_there(summary: Summary)
     sentence = result_sentence(summary)
     assert "is not clearly above chance" in sentence
     assert "%" not in sentence.split(" and was ")[0]
+
+
+def _best_gap(summary: Summary, value: float, low: float, high: float) -> str:
+    entry = {"difference": value, "ci-low": low, "ci-high": high}
+    summary["differences"]["federated-minus-local-best"] = entry
+    return result_sentence(summary)
+
+
+def test_a_best_local_model_that_is_not_clearly_below_is_told_with_the_result(summary: Summary) -> None:
+    assert _best_gap(summary, -0.004, -0.016, 0.008).endswith(
+        "beat the average of training alone. The best local model was not clearly below it (federated minus local best "
+        "−0.004 (95 % CI −0.016 to +0.008))."
+    )
+    assert "The best local model did better (federated" in _best_gap(summary, -0.03, -0.05, -0.01)
+    assert "best local" not in _best_gap(summary, 0.03, 0.01, 0.05)
+
+
+def test_without_a_paired_difference_the_best_local_model_is_compared_by_its_c(summary: Summary) -> None:
+    summary["columns"]["local-best"]["c-index-stratified"] = 0.72
+    assert result_sentence(summary).endswith("The best local model, 0.720, was not below it.")
+    summary["columns"]["local-best"] = None
+    assert "best local" not in result_sentence(summary)

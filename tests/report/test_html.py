@@ -50,7 +50,7 @@ def test_the_report_has_all_its_parts(summary: Summary, rounds: Rounds) -> None:
         "federated 0.712 (0.690–0.734) 0.722 (0.700–0.744) 95 %",
         "harbour-general 2,140 128 1,926 214",
         "total 5,715 318 5,145 570",
-        "survival 4 6 of 7 rural-3 –",
+        "survival 4 6 of 7 – rural-3 –",
         "4 alignment and 12 survival rounds; best survival round 9; 5.1 MB up and down per site",
         "settings, sha256 " + "9be1" * 16,
         "code fingerprint " + "3f0c" * 16,

@@ -55,6 +55,18 @@ def test_the_card_has_all_its_parts(study: Study) -> None:
         assert part in card, part
 
 
+def test_what_a_coordinator_cannot_know_is_not_stated_and_no_nought(study: Study) -> None:
+    study.summary["refused-recordings"] = {"FECG-213": 3}  # type: ignore[index]
+    assert "3 recordings refused" in tripod_markdown(study)
+    study.summary["refused-recordings"] = {}  # type: ignore[index]
+    assert "0 recordings refused" in tripod_markdown(study)
+    del study.summary["refused-recordings"]  # type: ignore[attr-defined]
+    text = tripod_markdown(study)
+    assert "the number of recordings refused at the sites is not stated" in text
+    assert "0 refused" not in text
+    assert "0 recordings refused" not in text
+
+
 def test_observed_outcomes_are_said_to_be_observed(study: Study) -> None:
     study.summary["outcomes"] = "observed"  # type: ignore[index]
     text = model_card_markdown(study) + tripod_markdown(study)
@@ -66,6 +78,7 @@ def test_subgroups_pass_the_same_disclosure_control(
     summary: Entry, make_assessment: Callable[..., Entry]
 ) -> None:
     entry = make_assessment({"a": 900, "b": 400}, female=0.004)
+    del summary["federated-c-index"]["pooled-reference"]  # as a coordinator has it
     study = Study(summary, entry, StudySettings(), {})
     card, checklists = model_card_markdown(study), tripod_markdown(study)
     assert "| female | fewer than 10 | fewer than 5 | withheld | withheld |" in card

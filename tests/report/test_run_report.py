@@ -69,7 +69,9 @@ def test_a_folder_that_does_not_say_that_outcomes_were_observed_is_labelled_simu
     assert main(["report", str(run), "--out", str(tmp_path / "usb" / "page.html"), "--json"]) == 0
     told = capsys.readouterr()
     assert "labelled SIMULATED" in told.err
-    assert len(json.loads(told.out)["written"]) == 3
+    assert [Path(name).name for name in json.loads(told.out)["written"]] == [
+        "page.html", "page.json", "model_card.md", "tripod.md",
+    ]  # fmt: skip
     assert "Outcomes are SIMULATED" in (tmp_path / "usb" / "page.html").read_text()
     assert not (run / "report.html").exists()
 
@@ -78,7 +80,7 @@ def test_the_summary_of_a_simulation_is_used_as_it_is_and_not_contradicted(
     run: Path, summary: Entry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "summary.json").write_text(json.dumps(summary))
-    assert read_run(run).summary == summary
+    assert read_run(run).summary == summary | {"federation-code-fingerprint": "3f0c" * 16}
     assert main(["report", str(run)]) == 0
     assert "kept 95 % of pooled" in (run / "report.html").read_text()
     assert main(["report", str(run), "--outcomes", "observed"]) == 1
@@ -91,11 +93,32 @@ def test_the_summary_of_a_simulation_is_used_as_it_is_and_not_contradicted(
 @pytest.mark.parametrize("name", ["result.json", "rounds.json"])
 def test_an_unfinished_run_is_a_message(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (run / name).unlink()
-    assert main(["report", str(run)]) == 1
+    assert main(["report", str(run)]) == 3
     assert f"FECG-602 {name}: found FileNotFoundError" in capsys.readouterr().err
     (run / name).write_text('"text"')
-    assert main(["report", str(run)]) == 1
+    assert main(["report", str(run)]) == 3
     assert f"FECG-602 {name}: found JSON of another kind (str)" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "nope")]) == 3
+    assert "FECG-602" in capsys.readouterr().err
+    assert not (tmp_path / "nope").exists()
+
+
+def test_a_coordinators_report_has_settings_privacy_and_withholds_small_sites(run: Path) -> None:
+    assert main(["report", str(run), "--outcomes", "observed"]) == 0
+    told = json.loads((run / "report.json").read_text())
+    assert (told["schema"], told["version"], told["study"]) == ("fedecg-report", 1, "north")
+    assert dict(told["settings"]["rows"])["study"] == "name north*; seed 7*"
+    assert "partition" not in dict(told["settings"]["rows"])
+    assert "No differential privacy in this run" in told["privacy"]["lines"][0]
+    rows = {row[0]: row[1:] for row in told["sites"]["rows"]}
+    assert rows["clinic-hill"][:2] == ["withheld", "fewer than 5"]
+    assert rows["harbour-general"][0] == "2,140"
+    text = " ".join(re.sub(r"<[^>]+>", " ", (run / "report.html").read_text()).split())
+    assert "Disclosure control: of a site" in text
+    assert "code fingerprint " + "3f0c" * 16 in text
 
 
 def test_an_assessment_of_another_version_is_a_message(
@@ -103,7 +126,7 @@ def test_an_assessment_of_another_version_is_a_message(
 ) -> None:
     del assessment["decision"]
     (run / "assessment.json").write_text(json.dumps(assessment))
-    assert main(["report", str(run)]) == 1
+    assert main(["report", str(run)]) == 3
     assert "FECG-602 assessment.json: found 1 missing parts: decision" in capsys.readouterr().err
 
 

@@ -111,15 +111,22 @@ def test_names_are_neither_markup_nor_escape_sequences() -> None:
 
 def test_rounds_name_the_missing_and_the_rejected(rounds: list[dict[str, Any]]) -> None:
     rows = rounds_grid(rounds).rows
-    assert rows[0] == ("align", "1", "7 of 7", "–", "–", "0.6115", "–", "5.1 MB", "11.5 s")
-    assert rows[7][:5] == ("survival", "4", "6 of 7", "rural-3", "–")
-    assert rows[10][:5] == ("survival", "7", "7 of 7", "–", "clinic-hill")
+    assert rows[0] == ("align", "1", "7 of 7", "–", "–", "–", "0.6115", "–", "5.1 MB", "11.5 s")
+    assert rows[7][:6] == ("survival", "4", "6 of 7", "–", "rural-3", "–")
+    assert rows[10][:6] == ("survival", "7", "7 of 7", "–", "–", "clinic-hill")
+
+
+def test_a_site_that_was_late_is_told_from_one_that_was_missing() -> None:
+    entry = {"stage": "survival", "round": 1, "expected": ["a", "b", "c"], "answered": ["a"]}
+    grid = rounds_grid([{**entry, "late": ["b"], "missing": ["c"]}])
+    assert grid.header[3:5] == ("late", "missing")
+    assert grid.rows[0][2:5] == ("1 of 3", "b", "c")
 
 
 def test_a_round_without_losses_or_score_is_dashes() -> None:
     entry = {"stage": "survival", "round": 1, "expected": ["a"], "answered": [], "missing": ["a"]}
     row = rounds_grid([{**entry, "rejected": [], "loss": {"a": float("nan")}, "validation": None}]).rows[0]
-    assert row == ("survival", "1", "0 of 1", "a", "–", "–", "–", "–", "–")
+    assert row == ("survival", "1", "0 of 1", "–", "a", "–", "–", "–", "–", "–")
 
 
 def test_a_site_of_the_partition_or_of_the_server_makes_the_same_columns() -> None:
@@ -149,5 +156,5 @@ def test_rejections_carry_their_code_and_scores_the_round_they_speak_of() -> Non
         "repeated": True,
     }
     row = rounds_grid([entry]).rows[0]
-    assert row[1:5] == ("3, repeated", "1 of 2", "–", "b (FECG-505)")
-    assert row[6] == "0.641 (after 2)"
+    assert row[1:6] == ("3, repeated", "1 of 2", "–", "–", "b (FECG-505)")
+    assert row[7] == "0.641 (after 2)"

@@ -31,7 +31,12 @@ class Chromium:
         self._from, write = os.pipe()
         switches = (
             *("--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"),
-            *("--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"),
+            *(
+                "--disable-background-networking",
+                "--hide-scrollbars",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ),
         )
         # The browser reads its orders from descriptor 3 and answers on 4.
         command = ["bash", "-c", f'exec 3<&{read} 4>&{write}; exec "$0" "$@"', str(BROWSER), *switches]
@@ -73,6 +78,16 @@ class Chromium:
         self.do("Page.navigate", url=url)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
+    def leave(self) -> None:
+        """Close the page and forget what it said."""
+        self.do("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
+        self.said.clear()
+
+    def before_every_page(self, script: str) -> None:
+        """Run a script before those of every page that is opened from now on."""
+        self.do("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     def value(self, script: str) -> Any:
         """What an expression is in the page."""
         answer = self.do("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
@@ -83,7 +98,9 @@ class Chromium:
         """Wait until an expression is true."""
         end = time.monotonic() + within_s
         while not self.value(script):
-            assert time.monotonic() < end, f"not within {within_s} s: {script}; {self.value('document.body.innerText')}"
+            assert time.monotonic() < end, (
+                f"not within {within_s} s: {script}; {self.value('document.body.innerText')}"
+            )
             time.sleep(0.05)
 
     def press_tab(self) -> None:
@@ -98,7 +115,9 @@ class Chromium:
 
     def _ask(self, method: str, session: str | None = None, **facts: Any) -> dict[str, Any]:
         self._number += 1
-        order = {"id": self._number, "method": method, "params": facts} | ({"sessionId": session} if session else {})
+        order = {"id": self._number, "method": method, "params": facts} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(self._to, json.dumps(order).encode() + END)
         while True:
             message = self._read()

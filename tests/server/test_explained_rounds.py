@@ -191,7 +191,7 @@ def test_nothing_is_asked_where_the_study_does_not_want_it(study: Make) -> None:
             "FECG-358",
         ),
         (with_groups(lambda group: {"ecgs": group.ecgs + 1}), "FECG-527"),
-        (with_groups(lambda group: {"ecgs": 9}), "FECG-358"),
+        (with_groups(lambda _: {"ecgs": 9}), "FECG-358"),
         (with_groups(lambda group: {"leads": group.leads[1:]}), "FECG-503"),
         (with_arrays(lambda arrays: {"deletion.area": [x + 5 for x in arrays["deletion.area"]]}), "FECG-527"),
     ],

@@ -50,16 +50,21 @@ class WatchedRun:
             for site in self.sites:
                 code = record.rejected.get(site)
                 state = "rejected" if code else "late" if site in record.late else "answered"
-                self.journal.mark(site, state, code, seconds=3.0 + len(site) / 10 if state == "answered" else None)
+                self.journal.mark(
+                    site, state, code, seconds=3.0 + len(site) / 10 if state == "answered" else None
+                )
             self.folder.keep(record)
             self.journal.keep(record)
 
     def _record(self, stage: str, number: int, facts: dict[str, Any]) -> RoundRecord:
         away = {*facts.get("rejected", {}), *facts.get("late", [])}
         answered = [site for site in self.sites if site not in away]
-        record = RoundRecord(stage, number, list(self.sites), answered, bytes=1_200_000, seconds=4.0 + number % 3)
+        record = RoundRecord(
+            stage, number, list(self.sites), answered, bytes=1_200_000, seconds=4.0 + number % 3
+        )
         record.loss = {
-            site: (0.9 - 0.05 * at) * math.exp(-number / 9) + 1.1 + 0.02 * at for at, site in enumerate(answered)
+            site: (0.9 - 0.05 * at) * math.exp(-number / 9) + 1.1 + 0.02 * at
+            for at, site in enumerate(answered)
         }
         if stage == "survival":
             record.weights_evaluated = number - 1
@@ -71,7 +76,12 @@ class WatchedRun:
     def c_index(self, number: int) -> dict[str, Any]:
         """A curve that rises and falls a little at the end."""
         value = round(0.55 + 0.2 * (1 - math.exp(-number / 6)) - 0.002 * max(0, number - 20), 6)
-        bounds = {"lower": value - 0.03, "upper": value + 0.035, "ci-low": value - 0.05, "ci-high": value + 0.05}
+        bounds = {
+            "lower": value - 0.03,
+            "upper": value + 0.035,
+            "ci-low": value - 0.05,
+            "ci-high": value + 0.05,
+        }
         return {"stratified": value, "global": value + 0.01, **bounds, "events": 240, "few-events": False}
 
     def wait(self, names: list[str], waited_s: float, at_most_s: float, below_quorum: bool = False) -> None:

@@ -39,10 +39,16 @@ def test_without_a_baseline_the_adc_zero_is_the_baseline(tmp_path):
     np.testing.assert_allclose(read_recording(header).signal_mv, (COUNTS.T - 24.0) / 200, atol=1e-5)
 
 
-@pytest.mark.parametrize("gain", ["0/mV", "0"])
-def test_a_gain_of_zero_means_200_counts_a_millivolt_as_the_format_says(tmp_path, gain):
+@pytest.mark.parametrize("gain", ["0/mV", "0", "0(5)/uV"])
+def test_a_gain_of_zero_is_refused_for_nobody_calibrated_the_signal(tmp_path, gain):
     header = write(tmp_path, f"rec.dat 16 {gain} 16 0 0 0 0 {{lead}}")
-    np.testing.assert_allclose(read_recording(header).signal_mv, COUNTS.T / 200, atol=1e-5)
+    with pytest.raises(SignalError, match=r"FECG-271 gain: found 12 of 12 leads without one .* expected counts per mV"):
+        read_recording(header)
+
+
+def test_a_gain_that_is_left_out_is_refused_as_well(tmp_path):
+    with pytest.raises(SignalError, match="FECG-271"):
+        read_recording(write(tmp_path, "rec.dat 16"))
 
 
 def test_left_out_fields_take_the_defaults_of_the_format():
@@ -50,7 +56,7 @@ def test_left_out_fields_take_the_defaults_of_the_format():
     channel = header.channels[0]
     assert (header.rate_hz, header.samples) == (250.0, None)
     assert (channel.gain, channel.baseline, channel.unit, channel.checksum, channel.name) == (
-        200,
+        0,
         0,
         "mV",
         None,
@@ -128,7 +134,7 @@ def test_a_header_that_promises_terabytes_is_only_a_truncated_file(tmp_path):
 def test_a_missing_signal_file_is_refused_without_its_name(tmp_path):
     header = write(tmp_path)
     (tmp_path / "rec.dat").unlink()
-    with pytest.raises(SignalError, match=r"FECG-204 signal file: found FileNotFoundError") as caught:
+    with pytest.raises(SignalError, match=r"FECG-204 signal file: found no such file") as caught:
         read_recording(header)
     assert "rec" not in str(caught.value).replace("record", "")
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from fedecg.explanation.verdicts import read_verdicts
+from fedecg.model import load_model
+from fedecg.model.package import check_package
 from fedecg_simulations.cli import main
 
 CONFIG = """
@@ -14,7 +17,7 @@ name = "explained"
 seed = 100
 [data]
 store = "{store}"
-test-patients = 40
+test-patients = 60
 [data.sites]
 {sites}
 [signals]
@@ -30,8 +33,7 @@ batch-size = 16
 [evaluation]
 bootstrap = 0
 comparison = false
-explain = true
-explain-ecgs = 8
+explain-ecgs = 12
 """
 SITES = "city = 60\ncoast = 40\nrural = 2"
 
@@ -59,13 +61,28 @@ def test_a_study_says_whether_its_attention_is_true(first: Path) -> None:
         "deletion",
         "insertion",
         "lead occlusion",
+        "stability over seeds",
+        "stability over seeds",
     ]
-    assert max(entry["sites"].values()) == 8
+    assert max(entry["sites"].values()) == 12
+    assert entry["sites"]["rural"] == 0  # fewer than ten test patients
+    assert all(verdict["tested"] for verdict in entry["verdicts"])
+    assert {"high risk", "low risk"} & set(entry["groups"])
     summary = json.loads((first / "summary.json").read_text())
     assert summary["explanation"]["verdicts"] == entry["verdicts"]
     assert "moved" not in summary["explanation"]["occlusion"]
     page = (first / "report.html").read_text()
     assert "<h2>Is the attention true?</h2>" in page
+    assert "Not tested, too few patients (below 10): rural." in page
+    stages = {entry["stage"] for entry in json.loads((first / "rounds.json").read_text())}
+    assert stages == {"survival", "validation", "survival, seed 1", "validation, seed 1"}
+
+
+def test_the_model_knows_what_its_tests_found(first: Path) -> None:
+    assert "explanation.json" in check_package(first / "model")
+    verdicts = read_verdicts(first / "model", load_model(first / "model").weights_sha256)
+    assert verdicts is not None
+    assert verdicts.captions == json.loads((first / "explanation.json").read_text())["captions"]
 
 
 def test_a_second_run_with_the_sites_in_another_order_gives_the_same_bytes(first: Path) -> None:
@@ -80,4 +97,6 @@ def test_an_earlier_explanation_is_not_taken_for_that_of_a_run_that_has_none(fir
     out = run(folder, SITES, "evaluation.explain=false")
     assert not (out / "explanation.json").exists()
     assert json.loads((out / "summary.json").read_text())["explanation"] is None
-    assert "Is the attention true?" not in (out / "report.html").read_text()
+    assert not (out / "model" / "explanation.json").exists()
+    page = " ".join((out / "report.html").read_text().split())
+    assert "<h2>Is the attention true?</h2> <p>Not tested: this study did not ask its sites" in page

@@ -43,6 +43,7 @@ batch-size = 16
 [evaluation]
 bootstrap = 0
 comparison = false
+explain = false
 """
 GRID = """
 name = "tiny-grid"

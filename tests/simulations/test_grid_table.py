@@ -131,6 +131,17 @@ def test_means_and_t_intervals_over_the_seeds_that_are_finished() -> None:
     assert figures["iid", "sums"]["gain-kept"].value == pytest.approx((0.20 + 0.24) / (0.25 + 0.25))
 
 
+def test_an_interval_of_two_seeds_far_apart_ends_where_a_c_index_does() -> None:
+    plan, outcomes = small_grid()
+    rows = grid_rows(plan, outcomes)
+    for row in rows:
+        row["federated.c-index-stratified"] = row["federated.c-index"] = {0: 0.55, 1: 0.75}.get(row["seed"])
+    figures = means(plan, rows)["iid", "batch"]["federated"]
+    assert (figures.number, figures.value) == (2, pytest.approx(0.65))
+    assert (figures.low, figures.high) == (0.0, 1.0)
+    assert "cut at 0 and 1" in summary_text(plan, rows)
+
+
 def test_differences_are_paired_by_seed_and_equal_scipys_paired_t_test() -> None:
     plan, outcomes = small_grid()
     found = differences(plan, grid_rows(plan, outcomes))

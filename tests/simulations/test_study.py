@@ -45,6 +45,7 @@ local-steps = 2
 batch-size = 16
 [evaluation]
 bootstrap = 20
+explain = false
 """
 
 

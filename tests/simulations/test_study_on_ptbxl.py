@@ -14,7 +14,7 @@ from fedecg_simulations.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [
     "signals.samples=256", "align.rounds=1", "align.local-steps=2", "survival.rounds=2", "survival.local-steps=2",
-    "evaluation.comparison=false", "evaluation.bootstrap=0",
+    "evaluation.comparison=false", "evaluation.bootstrap=0", "evaluation.explain=false",
 ]  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """Seeds of a local round: one stream for each seed, site, stage and round; torch's own state is left alone."""
 
+import hashlib
+
 import pytest
 import torch
 
 from fedecg.errors import ModelError
 from fedecg.training import seeded_torch, site_generator
+from fedecg.training.randomness import repeated_seed
 
 BASE = (7, "site-a", "align", 3)
 OTHERS = [
@@ -54,3 +57,12 @@ def test_a_stream_does_not_depend_on_what_was_drawn_before():
     first = torch_draw(*BASE)
     torch.rand(11)
     assert torch.equal(torch_draw(*BASE), first)
+
+
+def test_a_study_that_trains_again_has_its_own_seed_first_and_others_by_a_stated_rule():
+    assert repeated_seed(7, 0) == 7
+    digest = hashlib.sha256(b'["repeat", 7, 2]').digest()
+    assert repeated_seed(7, 2) == int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+    seeds = {repeated_seed(seed, repeat) for seed in range(50) for repeat in range(10)}
+    assert len(seeds) == 500
+    assert all(0 <= seed < 2**31 for seed in seeds)

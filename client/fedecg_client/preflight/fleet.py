@@ -120,11 +120,14 @@ class Fleet:
         return self._connected().ask(self.key, shift_s) != "clock"
 
     def _how_wrong(self) -> str:
+        """In steps of five minutes: a signature that is accepted with a shift tells where the clock stands."""
+        minutes = STEP_S / 60
         for step in range(1, MOST_STEPS + 1):
-            for sign, words in ((-1, "ahead of"), (1, "behind")):
+            for sign, least, words in ((-1, step - 1, "ahead of"), (1, step, "behind")):
                 if self._accepts(sign * step * STEP_S):
-                    return f"a clock {step * 5} min or less {words} the coordinator's; it takes 5 s and 5 min"
-        return f"a clock more than {MOST_STEPS * 5} min from the coordinator's"
+                    span = f"{least * minutes:.0f} to {(least + 1) * minutes:.0f} min"
+                    return f"a clock {span} {words} the coordinator's, which lets 5 s and 5 min pass"
+        return f"a clock more than {MOST_STEPS * minutes:.0f} min from the coordinator's"
 
 
 def _of(name: str, fault: LinkError) -> Check:

@@ -43,13 +43,13 @@ class Line:
     def __init__(self, host: str, port: int, ca: Path) -> None:
         self.host, self.port, self.ca = host, port, ca
         self.proxy = proxy_for(host)
-        self.resolved = self.reached = self.trusted = self.named = self.in_force = False
+        self.resolved = self.reached = self.secure = self.trusted = self.named = self.in_force = False
         self.certificate: x509.Certificate | None = None
 
     @property
     def usable(self) -> bool:
         """Whether a site would talk to whoever is there."""
-        return self.trusted and self.named and self.in_force
+        return self.secure and self.trusted and self.named and self.in_force
 
     def check_proxy(self) -> Check:
         """Does a variable of the environment lead the connection through a proxy?"""
@@ -128,6 +128,7 @@ class Line:
                 f"a certificate that cannot be read ({type(error).__name__})",
                 PORT_FIX,
             )
+        self.secure = True
         return passed("tls", KIND, f"{version}, HTTP/2")
 
     def check_chain(self) -> Check:

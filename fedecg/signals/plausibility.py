@@ -1,0 +1,133 @@
+"""Could a heart have given this? Amplitude, beats and polarity, for faults that leave every lead in good shape.
+
+In:  the highest and lowest values of each lead in windows of 2 s, and the signal. Out: `Plausibility`.
+Called by `quality`.
+
+A wrong gain or unit, noise on open inputs and an inverted signal all preprocess well and get a confident risk. The
+screens cost 0.05 ms a record. Measured on the usable records at hand (README of the test data), as stored and altered:
+
+                              PTB-XL (353)   CODE-15 % (309)   CinC 2020, 2021 (32 of true gain)
+    low: false alarms              0               0                 0
+    low: found at 1/10           100 %            97 %              97 %
+    high: false alarms             0               8 %               1
+    high: found at 10 x          100 %           100 %             100 %
+    no beats: false alarms         0               1                 0
+    inverted: false alarms         1               1                 0
+    inverted: found               82 %            81 %              72 %
+
+CODE-15's false alarms have leads of 8 mV and more, or half of the leads above 4 mV. The 6 records of CinC 2020 whose
+header states 4880 or 200 for 1000 counts/mV are all found; 10 s of white noise at 100 to 1000 Hz, the same in all leads
+or not, is found in 1,600 of 1,600 draws.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedecg.signals.recording import LEADS
+
+__all__ = ["Plausibility", "plausibility"]
+
+# Low voltage is QRS below 0.5 mV in all limb leads and 1.0 mV in all chest leads (e.g. J Electrocardiol 2008;41:281,
+# doi 10.1016/j.jelectrocard.2007.12.001). Where no lead spans 1.0 mV, P and T included, a wrong gain is likelier.
+LOW_MV = 1.0
+# Measured: 353 ECGs of PTB-XL, hypertrophies included, reach 5.4 mV in their largest lead and 3.2 mV in their median
+# one; a single lead gets room for a wandering baseline.
+HIGH_LEAD_MV = 8.0
+HIGH_MEDIAN_MV = 4.0
+# Half of the leads beyond what a store's int16 holds: no heart, and no wandering baseline of all leads at once.
+IMPOSSIBLE_MV = 30.0
+# QRS complexes are steep and rare: the steepest moment of 2 s is many times as steep as the typical one. Of white noise
+# it is less than 5 times, of 694 ECGs (all but one) 10.9 times and more.
+STEEPNESS_MIN = 8.0
+STEEPNESS_HZ = 100.0
+# A heart's axis between -30 and 90 degrees makes I and II positive, and its apex lies under V6; all three negative
+# and aVR positive are a swap of limb leads and more, an axis in no man's land (below 1 % of ECGs), or a wrong sign.
+UPRIGHT = tuple(LEADS.index(lead) for lead in ("I", "II", "V6"))
+DOWNWARD = LEADS.index("aVR")
+
+
+class Plausibility(NamedTuple):
+    """What no heart gives.
+
+    Attributes:
+        low_amplitude: (12,) bool, all leads where none spans 1.0 mV in a typical 2 s.
+        high_amplitude: (12,) bool, leads of more than 8 mV; all where half of them span more than 4 mV.
+        impossible: half of the leads span more than 30 mV.
+        no_beats: nothing in it is as steep and as short as QRS complexes.
+        inverted: I, II and V6 point downwards and aVR upwards.
+    """
+
+    low_amplitude: NDArray[np.bool_]
+    high_amplitude: NDArray[np.bool_]
+    impossible: bool
+    no_beats: bool
+    inverted: bool
+
+
+def plausibility(
+    signal_mv: NDArray[np.float32],
+    highest_mv: NDArray[np.float32],
+    lowest_mv: NDArray[np.float32],
+    rate_hz: float,
+) -> Plausibility:
+    """Apply all screens.
+
+    Args:
+        signal_mv: (12, samples), NaN = not recorded.
+        highest_mv, lowest_mv: (12, windows) of 2 s, NaN where a window has no finite sample.
+        rate_hz: samples a second.
+    """
+    span_mv = _typical(highest_mv - lowest_mv)
+    largest, middle = float(span_mv.max()), float(np.partition(span_mv, 6)[6])
+    thin_mv = np.ascontiguousarray(signal_mv[:, :: max(1, round(rate_hz / STEEPNESS_HZ))])
+    if np.isnan(thin_mv.sum()):
+        thin_mv = np.nan_to_num(thin_mv)
+    # Spans and slopes of a lead that does not move are rounding.
+    moves = largest > 0
+    return Plausibility(
+        low_amplitude=np.full(len(LEADS), moves and largest < LOW_MV),
+        high_amplitude=(span_mv > HIGH_LEAD_MV) | (middle > HIGH_MEDIAN_MV),
+        impossible=middle > IMPOSSIBLE_MV,
+        no_beats=moves and _steepness(thin_mv, highest_mv.shape[1]) < STEEPNESS_MIN,
+        inverted=moves and _inverted(thin_mv, highest_mv, lowest_mv),
+    )
+
+
+def _typical(windows_mv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(12, windows) -> (12,) the middle value of the windows that were recorded, 0 where none was."""
+    ordered = np.sort(windows_mv, axis=1)  # NaN last
+    if not np.isnan(ordered[:, -1]).any():
+        complete: NDArray[np.float32] = ordered[:, (ordered.shape[1] - 1) // 2]
+        return complete
+    known = ordered.shape[1] - np.isnan(ordered).sum(axis=1)
+    middle: NDArray[np.float32] = ordered[np.arange(len(ordered)), np.maximum(known - 1, 0) // 2]
+    return np.where(known > 0, middle, np.float32(0))
+
+
+def _steepness(thin_mv: NDArray[np.float32], windows: int) -> float:
+    """Steepest over typical slope, summed over leads, in the middle one of the windows that move."""
+    steps = thin_mv[:, 1:] - thin_mv[:, :-1]
+    slope = np.abs(steps, out=steps).sum(axis=0)
+    width = slope.size // windows
+    if not width:
+        return 0.0
+    ordered = np.sort(slope[: windows * width].reshape(windows, width), axis=1)
+    steepest, typical = ordered[:, -1], ordered[:, width // 2]
+    moving = steepest > 0
+    if not moving.any():
+        return 0.0
+    ratio = steepest[moving] / np.maximum(typical[moving], np.float32(1e-6))
+    return float(np.sort(ratio)[ratio.size // 2])
+
+
+def _inverted(
+    thin_mv: NDArray[np.float32], highest_mv: NDArray[np.float32], lowest_mv: NDArray[np.float32]
+) -> bool:
+    """Whether the larger deflections of I, II and V6 from their means go down, and those of aVR up."""
+    leads = [*UPRIGHT, DOWNWARD]
+    polarity = _typical(highest_mv[leads] + lowest_mv[leads]) - 2 * thin_mv.mean(axis=1)[leads]
+    return bool((polarity[:-1] < 0).all() and polarity[-1] > 0)

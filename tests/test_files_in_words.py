@@ -1,0 +1,72 @@
+"""Errors of files in the words of whoever uses fedecg; only regular files are read."""
+
+import errno
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fedecg.errors import RunError
+from fedecg.files import NotRegularError, in_words, read_regular, write_whole
+
+SECRET = "smith-1960"  # noqa: S105  (a patient's name, not a password)
+
+
+def raised(what) -> Exception:
+    try:
+        what()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_every_kind_of_fault_has_plain_words_without_the_files_name(tmp_path: Path) -> None:
+    absent = tmp_path / SECRET
+    (tmp_path / "file").write_bytes(b"\xff")
+    faults = {
+        "no such file": lambda: read_regular(absent),
+        "a folder": lambda: read_regular(tmp_path),
+        "a path that leads through a file": lambda: read_regular(tmp_path / "file" / SECRET),
+        "file name too long": lambda: read_regular(tmp_path / (SECRET * 100)),
+        "text that is not JSON": lambda: json.loads(SECRET),
+        "text that is not TOML": lambda: tomllib.loads(SECRET),
+        "text that is not UTF-8": lambda: (tmp_path / "file").read_text(encoding="utf-8"),
+        "content that cannot be read": lambda: int(SECRET),
+    }
+    assert {words: in_words(raised(fault)) for words, fault in faults.items()} == {words: words for words in faults}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "x", SECRET), "no permission"),
+        (OSError(errno.ENOSPC, "x", SECRET), "no space left on device"),
+        (OSError(), "an error of the operating system"),
+        (NotRegularError(), "a pipe or device, not a file"),
+    ],
+)
+def test_an_error_of_the_system_is_said_in_words(error: OSError, words: str) -> None:
+    assert in_words(error) == words
+
+
+def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(NotRegularError):
+            read_regular(name)
+
+
+def test_a_regular_file_is_read_whole_and_through_a_link(tmp_path: Path) -> None:
+    content = os.urandom(300_000)
+    (tmp_path / "file").write_bytes(content)
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(str(tmp_path / "link")) == content
+
+
+def test_a_file_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="FECG-601 file x: found a file that is there already"):
+        write_whole(tmp_path / "file" / "x", "")
