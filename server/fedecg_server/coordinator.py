@@ -87,7 +87,7 @@ class Coordinator:
     """
 
     def __init__(self, folder: Path, settings: CoordinatorSettings) -> None:
-        self.folder, self.settings = folder.absolute(), settings
+        self.folder, self.settings = folder.resolve(), settings
         self.study_file = self.folder / "study.toml"
         self.server_file = self.folder / "server.toml"
         self.sites_file = self.folder / "sites.json"
@@ -151,7 +151,7 @@ def create_coordinator(folder: Path, name: str, port: int | None = None) -> Coor
         SettingsError: FECG-103 if name or port cannot be used.
         RunError: FECG-671 if the folder exists; FECG-601 if it cannot be written.
     """
-    target = folder.absolute()
+    target = folder.resolve()
     given = {"name": name} | ({} if port is None else {"port": port})
     settings = parse_settings(CoordinatorSettings, given)
     if os.path.lexists(target):

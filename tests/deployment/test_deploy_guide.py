@@ -53,7 +53,8 @@ class Terminal:
     """One shell after the other in one folder; whatever they leave running ends with the test."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.groups = folder, []
+        self.folder = folder
+        self.groups: list[int] = []
         scripts = str(Path(sys.executable).parent)
         self.environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
 
@@ -69,22 +70,18 @@ class Terminal:
             start_new_session=True,
         )
         self.groups.append(shell.pid)
-        out = self.folder / f"{len(self.groups)}.log"
-        try:
-            text, _ = (
-                shell.communicate(timeout=timeout_s) if "&" not in commands else self._wait(shell, timeout_s)
-            )
-        finally:
-            out.write_text("ended")
+        with shell:
+            if re.search(
+                r"&(?!&)", commands.replace("&&", "")
+            ):  # what stays in the background holds the pipe
+                shell.wait(timeout=timeout_s)
+                assert shell.stdout is not None
+                os.set_blocking(shell.stdout.fileno(), False)
+                text = shell.stdout.read() or ""
+            else:
+                text, _ = shell.communicate(timeout=timeout_s)
         assert shell.returncode == 0, text
         return text
-
-    def _wait(self, shell: subprocess.Popen[str], timeout_s: float) -> tuple[str, None]:
-        """A shell whose background processes hold its pipe: do not wait for them."""
-        shell.wait(timeout=timeout_s)
-        assert shell.stdout is not None
-        os.set_blocking(shell.stdout.fileno(), False)
-        return shell.stdout.read() or "", None
 
     def close(self) -> None:
         for group in self.groups:
