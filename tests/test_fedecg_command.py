@@ -215,3 +215,46 @@ def test_an_interruption_is_a_message(
     monkeypatch.setattr("fedecg.prediction.folder.load", interrupt)
     assert main(["verify", model]) == 1
     assert "FECG-604 run: found an interruption" in capsys.readouterr().err
+
+
+def test_a_table_of_predictions_is_replaced_and_no_other_file(
+    model: str, records: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "risks.csv"
+    assert main(["predict", model, *records, "--out", str(out)]) == 0
+    assert f"written: {out}" in capsys.readouterr().err
+    assert main(["predict", model, *records, "--out", str(out)]) == 0
+    assert f"replaced: {out}" in capsys.readouterr().err
+    out.write_text("patient,event\nsmith,1\n")
+    assert main(["predict", model, *records, "--out", str(out)]) == 3
+    assert "FECG-275 --out: found another file of that name" in capsys.readouterr().err
+    assert out.read_text() == "patient,event\nsmith,1\n"
+
+
+def test_a_record_named_twice_is_said(
+    model: str, records: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", model, *records, f"{records[0]}.hea", f"{records[0]}.dat"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"2 of {len(records) + 2} names are of a record named before" in told
+
+
+def test_the_end_of_a_long_name_stays_in_the_table(
+    model: str, records: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / ("long-" * 20)
+    folder.symlink_to(Path(records[0]).parent)
+    name = str(folder / Path(records[0]).name)
+    assert main(["predict", model, name]) == 0
+    assert f"ong-/{Path(records[0]).name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "code"), [("rec.dcm", "FECG-273"), ("", "FECG-274")])
+def test_a_vendors_file_and_a_folder_say_what_they_are(
+    model: str, tmp_path: Path, name: str, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rec.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    assert main(["predict", model, str(tmp_path / name)]) == 3
+    told = capsys.readouterr().err
+    assert code in told
+    assert ("it reads WFDB, and PhysioNet .mat" in " ".join(told.split())) == (code == "FECG-273")

@@ -20,7 +20,7 @@ import tomli_w
 
 from fedecg.config import SiteSettings, load_site, parse_settings
 from fedecg.errors import RunError, SettingsError
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg_client.keys import make_key, read_authority
 
 __all__ = ["SiteFolder", "create_site", "open_site", "split_address", "study_name"]
@@ -155,7 +155,7 @@ def _fill(folder: Path, authority: bytes, settings: str) -> None:
     try:
         (folder / "state").mkdir(mode=0o700)
     except OSError as error:
-        raise _not_made(type(error).__name__) from None
+        raise _not_made(in_words(error)) from None
     write_whole(folder / "ca.crt", authority)
     make_key(folder / "node.key")
     write_whole(folder / "README.md", _template("README.md"))
@@ -166,18 +166,18 @@ def _make_empty(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_made(type(error).__name__) from None
+        raise _not_made(in_words(error)) from None
     try:
         folder.mkdir(mode=0o700)
         return
     except FileExistsError:
         pass
     except OSError as error:
-        raise _not_made(type(error).__name__) from None
+        raise _not_made(in_words(error)) from None
     try:
         entries = os.listdir(folder)  # noqa: PTH208  (a file where the folder should be raises here, too)
     except OSError as error:
-        raise _taken(type(error).__name__) from None
+        raise _taken(in_words(error)) from None
     if entries:
         raise _taken(f"{len(entries)} files or folders")
 

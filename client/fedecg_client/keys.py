@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedecg.errors import RunError, SettingsError
 from fedecg.federation.identity import SiteKey, public_key_of, read_public_key
-from fedecg.files import write_whole
+from fedecg.files import in_words, read_regular, write_whole
 
 __all__ = [
     "authority_of",
@@ -35,8 +35,6 @@ __all__ = [
     "read_authority",
     "use_new_key",
 ]
-
-MOST_BYTES = 1 << 20  # of a file that somebody brought
 
 
 def make_key(file: Path) -> SiteKey:
@@ -62,9 +60,9 @@ def load_key(file: Path) -> ec.EllipticCurvePrivateKey:
         RunError: FECG-643 if it is missing or is not what `make_key` makes.
     """
     try:
-        key = load_ssh_private_key(file.read_bytes(), None)
+        key = load_ssh_private_key(read_regular(file), None)
     except OSError as error:
-        raise _unusable(file.name, type(error).__name__) from None
+        raise _unusable(file.name, in_words(error)) from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise _unusable(file.name, "a file that is no OpenSSH private key without a password") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
@@ -89,9 +87,11 @@ def authority_of(file: Path) -> x509.Certificate:
         RunError: FECG-643 if it is missing or damaged.
     """
     try:
-        return x509.load_pem_x509_certificates(file.read_bytes())[0]
-    except (OSError, ValueError) as error:
-        raise _unusable(file.name, type(error).__name__) from None
+        return x509.load_pem_x509_certificates(read_regular(file))[0]
+    except OSError as error:
+        raise _unusable(file.name, in_words(error)) from None
+    except ValueError:
+        raise _unusable(file.name, "a file that is no PEM certificate") from None
 
 
 def read_authority(file: Path) -> bytes:
@@ -104,11 +104,12 @@ def read_authority(file: Path) -> bytes:
         SettingsError: FECG-122 for anything else; said apart if it holds a private key.
     """
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MOST_BYTES)
+        content = read_regular(file)
         certificates = [] if b"PRIVATE KEY" in content else x509.load_pem_x509_certificates(content)
-    except (OSError, ValueError) as error:
-        raise _no_authority(f"no PEM certificate ({type(error).__name__})") from None
+    except OSError as error:
+        raise _no_authority(in_words(error)) from None
+    except ValueError:
+        raise _no_authority("a file that is no PEM certificate") from None
     if not certificates:
         raise _no_authority(
             "a PRIVATE key: the coordinator's own key has left its machine, so it protects nothing any more; tell the "
@@ -153,7 +154,7 @@ def use_new_key(key: Path) -> SiteKey:
         write_whole(public_file(key), f"{public.text}\n")
         public_file(waiting).unlink(missing_ok=True)
     except OSError as error:
-        raise _not_written(key.name, type(error).__name__) from None
+        raise _not_written(key.name, in_words(error)) from None
     return public
 
 
@@ -204,7 +205,7 @@ def _write_private(file: Path, content: bytes) -> None:
             fix="Use that key, or put it away first if nobody has it on a list.",
         ) from None
     except OSError as error:
-        raise _not_written(file.name, type(error).__name__) from None
+        raise _not_written(file.name, in_words(error)) from None
     finally:
         with suppress(OSError):
             part.unlink()

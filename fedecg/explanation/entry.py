@@ -56,6 +56,7 @@ def explanation_entry(
         "sites": {name: sites[name].randomisation.ecgs for name in sorted(sites)},
         "fewest-patients": FEWEST_PATIENTS,
         "mixes-leads": mixes_leads,
+        "seeds-of": seeds_of,
         "thresholds": THRESHOLDS,
         "captions": {about: caption(result, about, mixes_leads) for about in ABOUT},
         "groups": _groups(groups or {}),

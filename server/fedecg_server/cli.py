@@ -189,6 +189,18 @@ with a code waits for `resume`: a service may always call `start`.
         "Works beside a running study, after it, and after a crash.\n",
     )
     _json_option(status)
+    dashboard = _command(
+        parsers,
+        "dashboard",
+        commands.dashboard,
+        "the web page of the study, on this machine only, until Ctrl-C",
+        """For a study that has stopped or ended: `start` serves the same page while it runs, at dashboard-port of
+server.toml. It reads files and changes nothing.
+""",
+    )
+    dashboard.add_argument(
+        "--port", type=_port, metavar="N", help="default: dashboard-port of server.toml; 0 = any that is free"
+    )
     report = _command(
         parsers,
         "report",
@@ -238,6 +250,13 @@ def _seconds(text: str) -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
         raise ValueError
     return seconds
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError
+    return port
 
 
 if __name__ == "__main__":

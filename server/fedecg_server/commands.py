@@ -17,6 +17,7 @@ from fedecg_server.coordinator import Coordinator, create_coordinator, open_coor
 
 __all__ = [
     "backup",
+    "dashboard",
     "init",
     "lock",
     "renew",
@@ -181,6 +182,13 @@ def status(options: Options) -> int:
         return _print_json(document)
     print_overview(document, Console())
     return 0
+
+
+def dashboard(options: Options) -> int:
+    """Show the web page of the study until Ctrl-C."""
+    from fedecg_server.dashboard import serve_dashboard
+
+    return serve_dashboard(open_coordinator(options.dir), options.port, lambda line: print(line, flush=True))
 
 
 def report(options: Options) -> int:

@@ -28,6 +28,7 @@ from fedecg_server.server_lock import only_one, running_pid
 from fedecg_server.sites import register_all
 from fedecg_server.submit import SubmissionError, submit_study
 from fedecg_server.superlink import SuperLink
+from fedecg_server.watch import watch
 
 __all__ = ["start", "stop"]
 
@@ -69,7 +70,10 @@ def start(coordinator: Coordinator, resume: bool = False, new: bool = False) -> 
     progress = Progress("coordinator")
     with only_one(coordinator), _asked_to_stop() as asked:
         ended = _opened(coordinator, resume, new, progress)
-        return Supervisor(coordinator, progress, asked).run() if ended is None else ended
+        if ended is not None:
+            return ended
+        with watch(coordinator, progress):
+            return Supervisor(coordinator, progress, asked).run()
 
 
 def stop(coordinator: Coordinator, timeout_s: float = 30.0) -> int:

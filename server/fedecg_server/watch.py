@@ -1,48 +1,102 @@
-"""What lets people watch a running study: the dashboard and the metrics, as threads of the supervisor.
+"""What lets people watch a running study: the dashboard and the metrics, in one process beside the supervisor.
 
-In:  the coordinator's folder. Out: both servers of server.toml that are switched on, for as long as the block runs.
-Called by the supervisor. A port that cannot be had is said and costs the page, never the study.
+In:  the coordinator's folder. Out: both pages of server.toml that are switched on, for as long as the block runs.
+Called by the supervisor, which must stay without threads of its own (see `child`): so they are threads of a process
+that never outlives it. A port that cannot be had, or that process's end, costs the pages and never the study.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from fedecg.errors import RunError
+from fedecg.exits import exit_status
 from fedecg.progress import Progress
-from fedecg_server.coordinator import Coordinator
+from fedecg_server.child import Child
+from fedecg_server.coordinator import Coordinator, open_coordinator
 from fedecg_server.loopback_http import LoopbackServer, serving
 
-__all__ = ["watch"]
+__all__ = ["main", "watch"]
+
+LOG = "watch.log"
+STOP_S = 2.0
+DASHBOARD, METRICS = "dashboard", "metrics"
 
 
 @contextmanager
 def watch(coordinator: Coordinator, progress: Progress) -> Iterator[None]:
-    """Serve what is switched on; both end with the block.
+    """Serve what is switched on; it ends with the block.
 
     Args:
         coordinator: the folder.
         progress: where it is said what is served, and what cannot be.
     """
-    with ExitStack() as stack:
-        for words, make in _switched_on(coordinator):
-            try:
-                server = stack.enter_context(serving(make()))
-            except RunError as error:
-                progress.warn(f"no {words}: {error}")
-                continue
-            progress.say(f"{words}: {server.url}")
+    served = [name for name, port in _ports(coordinator).items() if _can_be_had(name, port, progress)]
+    if not served:
         yield
+        return
+    command = [sys.executable, "-m", "fedecg_server.watch", str(coordinator.folder), *served]
+    child = Child(command, os.environ, coordinator.log / LOG)
+    try:
+        yield
+    finally:
+        child.ask_to_stop()
+        child.stop(STOP_S)
 
 
-def _switched_on(coordinator: Coordinator) -> Iterator[tuple[str, Callable[[], LoopbackServer]]]:
+def main(words: list[str]) -> int:
+    """The process: serve until SIGTERM, or until the supervisor is gone.
+
+    Args:
+        words: the coordinator's folder, then what is to be served.
+
+    Raises:
+        RunError: FECG-691 if a port was taken in the meantime.
+    """
+    coordinator = open_coordinator(Path(words[0]))
+    ports, servers = _ports(coordinator), _servers(coordinator)
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        for name in words[1:]:
+            stack.enter_context(serving(servers[name](ports[name])))
+        while True:
+            time.sleep(3600.0)
+    return 0
+
+
+def _ports(coordinator: Coordinator) -> dict[str, int]:
+    """Those that are switched on."""
     settings = coordinator.settings
-    if settings.dashboard_port:
-        from fedecg_server.dashboard import dashboard_server
+    ports = {DASHBOARD: settings.dashboard_port, METRICS: settings.metrics_port}
+    return {name: port for name, port in ports.items() if port}
 
-        yield "dashboard", lambda: dashboard_server(coordinator, settings.dashboard_port, supervised=True)
-    if settings.metrics_port:
-        from fedecg_server.metrics import metrics_server
 
-        yield "metrics", lambda: metrics_server(coordinator, settings.metrics_port)
+def _can_be_had(name: str, port: int, progress: Progress) -> bool:
+    """Say where it will be; or, while somebody is reading, why it will not."""
+    try:
+        probe = LoopbackServer(port, {}, f"{name}-port")
+    except RunError as error:
+        progress.warn(f"no {name}: {error}")
+        return False
+    probe.server_close()
+    progress.say(f"{name}: {probe.url}")
+    return True
+
+
+def _servers(coordinator: Coordinator) -> dict[str, Callable[[int], LoopbackServer]]:
+    """Loaded by the process that serves, not by the supervisor."""
+    from fedecg_server.dashboard import dashboard_server
+    from fedecg_server.metrics import metrics_server
+
+    return {
+        DASHBOARD: lambda port: dashboard_server(coordinator, port, supervised=True),
+        METRICS: lambda port: metrics_server(coordinator, port),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(lambda: main(sys.argv[1:])))

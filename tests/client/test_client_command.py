@@ -162,7 +162,7 @@ def test_init_uses_an_empty_folder_and_refuses_any_other(
     assert {file: file.read_bytes() for file in before} == before
     (tmp_path / "file").write_text("mine")
     assert main(words(tmp_path / "file", tls)) == 3
-    assert "FECG-121 folder for the site: found NotADirectoryError" in capsys.readouterr().err
+    assert "FECG-121 folder for the site: found a path that leads through a file" in capsys.readouterr().err
     assert main(words(tmp_path / "file" / "below", tls)) == 1
     assert "FECG-601 site's folder: found " in capsys.readouterr().err
 
@@ -200,10 +200,11 @@ def test_init_refuses_values_that_cannot_be_and_makes_nothing(
         ("both", "a PRIVATE key"),
         ("server.crt", "a certificate that is no authority's"),
         ("two", "2 certificates"),
-        ("nonsense", "no PEM certificate (ValueError)"),
-        ("missing", "no PEM certificate (FileNotFoundError)"),
-        ("folder", "no PEM certificate (IsADirectoryError)"),
-        ("zero", "no PEM certificate (ValueError)"),
+        ("nonsense", "a file that is no PEM certificate"),
+        ("missing", "no such file"),
+        ("folder", "a folder"),
+        ("zero", "a pipe or device, not a file"),
+        ("pipe", "a pipe or device, not a file"),
     ],
 )
 def test_a_ca_that_is_none_is_refused_and_nothing_of_it_is_kept(
@@ -216,6 +217,8 @@ def test_a_ca_that_is_none_is_refused_and_nothing_of_it_is_kept(
         file.write_bytes(contents[brought])
     elif brought == "folder":
         file.mkdir()
+    elif brought == "pipe":
+        os.mkfifo(file)
     elif brought == "zero":
         file = Path("/dev/zero")
     elif brought != "missing":
@@ -352,7 +355,7 @@ def test_a_key_that_is_no_key_is_told(site: Path, capsys: Captured) -> None:
     with pytest.raises(RunError, match=r"FECG-643 node.key: found a key of another kind"):
         keys_module.load_key(site / "node.key")
     (site / "node.key").unlink()
-    with pytest.raises(RunError, match=r"FECG-643 node.key: found FileNotFoundError.*renew-key"):
+    with pytest.raises(RunError, match=r"FECG-643 node.key: found no such file.*renew-key"):
         keys_module.load_key(site / "node.key")
 
 
@@ -495,8 +498,12 @@ def test_looking_at_an_agent_does_not_keep_it_from_its_lock(
     [
         (lambda site: (site / "node.key").chmod(0o640), 3, "FECG-651 a private key that others"),
         (lambda site: (site / "state").chmod(0o755), 3, "FECG-651 state/ that others can read"),
-        (lambda site: (site / "ca.crt").unlink(), 3, "FECG-643 ca.crt: found FileNotFoundError"),
-        (lambda site: (site / "ca.crt").write_text("x"), 3, "FECG-643 ca.crt: found ValueError"),
+        (lambda site: (site / "ca.crt").unlink(), 3, "FECG-643 ca.crt: found no such file"),
+        (
+            lambda site: (site / "ca.crt").write_text("x"),
+            3,
+            "FECG-643 ca.crt: found a file that is no PEM certificate",
+        ),
         (
             lambda site: (site / "node.pub").write_text("x"),
             3,

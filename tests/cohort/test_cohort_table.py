@@ -214,3 +214,30 @@ def test_a_byte_order_mark_more_columns_and_blank_lines_are_no_obstacle(tmp_path
     assert len(cohort) == 1
     assert cohort.codes == ({},)
     assert np.isnan(cohort.age_years[0])
+
+
+def test_patients_may_have_any_text_as_their_name_and_are_numbered_as_they_appear(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.csv"
+    names = ["KH-0042/b", " 7 ", "Å 3", "KH-0042/b", "007", "kh-0042/B"]
+    rows = [f"{record},{name},train,0,5,,," for record, name in enumerate(names)]
+    path.write_text(HEADER + "\n".join(rows) + "\n", encoding="utf-8")
+    assert read_cohort(path).patient.tolist() == [0, 1, 2, 0, 3, 4]
+
+
+def test_numbers_of_patients_stay_and_leading_zeros_make_two_patients(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.csv"
+    path.write_text(HEADER + "0,-5,train,0,5,,,\n1,900,train,0,5,,,\n")
+    assert read_cohort(path).patient.tolist() == [-5, 900]
+    for other in ("007", "1_0", "+7", "99999999999999999999", "7.0"):
+        path.write_text(HEADER + f"0,7,train,0,5,,,\n1,{other},train,0,5,,,\n")
+        assert read_cohort(path).patient.tolist() == [0, 1]
+
+
+def test_a_patient_without_a_name_is_refused_and_no_name_is_shown(tmp_path: Path) -> None:
+    text = file_refusal(tmp_path, f"{HEADER}0,,train,0,5,,,\n1,x{SECRET},train,0,5,,,\n")
+    assert "FECG-228 column patient: found 1 of 2 cells unreadable; expected a number or name a patient" in text
+
+
+def test_a_patient_by_name_in_two_parts_is_refused(tmp_path: Path) -> None:
+    text = file_refusal(tmp_path, f"{HEADER}0,x{SECRET},train,0,5,,,\n1,x{SECRET},test,0,5,,,\n")
+    assert "FECG-224 part: found 1 patient(s)" in text

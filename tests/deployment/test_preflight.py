@@ -528,7 +528,7 @@ def test_a_disk_that_is_full_is_told_and_everything_else_all_the_same(make_folde
     assert done.returncode == 1, done.stderr
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert checks["folder"]["code"] == "FECG-601"
-    assert checks["folder"]["found"] == "state/ that cannot be written (OSError)"
+    assert checks["folder"]["found"] == "state/ that cannot be written (file too large)"
     assert checks["cohort"]["ok"]
     assert "the report cannot be kept" in done.stderr
     assert list((folder / "state").iterdir()) == []

@@ -50,7 +50,7 @@ def test_figures_are_those_of_the_patients_arrays(
 def test_horizons_beyond_the_baseline_are_left_out_and_said(evaluation: OutsideEvaluation) -> None:
     years = [days / 365.25 for days in evaluation.document["horizons-days"]]
     assert years == [1, 3]
-    assert evaluation.notes == ("No figures at 5, 10 years: beyond the model's baseline hazard.",)
+    assert evaluation.notes[1:] == ("No figures at 5, 10 years: beyond the model's baseline hazard.",)
 
 
 def test_a_part_is_evaluated_alone(model, make_site: MakeSite) -> None:

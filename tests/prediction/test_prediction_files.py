@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,16 @@ import pytest
 import fedecg
 from fedecg.cohort import Cohort
 from fedecg.errors import ClinicalInputError
-from fedecg.prediction.files import FileRow, csv_text, predict_files, record_names, row_fields
+from fedecg.prediction.files import (
+    FileRow,
+    csv_text,
+    predict_files,
+    record_names,
+    repeated,
+    row_fields,
+    shortened,
+    would_replace,
+)
 from fedecg.prediction.predictor import Prediction
 from fedecg.signals import LEADS, Recording, SignalStore
 from fedecg.training import SiteData, log_hazards
@@ -150,3 +160,66 @@ def test_csv_is_read_back_and_no_name_is_a_formula() -> None:
 
 def test_names_stay_out_of_the_text_of_a_row() -> None:
     assert "smith" not in repr(FileRow("smith.hea", Prediction(0.1)))
+
+
+def test_a_record_named_by_its_header_and_by_its_signals_is_repeated(tmp_path: Path) -> None:
+    names = [f"{tmp_path}/a.hea", f"{tmp_path}/a.mat", f"{tmp_path}/b", f"{tmp_path}/../{tmp_path.name}/b.dat", "c"]
+    assert repeated(names) == 2
+    assert repeated(names[::2]) == 0
+
+
+def test_a_long_name_loses_its_middle() -> None:
+    assert shortened("a" * 40) == "a" * 40
+    name = shortened(f"/data/{'x' * 100}/00017_hr.hea")
+    assert len(name) == 40
+    assert name.startswith("/data/xxx")
+    assert name.endswith("xxx/00017_hr.hea")
+    assert name.count("\u2026") == 1
+
+
+def test_only_a_table_of_predictions_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "smith.csv"
+    assert not would_replace(out)
+    for content in ("", csv_text([FileRow("a", Prediction(0.1))], [1.0]), '{\n  "model-sha256": "0"}'):
+        out.write_text(content)
+        assert would_replace(out)
+    out.write_text("patient,file,event\n")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, found in ((out, "another file"), (tmp_path, "a folder"), (tmp_path / "pipe.csv", "a pipe")):
+        with pytest.raises(ClinicalInputError, match=f"FECG-275 --out: found {found}.*remove that file") as told:
+            would_replace(name)
+        assert "smith" not in str(told.value)
+
+
+def test_what_is_wrong_with_a_file_or_its_amplitude_stands_beside_its_code(
+    model, recordings: list[Recording], write_record: WriteRecord, tmp_path: Path
+) -> None:
+    good = recordings[0]
+    write_record(good, "good")
+    write_record(Recording(good.signal_mv * 10, good.rate_hz), "loud")
+    write_record(Recording(good.signal_mv / 10, good.rate_hz), "quiet")
+    write_record(Recording(good.signal_mv * 1000, good.rate_hz), "microvolts", gain=1.0)
+    write_record(Recording(-good.signal_mv, good.rate_hz), "inverted")
+    noise = np.random.default_rng(1).normal(0, 0.3, (12, 5000)).astype(np.float32)
+    write_record(Recording(noise, 500.0), "noise")
+    os.mkfifo(tmp_path / "pipe.hea")
+    expected = {
+        "good": ("", ""),
+        "loud": ("", "amplitudes are unusually high (check gain and unit): all leads"),
+        "quiet": ("", "amplitudes are unusually low (check gain and unit)"),
+        "microvolts": ("FECG-272", "amplitudes are unusually high (check gain and unit): all leads"),
+        "inverted": ("", "I, II and V6 point downwards: a wrong sign, or electrodes swapped?"),
+        "pipe": ("FECG-201", "header: a pipe or device, not a file"),
+        "absent": ("FECG-201", "header: no such file"),
+    }
+    rows = predict_files(model, [str(tmp_path / name) for name in (*expected, "noise")])
+    other = ("lasts ", "limb leads ")  # of the model's short input, and of rounding to whole millivolts
+    found = {
+        Path(row.file).name: (
+            row.prediction.code,
+            "; ".join(text for text in row.prediction.warnings if not text.startswith(other)),
+        )
+        for row in rows
+    }
+    assert "no heartbeats are seen: noise?" in found.pop("noise")[1]
+    assert found == expected

@@ -1,8 +1,8 @@
 """Survival and calibration figures hold the right data, stay legible, and come out the same every time."""
 
-import itertools
 import csv
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

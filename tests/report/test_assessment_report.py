@@ -25,6 +25,7 @@ from fedecg.report.assessment import (
     site_notes,
     without_curves,
 )
+from fedecg.report.assessment_figures import survival_figure
 from fedecg.report.assessment_words import calibration_words, survival_words
 from fedecg.report.html import report_html, write_report
 from fedecg.report.table import print_summary
@@ -345,4 +346,4 @@ def test_numbers_at_risk_can_be_read_on_a_phone(assessment: Entry) -> None:
     """A figure of 5 in fills 358 of a phone's 390 px, so that a point is a pixel."""
     below = survival_figure(assessment, simulated=False).axes[1]
     assert {text.get_fontsize() for text in below.texts} == {10}
-    assert below.title.get_fontsize() == 10 or below._left_title.get_fontsize() == 10
+    assert below.get_title("left") == "patients at risk"

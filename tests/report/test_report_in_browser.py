@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fedecg.config import ModelSettings, SignalSettings
+from fedecg.config import ModelSettings, SignalSettings, StudySettings
 from fedecg.explanation import explain, faithfulness_sums, group_sums
 from fedecg.explanation.documents import sums_of_nobody
 from fedecg.explanation.entry import explanation_entry
@@ -79,7 +79,8 @@ def page(
     explanation: dict[str, Any],
 ) -> Path:
     summary["sites"][0]["name"] = LONG_NAME
-    return write_report(summary, rounds, tmp_path / "report.html", assessment, explanation)
+    settings = StudySettings(name="north")  # for their table; the privacy section is always there
+    return write_report(summary, rounds, tmp_path / "report.html", assessment, explanation, settings)
 
 
 @pytest.fixture
@@ -165,6 +166,17 @@ def test_the_page_of_one_explained_ecg_says_in_the_browser_what_the_tests_found(
     assert 2 <= len(boxes) <= 6
     for box in boxes:
         assert (float(box[0]), float(box[1])) == pytest.approx((595, 842), abs=1.5)
+
+
+def test_settings_and_privacy_are_laid_out_on_the_page(page: Path, profile: Path) -> None:
+    """What the tests above and below measure includes them."""
+    seen = browse(profile, "--dump-dom", page.as_uri()).stdout
+    text = " ".join(re.sub(r"<[^>]+>", " ", seen).split())
+    for part in (
+        "Privacy No differential privacy in this run",
+        "Settings and code section settings study name north",
+    ):
+        assert part in text, part
 
 
 def test_it_loads_fast(page: Path, profile: Path) -> None:

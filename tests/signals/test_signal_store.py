@@ -243,7 +243,7 @@ def test_rows_outside_the_store_are_refused(tmp_path, records, rows):
 def test_a_store_that_cannot_be_written_says_so(tmp_path, records):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
-        SignalError, match=r"FECG-218 signal store: found a path that leads through a file; expected a folder"
+        SignalError, match=r"FECG-218 signal store: found a file that is there already; expected a folder"
     ):
         build(tmp_path / "file", records)
 

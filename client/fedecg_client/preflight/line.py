@@ -11,6 +11,7 @@ import os
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from fedecg_client.preflight.check import Check, failed, passed, skipped
 __all__ = ["Line", "proxy_for"]
 
 TCP_S, DNS_S, SOON = 10.0, 10.0, timedelta(days=30)
+SHOWN_NAMES = 5
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME: the dates have a check of their own
 NAME_ERRORS = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")  # gRPC's order; it does not read capitals
@@ -154,6 +156,7 @@ class Line:
         if not self.trusted or self.certificate is None:
             return skipped("tls-name", KIND, "the certificate is not trusted")
         names = _names(self.certificate)
+        told = ", ".join(names[:SHOWN_NAMES]) or "nobody"
         try:
             with self._secured(ssl.CERT_REQUIRED, check_name=True):
                 self.named = True
@@ -162,7 +165,7 @@ class Line:
             if error.verify_code not in NAME_ERRORS:
                 raise
             return failed(
-                "tls-name", KIND, "FECG-645", f"one made out to {', '.join(names) or 'nobody'}, not to {self.host}",
+                "tls-name", KIND, "FECG-645", f"one made out to {told}, not to {self.host}",
                 "Write server.address as the coordinator gave it (a name is not its IP address); or the coordinator "
                 "makes a certificate for this name.",
                 names=names,
@@ -295,8 +298,10 @@ def _looked_up(host: str) -> list[str] | str:
 
 
 def _speaks_http1(line: ssl.SSLSocket) -> bool:
-    line.sendall(b"HEAD / HTTP/1.1\r\nHost: preflight\r\nConnection: close\r\n\r\n")
-    return line.recv(16).startswith(b"HTTP/1.")
+    with suppress(OSError):
+        line.sendall(b"HEAD / HTTP/1.1\r\nHost: preflight\r\nConnection: close\r\n\r\n")
+        return line.recv(16).startswith(b"HTTP/1.")
+    return False
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
