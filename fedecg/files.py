@@ -60,7 +60,7 @@ def read_regular(path: str | Path) -> bytes:
     """
     # Without O_NONBLOCK the opening itself waits until somebody opens a pipe's other end.
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(file, "rb", buffering=0) as content:
+    with os.fdopen(file, "rb", buffering=0) as content:
         mode = os.fstat(file).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

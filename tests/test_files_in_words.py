@@ -11,7 +11,7 @@ import pytest
 from fedecg.errors import RunError
 from fedecg.files import NotRegularError, in_words, read_regular, write_whole
 
-SECRET = "smith-1960"  # noqa: S105  (a patient's name, not a password)
+SECRET = "smith-1960"
 
 
 def raised(what) -> Exception:
@@ -35,7 +35,9 @@ def test_every_kind_of_fault_has_plain_words_without_the_files_name(tmp_path: Pa
         "text that is not UTF-8": lambda: (tmp_path / "file").read_text(encoding="utf-8"),
         "content that cannot be read": lambda: int(SECRET),
     }
-    assert {words: in_words(raised(fault)) for words, fault in faults.items()} == {words: words for words in faults}
+    assert {words: in_words(raised(fault)) for words, fault in faults.items()} == {
+        words: words for words in faults
+    }
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ must mend end the agent with a code, unless the same settings have worked before
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from fedecg.federation.bundle import bundle_sha256
 from fedecg.files import write_whole
 from fedecg_client.faults import AWAY, LinkError, RunOverError, StoppedError, credentials, version_error
 from fedecg_client.in_hand import InHand, Kept
+from fedecg_client.running import only_one
 from fedecg_client.site_status import SiteStatus, now
 from fedecg_client.worker import FLOWER_ENVIRONMENT, UNKNOWN_FAULT, TaskLimitError, Worker, WorkerDiedError
 
@@ -70,7 +70,7 @@ def run_agent(folder: Path) -> int:
     state = folder / "state"
     state.mkdir(mode=0o700, exist_ok=True)
     stop = threading.Event()
-    with only_agent(state), stopping_on_signals(stop):
+    with only_one(state), stopping_on_signals(stop):
         status = SiteStatus(state, site.name)
         try:
             agent = Agent(folder, site, status, open_link(site, stop), stop)
@@ -101,32 +101,6 @@ def open_link(site: SiteSettings, stop: threading.Event) -> Link:
     if site.server is None:
         raise credentials("site.toml", "no [server]")
     return Link(site.server.address, load_credentials(site.server), stop)
-
-
-@contextmanager
-def only_agent(state: Path) -> Iterator[None]:
-    """Hold the site's lock; its file goes free with the process, however that ends.
-
-    Raises:
-        RunError: FECG-641 if another process holds it.
-    """
-    with (state / "agent.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                "FECG-641",
-                "site folder",
-                found="an agent that runs already",
-                expected="one agent a site",
-                fix="Stop it with `fedecg-client stop`, or leave it: `fedecg-client status` says what it does.",
-            ) from None
-        pid = state / "agent.pid"
-        pid.write_text(f"{os.getpid()}\n")
-        try:
-            yield
-        finally:
-            pid.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg_client import alone, work
 from fedecg_client.gate import Gate
 from fedecg_client.outbox import Outbox, task_key
-from fedecg_client.workplace import SITES_VARIABLE, Workplace, at_work, site_folder, site_state
+from fedecg_client.workplace import SITES_VARIABLE, Workplace, at_work, refused, site_folder, site_state
 
 __all__ = ["SITES_VARIABLE", "app"]
 
@@ -55,7 +55,7 @@ def answering(kind: type[Asked], answer: Answer[Asked]) -> Handler:
     """Make a handler that never lets an exception's text leave the site: only its code does."""
 
     def handle(message: Message, context: Context) -> Message:
-        name = "unnamed"
+        name, folder = "unnamed", None
         try:
             folder = site_folder(context)
             site = load_site(folder / "site.toml")
@@ -63,6 +63,7 @@ def answering(kind: type[Asked], answer: Answer[Asked]) -> Handler:
             content = answer(folder, site, *unpack(message.content, kind))
         except FedecgError as error:
             log.error("%s: %s", name, error)
+            refused(folder, error.code)
             content = pack(Failure(site=name, failed=error.code))
         except Exception as error:
             log.error("%s: %s at %s", name, type(error).__name__, _place(error))

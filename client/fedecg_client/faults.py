@@ -167,7 +167,7 @@ def _no_fleet(found: str) -> LinkError:
 def _unauthenticated(details: str) -> LinkError:
     if "timestamp" in details.lower():
         return _not_let_in(
-            "a signature whose time is off by more than five minutes",
+            "a signature whose time is off (more than 5 s ahead, or 5 minutes behind)",
             "Set this machine's clock (NTP); it is UTC that counts.",
         )
     return unknown_node()

@@ -1,24 +1,41 @@
 """Is this site's agent running, and who is it? And its end, asked for from outside.
 
-In:  a site's state folder. Out: the agent's process id, or that there is none. Called by `fedecg-client` status, stop,
-doctor and preflight. What counts is the lock, which the kernel frees however its holder ends; the number in agent.pid
-is believed only of a process that has the lock's file open.
+In:  a site's state folder. Out: the lock that one agent holds, its process id, or that there is none. Called by the
+agent, and by `fedecg-client` status, stop, doctor and preflight.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import signal
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedecg.errors import RunError
+from fedecg.locks import LockHeldError, StopError, UnknownHolderError, ask_to_stop, held, holder
 
-__all__ = ["running_agent", "stop_agent"]
+__all__ = ["only_one", "running_agent", "stop_agent"]
 
-TRY_S, LOOK_EVERY_S = 1.0, 0.05  # the number is written a moment after the lock is taken
-PROC = Path("/proc")
+LOCK = "agent.lock"
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the folder: one agent a site.
+
+    Raises:
+        RunError: FECG-641 if another process holds it.
+    """
+    try:
+        with held(state / LOCK):
+            yield
+    except LockHeldError:
+        raise RunError(
+            "FECG-641",
+            "site folder",
+            found="an agent that runs already",
+            expected="one agent a site",
+            fix="Stop it with `fedecg-client stop`, or leave it: `fedecg-client status` says what it does.",
+        ) from None
 
 
 def running_agent(state: Path) -> int | None:
@@ -27,23 +44,10 @@ def running_agent(state: Path) -> int | None:
     Raises:
         RunError: FECG-659 if the folder is locked and it cannot be told by whom.
     """
-    until = time.monotonic() + TRY_S
-    while time.monotonic() < until:
-        pid = _written_pid(state / "agent.pid")
-        if pid is not None and _has_open(pid, state / "agent.lock"):
-            return (
-                pid  # the lock is not touched while somebody has it: an agent that starts must find it free
-            )
-        if _free(state / "agent.lock"):
-            return None
-        time.sleep(LOOK_EVERY_S)
-    raise RunError(
-        "FECG-659",
-        "agent",
-        found="a locked folder, and no process id of whoever locks it",
-        expected="state/agent.pid as the agent wrote it",
-        fix="Is it another user's? The process: fuser state/agent.lock.",
-    )
+    try:
+        return holder(state / LOCK)
+    except UnknownHolderError:
+        raise _unknown() from None
 
 
 def stop_agent(state: Path, timeout_s: float) -> bool:
@@ -53,56 +57,27 @@ def stop_agent(state: Path, timeout_s: float) -> bool:
         Whether there was one.
 
     Raises:
-        RunError: FECG-659 if it is another user's, or still runs after `timeout_s`.
+        RunError: FECG-659 if it is another user's, cannot be told, or still runs after `timeout_s`.
     """
-    pid = running_agent(state)
-    if pid is None:
-        return False
     try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:  # it was ending by itself
-        pass
-    except PermissionError:
-        raise _goes_on("another user's process", "Stop it as the user that started it.") from None
-    until = time.monotonic() + timeout_s
-    while running_agent(state) == pid:
-        if time.monotonic() > until:
-            raise _goes_on(
-                f"a process that still runs {timeout_s:.0f} s after it was asked to stop",
-                f"kill -9 {pid} loses no finished work.",
-            )
-        time.sleep(LOOK_EVERY_S)
-    return True
+        return ask_to_stop(state / LOCK, timeout_s)
+    except UnknownHolderError:
+        raise _unknown() from None
+    except StopError as error:
+        raise RunError(
+            "FECG-659",
+            "agent",
+            found=error.found,
+            expected="its end within a few seconds",
+            fix=f"kill -9 {error.pid} loses no finished work; another user's process: as that user.",
+        ) from None
 
 
-def _free(lock: Path) -> bool:
-    try:
-        with lock.open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-
-
-def _written_pid(file: Path) -> int | None:
-    try:
-        pid = int(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return pid if pid > 0 else None  # kill(0) and kill(-1) reach others
-
-
-def _has_open(pid: int, file: Path) -> bool:
-    """Whether that process has the lock's file open: a number in a file may be anybody's by now."""
-    if not PROC.is_dir():
-        return True
-    try:
-        return any(link.exists() and link.samefile(file) for link in (PROC / str(pid) / "fd").iterdir())
-    except OSError:
-        return False
-
-
-def _goes_on(found: str, fix: str) -> RunError:
-    return RunError("FECG-659", "agent", found=found, expected="its end within a few seconds", fix=fix)
+def _unknown() -> RunError:
+    return RunError(
+        "FECG-659",
+        "agent",
+        found="a folder that is locked by a process that cannot be told",
+        expected="state/agent.pid as the agent wrote it",
+        fix="Is it another user's? The process: fuser state/agent.lock.",
+    )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from fedecg.files import write_whole
 
-__all__ = ["SiteStatus", "State"]
+__all__ = ["SiteStatus", "State", "add_event"]
 
 State = Literal["connecting", "idle", "working", "stopped", "refused"]
 EVERY_S = {"working": 1.0, "idle": 5.0}
@@ -74,13 +74,7 @@ class SiteStatus:
 
     def event(self, event: str, **details: int | float | str | None) -> None:
         """Append one line to events.jsonl."""
-        line = json.dumps({"time": now(), "event": event, **details}) + "\n"
-        file = self.folder / "events.jsonl"
-        with suppress(OSError):
-            if file.exists() and file.stat().st_size > MOST_EVENT_BYTES:
-                file.replace(self.folder / "events.1.jsonl")
-            with file.open("a", encoding="utf-8") as stream:
-                stream.write(line)
+        add_event(self.folder, event, **details)
 
     def _write(self) -> None:
         if self._document["state"] == "working":
@@ -89,6 +83,17 @@ class SiteStatus:
         self._written = time.monotonic()
         with suppress(Exception):  # a full disk is told by the app, in its reply
             write_whole(self.folder / "status.json", json.dumps(self._document, indent=1) + "\n")
+
+
+def add_event(folder: Path, event: str, **details: int | float | str | None) -> None:
+    """Append one line to events.jsonl of a state folder; a full disk costs the line, not the work."""
+    line = json.dumps({"time": now(), "event": event, **details}) + "\n"
+    file = folder / "events.jsonl"
+    with suppress(OSError):
+        if file.exists() and file.stat().st_size > MOST_EVENT_BYTES:
+            file.replace(folder / "events.1.jsonl")
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(line)
 
 
 def read_progress(file: Path) -> dict[str, Any]:

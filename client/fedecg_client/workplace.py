@@ -21,6 +21,7 @@ from flwr.app import Context
 from fedecg.errors import RunError, SettingsError
 from fedecg.federation.messages import Task, TrainTask
 from fedecg.training import UNWATCHED, Checkpoint, Watch
+from fedecg_client.site_status import add_event
 
 __all__ = [
     "SITES_VARIABLE",
@@ -29,6 +30,7 @@ __all__ = [
     "at_work",
     "made_state",
     "phase_of",
+    "refused",
     "site_folder",
     "site_state",
 ]
@@ -108,6 +110,13 @@ class ProgressFile:
         for file in (self._path, self._part):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
+
+
+def refused(folder: Path | None, code: str) -> None:
+    """One line in state/events.jsonl for a task that was not done; `fedecg-client doctor` explains the code."""
+    state = None if folder is None else site_state(folder)
+    if state is not None and state.is_dir():
+        add_event(state, "task-refused", code=code)
 
 
 def phase_of(task: Task) -> str:

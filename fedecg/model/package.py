@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedecg.errors import ModelError
-from fedecg.files import write_whole
+from fedecg.files import in_words, read_regular, write_whole
 
 __all__ = [
     "CARD",
@@ -119,12 +119,12 @@ def read_file(path: Path) -> bytes:
         ModelError: FECG-306, it is missing or not readable.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise ModelError(
             "FECG-306",
             f"model folder, {path.name}",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a readable file",
             fix=f"A model folder holds {WEIGHTS}, {SETTINGS} and {SUMS}.",
         ) from None

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fedecg.cohort import Cohort, read_cohort
 from fedecg.config import load_site
 from fedecg.errors import CohortError, ModelError
+from fedecg.files import in_words
 from fedecg.prediction.files import predict_files
 from fedecg.prediction.predictor import Model, Prediction
 from fedecg.progress import Progress
@@ -205,7 +206,7 @@ def _read_table(path: Path, source: str) -> dict[str, list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        _refuse_table(f"a file that cannot be read ({type(error).__name__})", _columns(source))
+        _refuse_table(f"a file that cannot be read ({in_words(error)})", _columns(source))
     missing = [name for name in (*NEEDED, source) if name not in header]
     if missing:
         _refuse_table(f"{len(missing)} column(s) missing: {', '.join(missing)}", _columns(source))

@@ -76,8 +76,13 @@ def figure_horizon(assessment: Assessment) -> int | None:
     return known[-1] if known else None
 
 
-def horizon_grid(assessment: Assessment) -> Grid:
-    """One row a horizon: who contributes, observed against predicted risk, Brier score, AUC."""
+def horizon_grid(assessment: Assessment, disclosure: SiteDisclosure | None = None) -> Grid:
+    """One row a horizon: who contributes, observed against predicted risk, Brier score, AUC.
+
+    Args:
+        disclosure: of which sites what is withheld; None = as for a study, decided by the table of sites alone.
+    """
+    allowed = disclosure or site_disclosure([], assessment)
     brier, auc = assessment["brier"], assessment["auc"]
     return Grid(
         header=(
@@ -95,7 +100,7 @@ def horizon_grid(assessment: Assessment) -> Grid:
         rows=tuple(
             (
                 years(days),
-                _or_dash(brier["patients"][at]),
+                _of_contributors(assessment, brier["patients"][at], brier["sites"][at], allowed),
                 _or_dash(brier["sites"][at]),
                 count(brier["cases"][at]) if brier["sites"][at] else DASH,
                 *_risks(assessment, at),
@@ -201,10 +206,10 @@ def site_notes(assessment: Assessment, disclosure: SiteDisclosure | None = None)
     return (*lines, *allowed.notes())
 
 
-def evaluation_lines(assessment: Assessment) -> tuple[str, ...]:
+def evaluation_lines(assessment: Assessment, disclosure: SiteDisclosure | None = None) -> tuple[str, ...]:
     """The figures that have no horizon or one of their own, a line each."""
     return (
-        _uno_line(assessment),
+        _uno_line(assessment, disclosure or site_disclosure([], assessment)),
         _follow_up_line(assessment["follow-up-days"]),
         ratio_line(assessment),
         slope_line(assessment),
@@ -317,12 +322,23 @@ def _mean_line(effects: Mapping[str, Any]) -> str:
     )
 
 
-def _uno_line(assessment: Assessment) -> str:
+def _of_contributors(
+    assessment: Assessment, patients: float | None, sites: float | None, allowed: SiteDisclosure
+) -> str:
+    """Patients of the sites that contribute; withheld where the total less them would tell of a withheld site."""
+    if allowed.patients and sites and sites < len(assessment["sites"]):
+        return WITHHELD
+    return _or_dash(patients)
+
+
+def _uno_line(assessment: Assessment, allowed: SiteDisclosure) -> str:
     uno = assessment["uno"]
     until = f"Uno's C up to {years(uno['tau-days'])} years: "
     if not uno["sites"]:
         return f"{until}{DASH}; no site had {_least(assessment)} followed that long."
-    who = f"{_number(uno['patients'], 'patient')}, {_number(uno['events'], 'event')}"
+    patients = _of_contributors(assessment, uno["patients"], uno["sites"], allowed)
+    who = f"{patients} patient{'' if uno['patients'] == 1 else 's'}, {_number(uno['events'], 'event')}"
+    who = who.replace(f"{WITHHELD} patients", "number of patients withheld")
     if not is_known(uno["c-index"]):
         return f"{until}{DASH}; no comparable pair ({who})."
     return f"{until}{c_index(uno['c-index'])}, within sites {c_index(uno['stratified'])} ({who})."

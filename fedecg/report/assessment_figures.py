@@ -284,7 +284,7 @@ def _write_numbers_at_risk(axes: Axes, curves: Curves, groups: Sequence[int], na
     axes.set_title("patients at risk", loc="left", fontsize=AT_RISK_PT, color=GREY, pad=2)
     widest = len(count(float(curves.at_risk.max())))
     axes.tick_params(length=0, labelbottom=False)
-    axes.tick_params(axis="y", pad=4 + 2.6 * widest)  # beside the first number, which is centred at year 0
+    axes.tick_params(axis="y", pad=5 + 3.4 * widest)  # beside the first number, which is centred at year 0
     for spine in axes.spines.values():
         spine.set_visible(False)
 

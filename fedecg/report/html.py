@@ -240,12 +240,12 @@ def _evaluation(
     pictures = _evaluation_pictures(assessment, simulated)
     missing = [title for name, title in NEED_A_HORIZON.items() if name not in pictures]
     return {
-        "lines": evaluation_lines(assessment),
+        "lines": evaluation_lines(assessment, disclosure),
         "pictures": list(pictures.values()),
         "left_out": [f"{' and '.join(missing)}: left out, since {_no_horizon(assessment)}."]
         if missing
         else [],
-        "horizons": horizon_grid(assessment),
+        "horizons": horizon_grid(assessment, disclosure),
         "horizon_notes": horizon_notes(assessment),
         "subgroups": _subgroups(assessment, thresholds, simulated),
         "sites": site_grid(assessment, disclosure),

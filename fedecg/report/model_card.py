@@ -93,7 +93,7 @@ def _evaluation(study: Study) -> list[str]:
         *lines,
         f"- {escaped(decision)}",
         *("", "By horizon:", ""),
-        *table_lines(horizon_grid(study.assessment)),
+        *table_lines(horizon_grid(study.assessment, study.disclosure)),
         *_below(horizon_notes(study.assessment)),
         *("", "By site:", ""),
         *table_lines(site_grid(study.assessment, study.disclosure)),

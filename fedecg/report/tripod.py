@@ -161,7 +161,7 @@ def _size(study: Study) -> str:
     if study.assessment is None:
         return text
     few = f" Fewer than {FEW_EVENTS} events: intervals are too narrow." if _few(study) else ""
-    return f"{text} {evaluation_lines(study.assessment)[-1]}{few}"
+    return f"{text} {evaluation_lines(study.assessment, study.disclosure)[-1]}{few}"
 
 
 def _few(study: Study) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,9 +19,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fedecg.errors import CODES
 from fedecg.report.wording import DASH, byte_size, c_index, count, decimal, duration, printable
 from fedecg_server.dashboard_charts import best_point, c_index_chart, loss_chart
+from fedecg_server.dashboard_words import (
+    ODD_EVENTS,
+    SITE_WORDS,
+    STATE_WORDS,
+    code_words,
+    event_words,
+    is_repeat,
+    phase_words,
+)
 from fedecg_server.run_view import Event, Round, RunView, SiteEntry
 
 __all__ = ["Facts", "Page", "content_security_policy", "page_html", "page_of", "time_left_s"]
@@ -41,53 +49,10 @@ STAGES = ("align", "survival")
 STEPS = ("join", "align", "survey", "survival", "evaluate", "assess", "explain")
 ROUNDS_SHOWN, EVENTS_SHOWN, NAME_CHARACTERS = 12, 15, 18
 MEASURED = 5  # rounds that the time left is taken from
-SEED = ", seed "  # in the name of a stage that is trained again
 
-STATE_WORDS = {
-    "not-started": "Not started yet.",
-    "starting": "Starting.",
-    "running": "Running.",
-    "waiting": "Waiting: too few sites for a round.",
-    "stopped": "Stopped. `fedecg-server start` goes on with it.",
-    "completed": "Completed.",
-    "completed-partial": "Completed, without some sites' replies.",
-    "failed": "Ended with an error. Once its cause is mended: `fedecg-server resume`.",
-}
-PHASE_WORDS = {
-    "join": "Sites are joining.",
-    "align": "Stage 1: the network learns what ECG reports say.",
-    "survey": "Sites count their events.",
-    "survival": "Stage 2: the network learns time to heart failure.",
-    "evaluate": "The best weights are evaluated.",
-    "assess": "Sites send the sums of the final evaluation.",
-    "explain": "Whether the model's attention is true is tested.",
-}
-SITE_WORDS = {
-    "online": "connected",
-    "working": "working",
-    "answered": "answered",
-    "late": "late: still busy with an earlier task",
-    "rejected": "last reply left out",
-    "offline": "not connected",
-    "refused": "not admitted",
-    "not-seen": "not seen yet",
-}
 ODD_STATES = ("waiting", "stopped", "completed-partial")
 LIVELY = ("running", "waiting", "starting")
 GOOD, ODD = {"online", "working", "answered"}, {"late", "rejected", "refused", "offline"}
-ODD_EVENTS = {"refused", "late", "rejected", "below-quorum", "fail"}
-EVENT_WORDS = {
-    "start": "The study began",
-    "resume": "The study went on",
-    "join": "{site} joined",
-    "refused": "{site} was not admitted",
-    "late": "{site} was late",
-    "rejected": "A reply of {site} was left out",
-    "readmitted": "{site} is free again",
-    "below-quorum": "Too few sites",
-    "finish": "The study ended",
-    "fail": "The study ended with an error",
-}
 
 
 def shortened(name: str) -> str:
@@ -242,21 +207,15 @@ def _said(view: RunView, state: str) -> str:
     if view.failed:
         return f"{words} {printable(view.failed.message)}" if state == "failed" else words
     if view.status and state in ("running", "waiting"):
-        words += f" {_phase_words(view.status.phase)}"
+        words += f" {phase_words(view.status.phase)}"
     return words
-
-
-def _phase_words(phase: str) -> str:
-    if SEED in phase:
-        return f"It is trained again ({printable(phase)}), to test its attention."
-    return PHASE_WORDS.get(phase, f"Phase {printable(phase)}.")
 
 
 def _steps(view: RunView, state: str) -> list[tuple[str, str]]:
     """Each step of a study, and whether it is done, under way (now) or to come."""
     if view.status is None:
         return [(step, "to-come") for step in STEPS]
-    phase = "explain" if SEED in view.status.phase else view.status.phase
+    phase = "explain" if is_repeat(view.status.phase) else view.status.phase
     if state in ("completed", "completed-partial"):
         return [(step, "done") for step in STEPS if step != "explain" or _explained(view)]
     at = STEPS.index(phase) if phase in STEPS else -1
@@ -346,12 +305,8 @@ def _site_row(site: SiteEntry) -> dict[str, str]:
         "kind": "good" if site.state in GOOD else "odd" if site.state in ODD else "none",
         "round": DASH if site.last_round is None else count(site.last_round),
         "seconds": decimal(site.seconds, 1),
-        "code": _code_words(site.code) if site.code else "",
+        "code": code_words(site.code) if site.code else "",
     }
-
-
-def _code_words(code: str) -> str:
-    return f"{printable(code)}: {CODES.get(code, 'not a code of this version')}"
 
 
 def _c_words(view: RunView, best: tuple[int, float] | None, final: bool) -> str:
@@ -409,20 +364,8 @@ def _event_row(event: Event) -> dict[str, Any]:
     return {
         "time": f"{event.time:%Y-%m-%d %H:%M:%S}",
         "odd": event.event in ODD_EVENTS,
-        "words": printable(_event_words(event.event, facts)),
+        "words": printable(event_words(event.event, facts)),
     }
-
-
-def _event_words(event: str, facts: Mapping[str, Any]) -> str:
-    code = f" ({_code_words(str(facts['code']))})" if facts.get("code") else ""
-    if event == "phase":
-        return f"Phase: {facts.get('phase')}"
-    if event == "round":
-        answered = facts.get("answered")
-        told = f": {len(answered)} answered" if isinstance(answered, list) else ""
-        return f"{facts.get('stage')} round {facts.get('round')} is over{told}"
-    words = EVENT_WORDS.get(event, event).replace("{site}", str(facts.get("site", "a site")))
-    return words + code
 
 
 def _fingerprints(view: RunView, facts: Facts) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ children end too, and the next start goes on from `run/state`.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from fedecg.progress import Progress
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.host_process import HostEvent, HostProcess
 from fedecg_server.narrator import Narrator
-from fedecg_server.server_lock import only_one, running_pid
+from fedecg_server.server_lock import only_one, stop_running
 from fedecg_server.sites import register_all
 from fedecg_server.submit import SubmissionError, submit_study
 from fedecg_server.superlink import SuperLink
@@ -86,23 +85,8 @@ def stop(coordinator: Coordinator, timeout_s: float = 30.0) -> int:
     Raises:
         RunError: FECG-689 if it still runs then, or if whoever holds its lock cannot be told.
     """
-    pid = running_pid(coordinator)
-    if pid is None:
-        Progress("coordinator").say("not running")
-        return 0
-    os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + timeout_s
-    while running_pid(coordinator) == pid:
-        if time.monotonic() > until:
-            raise RunError(
-                "FECG-689",
-                "coordinator",
-                found=f"a process that still runs {timeout_s:.0f} s after it was asked to stop",
-                expected="its end within 10 s",
-                fix=f"kill -9 {pid} leaves no child behind, and loses nothing.",
-            )
-        time.sleep(LOOK_AGAIN_S)
-    Progress("coordinator").say("stopped")
+    stopped = stop_running(coordinator, timeout_s)
+    Progress("coordinator").say("stopped" if stopped else "not running")
     return 0
 
 

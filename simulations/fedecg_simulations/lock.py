@@ -5,12 +5,12 @@ In:  a folder. Out: its lock, held while the caller writes there. Called by `run
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fedecg.errors import RunError
+from fedecg.locks import LockHeldError, held
 
 __all__ = ["only_one"]
 
@@ -23,15 +23,14 @@ def only_one(folder: Path) -> Iterator[int]:
         RunError: FECG-605 another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                "FECG-605",
-                "run folder",
-                found="another run that is writing there, or a cell of a killed grid",
-                expected="a folder of its own",
-                fix="Wait for it, or choose another --out.",
-            ) from None
-        yield lock.fileno()
+    try:
+        with held(folder / ".lock") as descriptor:
+            yield descriptor
+    except LockHeldError:
+        raise RunError(
+            "FECG-605",
+            "run folder",
+            found="another run that is writing there, or a cell of a killed grid",
+            expected="a folder of its own",
+            fix="Wait for it, or choose another --out.",
+        ) from None

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedecg import locks
 from fedecg.config import PolicySettings, ServerSettings, SiteSettings, load_site
 from fedecg.errors import RunError, SettingsError
 from fedecg.federation.identity import read_public_key
 from fedecg_client import keys as keys_module
-from fedecg_client import running as running_module
 from fedecg_client.cli import main
 from fedecg_client.folder import create_site, open_site
 from fedecg_client.pinned import pin, pinned_lock, propose
@@ -362,9 +362,9 @@ def test_a_key_that_is_no_key_is_told(site: Path, capsys: Captured) -> None:
 # The agent, from outside
 
 HOLD = (
-    "import signal, sys, time; from pathlib import Path; from fedecg_client.agent import only_agent\n"
+    "import signal, sys, time; from pathlib import Path; from fedecg_client.running import only_one\n"
     "signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2] == 'deaf' else lambda *_: sys.exit(0))\n"
-    "with only_agent(Path(sys.argv[1])):\n"
+    "with only_one(Path(sys.argv[1])):\n"
     "    print('held', flush=True); time.sleep(60)\n"
 )
 
@@ -447,7 +447,7 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command(site: Path, capsys:
 def test_stop_ends_the_agent_and_nobody_else(
     site: Path, holder: list[subprocess.Popen[str]], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_module, "TRY_S", 0.2)
+    monkeypatch.setattr(locks, "TRY_S", 0.2)
     assert main(["stop", str(site)]) == 0
     assert capsys.readouterr().out == "not running\n"
     innocent = subprocess.Popen(["sleep", "60"])

@@ -165,7 +165,7 @@ def test_a_lock_that_cannot_be_pinned_is_not_joined(tmp_path):
     with full_disk():
         error = refusal(closed.admit_study, LOCK)
     assert isinstance(error, RunError)
-    assert str(error).startswith("FECG-601 file hf.txt: found OSError")
+    assert str(error).startswith("FECG-601 file hf.txt: found file too large")
     assert pinned_lock(tmp_path, "hf") is None
 
 

@@ -170,7 +170,9 @@ def file_refusal(tmp_path: Path, text: str) -> str:
 
 
 def test_a_missing_file_is_refused_without_its_path(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match=r"FECG-227 cohort table.*cannot be read \(no such file\)") as caught:
+    with pytest.raises(
+        CohortError, match=r"FECG-227 cohort table.*cannot be read \(no such file\)"
+    ) as caught:
         read_cohort(tmp_path / f"{SECRET}.csv")
     assert str(SECRET) not in str(caught.value)
 
@@ -235,7 +237,9 @@ def test_numbers_of_patients_stay_and_leading_zeros_make_two_patients(tmp_path: 
 
 def test_a_patient_without_a_name_is_refused_and_no_name_is_shown(tmp_path: Path) -> None:
     text = file_refusal(tmp_path, f"{HEADER}0,,train,0,5,,,\n1,x{SECRET},train,0,5,,,\n")
-    assert "FECG-228 column patient: found 1 of 2 cells unreadable; expected a number or name a patient" in text
+    assert (
+        "FECG-228 column patient: found 1 of 2 cells unreadable; expected a number or name a patient" in text
+    )
 
 
 def test_a_patient_by_name_in_two_parts_is_refused(tmp_path: Path) -> None:

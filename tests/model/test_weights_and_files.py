@@ -133,7 +133,7 @@ def test_a_changed_byte_of_the_weights_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=f"FECG-306 model folder, {name}: found FileNotFoundError"):
+    with pytest.raises(ModelError, match=f"FECG-306 model folder, {name}: found no such file"):
         load_model(folder)
 
 
@@ -200,5 +200,5 @@ def test_intercepts_of_a_discrete_time_loss_do_not_enter_the_file(tmp_path: Path
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"FECG-601 file weights.safetensors: found FileExistsError"):
+    with pytest.raises(RunError, match=r"FECG-601 file weights.safetensors: found a file that is there already"):
         save_model(tmp_path / "file", small(1), SIGNALS, "")

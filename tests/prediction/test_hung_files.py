@@ -87,9 +87,15 @@ def test_what_has_not_begun_is_dropped_after_an_error() -> None:
         time.sleep(0.05)
         done.append(number)
 
-    with pytest.raises(KeyboardInterrupt), Readers(1) as readers:
-        futures = [readers.submit(lambda number=number: slow(number)) for number in range(50)]
-        raise KeyboardInterrupt
+    futures = []
+
+    def command() -> None:
+        with Readers(1) as readers:
+            futures.extend(readers.submit(lambda number=number: slow(number)) for number in range(50))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command()
     assert len(done) <= 1
     assert all(future.done() for future in futures)
 
@@ -116,6 +122,8 @@ def test_a_pipe_as_a_record_ends_every_command_with_its_code(model_folder: Path,
         ["draw", pipe, "--out", pipe.with_name("page.pdf")],
         ["evaluate", model_folder, table, "--records", pipe.parent],
     ):
-        done = subprocess.run([fedecg, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [fedecg, *map(str, words)], capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 3, words
         assert "FECG-201" in done.stdout + done.stderr or "none of whom has an ECG" in done.stderr, words

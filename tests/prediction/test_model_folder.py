@@ -160,7 +160,7 @@ def test_a_missing_file_is_noticed_and_named(
     name: str, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (package / name).unlink()
-    assert refusal(package, capsys).startswith(f"FECG-306 model folder, {name}: found FileNotFoundError;")
+    assert refusal(package, capsys).startswith(f"FECG-306 model folder, {name}: found no such file;")
 
 
 @pytest.mark.parametrize("name", [SETTINGS, WEIGHTS, CARD])

@@ -156,7 +156,9 @@ def test_settings_of_the_evaluation_can_be_chosen(model, make_site: MakeSite) ->
 
 def test_patients_of_the_part_train_are_said_to_flatter_the_model(model, make_site: MakeSite) -> None:
     (note,) = evaluate_outside(model, make_site(), settings=EvaluationSettings(horizons_years=[2.0])).notes
-    assert note.startswith("20 of the 40 patients evaluated are of the part train: if they trained this model")
+    assert note.startswith(
+        "20 of the 40 patients evaluated are of the part train: if they trained this model"
+    )
     assert "--part test leaves them out" in note
     only = EvaluationSettings(horizons_years=[2.0])
     assert evaluate_outside(model, make_site(), "test", settings=only).notes == ()

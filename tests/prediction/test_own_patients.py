@@ -141,7 +141,7 @@ def test_a_table_without_a_column_uneven_or_absent_is_refused(model, rows: list[
     with pytest.raises(CohortError, match="FECG-268 COHORT: found 1 of 1 rows with more or fewer cells"):
         evaluate_outside(model, table, records=tmp_path)
     with pytest.raises(
-        CohortError, match=r"FECG-268 COHORT: found a file that cannot be read \(FileNotFoundError\)"
+        CohortError, match=r"FECG-268 COHORT: found a file that cannot be read \(no such file\)"
     ):
         evaluate_outside(model, tmp_path / "absent.csv", records=tmp_path)
 

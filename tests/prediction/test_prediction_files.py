@@ -163,7 +163,13 @@ def test_names_stay_out_of_the_text_of_a_row() -> None:
 
 
 def test_a_record_named_by_its_header_and_by_its_signals_is_repeated(tmp_path: Path) -> None:
-    names = [f"{tmp_path}/a.hea", f"{tmp_path}/a.mat", f"{tmp_path}/b", f"{tmp_path}/../{tmp_path.name}/b.dat", "c"]
+    names = [
+        f"{tmp_path}/a.hea",
+        f"{tmp_path}/a.mat",
+        f"{tmp_path}/b",
+        f"{tmp_path}/../{tmp_path.name}/b.dat",
+        "c",
+    ]
     assert repeated(names) == 2
     assert repeated(names[::2]) == 0
 
@@ -186,7 +192,9 @@ def test_only_a_table_of_predictions_is_replaced(tmp_path: Path) -> None:
     out.write_text("patient,file,event\n")
     os.mkfifo(tmp_path / "pipe.csv")
     for name, found in ((out, "another file"), (tmp_path, "a folder"), (tmp_path / "pipe.csv", "a pipe")):
-        with pytest.raises(ClinicalInputError, match=f"FECG-275 --out: found {found}.*remove that file") as told:
+        with pytest.raises(
+            ClinicalInputError, match=f"FECG-275 --out: found {found}.*remove that file"
+        ) as told:
             would_replace(name)
         assert "smith" not in str(told.value)
 

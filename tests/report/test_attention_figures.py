@@ -70,7 +70,9 @@ def strip_images(figure: Figure) -> dict[str, np.ndarray]:
 
 def test_strips_stand_under_their_own_leads() -> None:
     signal_mv = np.random.default_rng(0).normal(0, 0.2, (12, 256)).astype(np.float32)
-    figure = attention_paper(signal_mv, 100.0, attention(), paper=PaperOptions("12x1"), footer="filter 0.5–40 Hz")
+    figure = attention_paper(
+        signal_mv, 100.0, attention(), paper=PaperOptions("12x1"), footer="filter 0.5–40 Hz"
+    )
     strips = [image for label, image in strip_images(figure).items() if "key" not in label]
     assert len(strips) == 12
     highest = [strip.max() for strip in strips]
@@ -80,7 +82,9 @@ def test_strips_stand_under_their_own_leads() -> None:
     change[5, 3] = -0.4
     strips = [
         image
-        for label, image in strip_images(occlusion_paper(signal_mv, 100.0, change, paper=PaperOptions("12x1"))).items()
+        for label, image in strip_images(
+            occlusion_paper(signal_mv, 100.0, change, paper=PaperOptions("12x1"))
+        ).items()
         if "key" not in label
     ]
     assert strips[5].max() == 1

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedecg.config import StudySettings
-from fedecg.report.assessment import site_grid, site_notes
+from fedecg.report.assessment import evaluation_lines, horizon_grid, site_grid, site_notes
 from fedecg.report.disclosure import NOTHING_WITHHELD, STUDY, WITHHELD, is_withheld
 from fedecg.report.figure_data import sites_csv
 from fedecg.report.figures import sites_figure
@@ -95,6 +96,20 @@ def test_a_small_part_withholds_the_whole_row_in_every_table_and_the_same_sites_
     assert parts["c"] == (WITHHELD, WITHHELD, WITHHELD, WITHHELD, "fewer than 10")
     own = {row[0]: row[1:] for row in site_grid(assessment, decision).rows}
     assert (own["b"], own["a"][0]) == ((WITHHELD,) * 4, "80")
+
+
+def test_patients_of_a_horizon_are_withheld_where_the_total_less_them_tells_of_a_small_site(
+    make_assessment: Callable[..., Entry],
+) -> None:
+    """1,302 patients in all and 1,300 of 2 of the 3 sites: the third has 2."""
+    assessment = make_assessment({"a": 900, "b": 400, "tiny": 2})
+    assert assessment["brier"]["sites"][0] == 2
+    assert horizon_grid(assessment).rows[0][1:3] == (WITHHELD, "2")
+    assert "(number of patients withheld, " in evaluation_lines(assessment)[0]
+    everybody = site_disclosure([], assessment, NOTHING_WITHHELD)
+    assert horizon_grid(assessment, everybody).rows[0][1] == "1,300"
+    assert "(1,300 patients, " in evaluation_lines(assessment, everybody)[0]
+    assert horizon_grid(make_assessment({"a": 900, "b": 400})).rows[0][1] == "1,300"
 
 
 def test_a_part_that_is_small_at_all_sites_takes_the_totals_of_the_other_parts_with_it() -> None:

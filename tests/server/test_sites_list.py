@@ -527,7 +527,7 @@ def test_a_full_disk_is_a_coded_error_and_leaves_the_list_as_it_was(
     words = [sys.executable, "-c", resource_limited, str(coordinator.folder), str(key)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "FECG-601 file coast.pub: found OSError" in done.stderr
+    assert "FECG-601 file coast.pub: found file too large" in done.stderr
     assert coordinator.sites_file.read_text() == before
     assert [file.name for file in coordinator.keys.iterdir()] == ["city.pub"]
 

@@ -148,7 +148,8 @@ def test_from_scratch_both_stages_are_trained_again(study: Make, tested_sites: P
     assert entry["stability"]["leads"] < aligned["stability"]["leads"]
 
 
-@pytest.mark.parametrize("stopped_in", ["training", pytest.param("explaining", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped_in", ["training", "explaining"])
 def test_a_study_stopped_while_it_trains_again_does_so_again_with_the_same_bits(
     study: Make, tested_sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: str
 ) -> None:

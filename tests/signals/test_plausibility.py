@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedecg.signals import LEADS, Quality, Recording, SignalStore, assess, read_recording
+from fedecg.signals import LEADS, Quality, Recording, assess, read_recording
 from fedecg.signals.plausibility import HIGH_LEAD_MV, HIGH_MEDIAN_MV, IMPOSSIBLE_MV, LOW_MV
 
 

@@ -110,7 +110,9 @@ def test_a_file_of_another_format_that_is_missing_is_refused(ecg, write_wfdb):
 def test_what_wfdb_cannot_read_is_refused_without_the_packages_words(ecg, write_wfdb):
     header = write_wfdb(ecg(seconds=4), name="smith", fmt="212")
     header.with_suffix(".dat").write_bytes(b"123456")
-    with pytest.raises(SignalError, match=r"FECG-212 signal file: found one that the wfdb package fails on") as caught:
+    with pytest.raises(
+        SignalError, match=r"FECG-212 signal file: found one that the wfdb package fails on"
+    ) as caught:
         read_recording(header)
     assert "smith" not in str(caught.value)
 
@@ -142,7 +144,11 @@ def test_a_vendors_file_is_said_to_be_of_another_format(data_root, name, kind):
 
 @pytest.mark.parametrize(
     ("content", "kind"),
-    [(b"0       X X", "a file in format EDF"), (b"12,13\n", "a file in another format"), (b"", "a file in another")],
+    [
+        (b"0       X X", "a file in format EDF"),
+        (b"12,13\n", "a file in another format"),
+        (b"", "a file in another"),
+    ],
 )
 def test_any_other_file_is_of_another_format_too(tmp_path, content, kind):
     (tmp_path / "smith.edf").write_bytes(content)

@@ -42,7 +42,9 @@ def test_without_a_baseline_the_adc_zero_is_the_baseline(tmp_path):
 @pytest.mark.parametrize("gain", ["0/mV", "0", "0(5)/uV"])
 def test_a_gain_of_zero_is_refused_for_nobody_calibrated_the_signal(tmp_path, gain):
     header = write(tmp_path, f"rec.dat 16 {gain} 16 0 0 0 0 {{lead}}")
-    with pytest.raises(SignalError, match=r"FECG-271 gain: found 12 of 12 leads without one .* expected counts per mV"):
+    with pytest.raises(
+        SignalError, match=r"FECG-271 gain: found 12 of 12 leads without one .* expected counts per mV"
+    ):
         read_recording(header)
 
 

@@ -1,9 +1,9 @@
 """The in-process grid behaves as Flower's: real apps, copies of their own, failures as error replies."""
 
+from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from fedecg_simulations.grid import InProcessGrid
 
 NODES = {1: {"site-folder": "one"}, 2: {"site-folder": "two"}}

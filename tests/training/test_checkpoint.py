@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_round(align, tmp_p
     assert torch.equal(weights, expected)
     assert loss == expected_loss
     assert not list(tmp_path.iterdir())
-    assert "checkpoint of the round not written: FECG-601 file round: found OSError" in caplog.text
+    assert "checkpoint of the round not written: FECG-601 file round: found file too large" in caplog.text
     assert str(tmp_path) not in caplog.text
 
 
