@@ -87,7 +87,7 @@ class Coordinator:
     """
 
     def __init__(self, folder: Path, settings: CoordinatorSettings) -> None:
-        self.folder, self.settings = folder.resolve(), settings
+        self.folder, self.settings = folder.absolute(), settings
         self.study_file = self.folder / "study.toml"
         self.server_file = self.folder / "server.toml"
         self.sites_file = self.folder / "sites.json"
@@ -134,7 +134,7 @@ def open_coordinator(folder: str | Path) -> Coordinator:
         ) from None
     except (ValueError, RecursionError) as error:
         raise SettingsError("FECG-102", path.name, found=f"{error!s:.200}", expected="TOML 1.0") from None
-    return Coordinator(Path(folder), parse_settings(CoordinatorSettings, tree))
+    return Coordinator(Path(folder).resolve(), parse_settings(CoordinatorSettings, tree))
 
 
 def create_coordinator(folder: Path, name: str, port: int | None = None) -> Coordinator:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,11 @@ class Journal:
     code: str | None = None
     _written_s: float = float("-inf")
     _started: str = field(default_factory=lambda: now())
+
+    def resume(self, records: Sequence[RoundRecord]) -> None:
+        """Go on with a run that has made these rounds."""
+        self.bytes = sum(record.bytes for record in records)
+        self.c_index = next((record.validation for record in reversed(records) if record.validation), None)
 
     def event(self, event: str, **facts: object) -> None:
         """Append a line; names of sites, counts and codes only."""

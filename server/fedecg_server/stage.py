@@ -200,6 +200,7 @@ class StageRounds(ABC):
             del gathered.replies[site]
             gathered.rejected[site] = "FECG-545"
             self.consortium.journal.mark(site, "rejected", "FECG-545")
+            self.consortium.journal.event("rejected", site=site, code="FECG-545", kind="train")
         for site in gathered.replies:
             self.norms.setdefault(site, []).append(lengths[site])
 

@@ -193,6 +193,7 @@ class Study:
         self.run, self.lock, self.consortium.lock = state.run, expected, expected
         self.records = [RoundRecord.of(entry) for entry in state.records]
         self.folder.resume(self.records)
+        self.journal.resume(self.records)
         self.seconds, self.norms = dict(state.seconds), dict(state.norms)
         self.consortium.accepted, self.consortium.refused = dict(state.accepted), dict(state.refused)
         self.survey, self.parts = dict(state.survey), dict(state.parts)

@@ -459,7 +459,7 @@ def test_stop_ends_the_agent_and_nobody_else(
             fcntl.flock(lock, fcntl.LOCK_EX)
             (site / "state/agent.pid").write_text(str(innocent.pid))
             assert main(["stop", str(site)]) == 1
-            assert "FECG-659 agent: found a locked folder, and no process id" in capsys.readouterr().err
+            assert "FECG-659 agent: found a folder that is locked by a process" in capsys.readouterr().err
             for number in ("-1", "0", "nonsense"):
                 (site / "state/agent.pid").write_text(number)
                 with pytest.raises(RunError, match="FECG-659"):

@@ -570,6 +570,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shard", default="1/1", metavar="K/N")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--keep", action="store_true", help="the folders of cases that went well, too")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     book, failures = options.out / "chaos.jsonl", options.out / "failures.jsonl"
@@ -584,6 +585,8 @@ def main(arguments: list[str] | None = None) -> int:
             folder = Path(scratch) / f"case-{count}"
             try:
                 line, target = run_case(name, bench, folder), book
+                if options.keep:
+                    shutil.copytree(folder, options.out / "kept" / name.replace(" ", "-"), dirs_exist_ok=True)
                 shutil.rmtree(folder, ignore_errors=True)
             except Exception as error:
                 failed += 1
