@@ -6,6 +6,7 @@ Called by the command `fedecg` and by anyone's Python: `fedecg.load(path).predic
 
     risk         log hazard -> risk by each horizon with its interval, percentile in the training study
     predictor    a model folder -> `Model`: recordings -> predictions
+    readers      threads that read ahead, and that no hung file keeps a command from ending
     files        record files -> rows, read by threads while the network computes
     own_patients an outside hospital's table and ECGs -> its patients with their log hazards
     outside      those patients -> the whole evaluation, recalibration in the large

@@ -273,9 +273,9 @@ def _print_rows(rows: Sequence[FileRow], horizons: Sequence[float]) -> None:
     table.add_column("file", overflow="fold")
     table.add_column("log hazard")
     for years in horizons:
-        table.add_column(f"risk {years:g} y (95 %)", justify="right")
+        table.add_column(f"risk {years:g} y (95 %)", justify="right", overflow="fold")
     table.add_column("percentile", justify="right")
-    table.add_column("warnings")
+    table.add_column("warnings", overflow="fold")
     for row in rows:
         found = row.prediction
         risks = [_risk(one) for one in found.risks] or ["–"] * len(horizons)

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedecg.config import FederationSettings
+from fedecg.config import FederationSettings, Stage
 from fedecg.errors import FederationError
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import JoinReply, JoinTask, pack, read_reply, reply_sha256, size_bytes
@@ -190,6 +190,17 @@ class Consortium:
             time.sleep(_look_s(exchange.elapsed_s))
         self.accepted = {site: arrived[site] for site in gathered.replies}
         return self._closed(exchange)
+
+    def task_fields(self, stage: Stage, number: int) -> dict[str, Any]:
+        """What every task carries."""
+        return {
+            "lock_sha256": self.lock.sha256(),
+            "stage": stage,
+            "round": number,
+            "bank_sha256": self.lock.bank_sha256,
+            "settings": self.lock.settings,
+            "accepted": self.accepted,
+        }
 
     def _over(self, exchange: _Exchange[Reply]) -> bool:
         still_open = exchange.open

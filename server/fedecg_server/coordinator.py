@@ -151,7 +151,7 @@ def create_coordinator(folder: Path, name: str, port: int | None = None) -> Coor
         SettingsError: FECG-103 if name or port cannot be used.
         RunError: FECG-671 if the folder exists; FECG-601 if it cannot be written.
     """
-    target = folder.resolve()
+    target = folder.absolute()
     given = {"name": name} | ({} if port is None else {"port": port})
     settings = parse_settings(CoordinatorSettings, given)
     if os.path.lexists(target):

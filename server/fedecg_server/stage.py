@@ -220,16 +220,7 @@ class StageRounds(ABC):
 
     def common(self, number: int) -> dict[str, object]:
         """What every task of the stage carries."""
-        lock = self.consortium.lock
-        return {
-            "lock_sha256": lock.sha256(),
-            "stage": self.stage,
-            "round": number,
-            "repeat": self.repeat,
-            "bank_sha256": lock.bank_sha256,
-            "settings": lock.settings,
-            "accepted": self.consortium.accepted,
-        }
+        return self.consortium.task_fields(self.stage, number) | {"repeat": self.repeat}
 
 
 class AlignRounds(StageRounds):

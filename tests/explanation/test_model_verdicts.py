@@ -64,9 +64,7 @@ def test_verdicts_that_were_changed_or_lost_are_noticed(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"FECG-308 explanation\.json: found sha256"):
         read_verdicts(folder, weights)
     file.unlink()
-    with pytest.raises(
-        ModelError, match=r"FECG-306 model folder, explanation\.json: found no such file"
-    ):
+    with pytest.raises(ModelError, match=r"FECG-306 model folder, explanation\.json: found no such file"):
         read_verdicts(folder, weights)
 
 

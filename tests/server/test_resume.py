@@ -9,6 +9,8 @@ import pytest
 
 from fedecg.errors import FederationError, RunError
 from fedecg_server import study as study_module
+from fedecg_server.conclusion import Conclusion
+from fedecg_server.questions import Questions
 from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.run_state import STATE, read_state
 from fedecg_server.study import Study
@@ -102,7 +104,7 @@ def test_a_study_stopped_in_its_last_evaluation_ends_bit_equal(
 
     folder = tmp_path / "resumed"
     with monkeypatch.context() as patch:
-        patch.setattr(Study, "_assess", stopping)
+        patch.setattr(Conclusion, "assess", stopping)
         with pytest.raises(Killed):
             run_to_the_end(resumable(study, folder))
     assert without_times(run_to_the_end(resumable(study, folder))) == without_times(expected)
@@ -116,7 +118,7 @@ def test_the_run_keeps_its_name_and_the_events_tell_of_both_sessions(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Study, "_survey", stopping)
+        patch.setattr(Questions, "survey", stopping)
         with pytest.raises(Killed):
             run_to_the_end(resumable(study, tmp_path / "two"))
     first = read_json(tmp_path / "two" / "status.json")

@@ -305,7 +305,7 @@ def test_the_book_lists_every_round_and_the_last_validation(study: Make) -> None
 def test_a_baseline_that_has_drifted_away_is_replaced_and_the_round_repeated(study: Make) -> None:
     run = study()
     run.join()
-    original = run._ask
+    original = run.questions.ask
 
     def stale(*arguments: object) -> dict[str, object]:
         replies = original(*arguments)  # type: ignore[arg-type]
@@ -315,7 +315,7 @@ def test_a_baseline_that_has_drifted_away_is_replaced_and_the_round_repeated(stu
                 replies[site] = reply.model_copy(update={"train_exp_sums": sums})
         return replies  # type: ignore[return-value]
 
-    run._ask = stale  # type: ignore[method-assign]
+    run.questions.ask = stale  # type: ignore[method-assign]
     run.survive()
     assert [(r.round, r.repeated) for r in run.records] == [(1, True), (1, False), (2, False)]
     assert run.records[0].hazard_ratio == pytest.approx(0.1)
@@ -328,17 +328,17 @@ def test_a_site_that_was_away_at_the_survey_takes_part_when_it_is_back(
     run = study()
     run.join()
     coast = run.consortium.members["coast"].node
-    everybody, survey = run.grid.get_node_ids, run._survey
+    everybody, survey = run.grid.get_node_ids, run.questions.survey
 
-    def survey_without_coast(vector: np.ndarray) -> None:
+    def survey_without_coast(vector: np.ndarray) -> dict[str, SurveyReply]:
         with monkeypatch.context() as patch:
             patch.setattr(run.grid, "get_node_ids", lambda: [n for n in everybody() if n != coast])
-            survey(vector)
+            return survey(vector)
 
-    monkeypatch.setattr(run, "_survey", survey_without_coast)
+    monkeypatch.setattr(run.questions, "survey", survey_without_coast)
     hazard, best = run.survive()
     assert sorted(run.survey) == ["city", "valley"]
     assert sorted(run.late_survey) == ["coast"]
     assert [record.answered for record in run.records] == [["city", "coast", "valley"]] * 2
-    assert hazard.events["coast"].sum() == run.parts["coast"]["train"].events
+    assert hazard.events["coast"].sum() == run.questions.parts["coast"]["train"].events
     assert sorted(site["name"] for site in run.conclude(hazard, best)["sites"]) == ["city", "coast", "valley"]

@@ -1,5 +1,7 @@
 """The store: what goes in comes out, and nothing half-written, stale or damaged is ever taken for finished."""
 
+import csv
+import hashlib
 import json
 import multiprocessing
 import signal
@@ -12,7 +14,15 @@ import pytest
 
 from fedecg.config import SignalSettings
 from fedecg.errors import SignalError
-from fedecg.signals import Recording, SignalStore, build_store, preprocess, read_recording, store_key
+from fedecg.signals import (
+    QUALITY_RULES,
+    Recording,
+    SignalStore,
+    build_store,
+    preprocess,
+    read_recording,
+    store_key,
+)
 
 SETTINGS = SignalSettings(samples=416)
 KEY = store_key(SETTINGS, "test records", "none")
@@ -224,6 +234,21 @@ def test_a_store_of_another_key_in_the_same_place_is_stale(tmp_path, records):
 def test_a_store_of_another_number_of_records_is_stale(tmp_path, records):
     build(tmp_path, records)
     assert len(build(tmp_path, records[:2])) == 2
+
+
+def test_a_store_of_format_1_is_opened_without_the_rules_that_came_later(tmp_path, records):
+    folder = build(tmp_path, records).folder
+    later = {"low_amplitude", "high_amplitude", "no_beats", "inverted"}
+    manifest = folder / "manifest.csv"
+    rows = list(csv.DictReader(manifest.read_text().splitlines()))
+    kept = [name for name in rows[0] if name not in later]
+    lines = [",".join(kept), *(",".join(row[name] for name in kept) for row in rows)]
+    manifest.write_text("\n".join(lines) + "\n")
+    edit_about(folder, format=1, **{"manifest-sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()})
+    store = SignalStore.open(folder)
+    assert len(store) == len(records)
+    assert set(QUALITY_RULES) - set(store.quality) == later
+    np.testing.assert_array_equal(store.quality["clipped"], 0)
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path):

@@ -1,0 +1,196 @@
+"""Exchanges without training: survey, evaluation, sums. Who fails is warned of and left out.
+
+In:  the consortium, a task, weights. Out: checked replies by site name. Called by the study and its conclusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Message, MessageType
+from numpy.typing import NDArray
+
+from fedecg.config import Section, StudySettings
+from fedecg.errors import FederationError
+from fedecg.evaluation import GlobalConcordance
+from fedecg.explanation.documents import ExplainReply
+from fedecg.federation.baselines import BaselinesReply
+from fedecg.federation.hazard import HazardState, check_survey, federated_concordance
+from fedecg.federation.messages import (
+    EvaluateReply,
+    EvaluateTask,
+    Part,
+    PartCounts,
+    SurveyReply,
+    SurveyTask,
+    pack,
+    read_reply,
+)
+from fedecg.federation.sums import AssessReply
+from fedecg.progress import Progress
+from fedecg_server.consortium import COMES_BACK, Consortium, Gathered
+
+__all__ = ["Questions", "concordance_of"]
+
+Vector = NDArray[np.float32]
+Parts = dict[str, dict[Part, PartCounts]]
+Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply, BaselinesReply)
+Sums = TypeVar("Sums")
+NO_ANSWER = "no answer"
+
+
+@dataclass
+class Questions:
+    """What the study asks its sites besides training.
+
+    Args:
+        settings: the study.
+        consortium: its sites.
+        progress: warns of who failed.
+        parts: what the sites that were surveyed joined with; only they are asked further.
+    """
+
+    settings: StudySettings
+    consortium: Consortium
+    progress: Progress
+    parts: Parts = field(default_factory=dict)
+
+    def survey(self, vector: Vector, repeat: int = 0) -> dict[str, SurveyReply]:
+        """Events and sums on the public grid, under given weights.
+
+        Raises:
+            FederationError: FECG-507 fewer usable replies than the quorum.
+        """
+        task = SurveyTask(**self.consortium.task_fields("survival", 0) | {"repeat": repeat})
+        if not repeat:
+            members = self.consortium.members
+            self.parts = {site: dict(member.joined.parts) for site, member in members.items()}
+        check = partial(check_survey, self.settings, self.parts)
+        replies = self.ask("query.survey", task, vector, SurveyReply, check)
+        if not repeat:
+            self.parts = {site: self.parts[site] for site in replies}
+        return replies
+
+    def survey_newcomers(self, known: Mapping[str, object], vector: Vector) -> dict[str, SurveyReply]:
+        """The same of sites that were away then; whoever does not answer within `grace-s` is asked in the next round.
+
+        Args:
+            known: sites that were surveyed.
+            vector: weights of the present round.
+        """
+        members, refused, away = self.consortium.members, self.consortium.refused, {NO_ANSWER, *COMES_BACK}
+        newcomers = [
+            site
+            for site in sorted(set(members) - set(known))
+            if refused.get(site, NO_ANSWER) in away  # a survey that was rejected stays so
+        ]
+        if not newcomers:
+            return {}
+        task = SurveyTask(**self.consortium.task_fields("survival", 0))
+        parts = {site: dict(members[site].joined.parts) for site in newcomers}
+        read = self._reader(SurveyReply, partial(check_survey, self.settings, parts))
+        grace_s = self.settings.federation.grace_s
+        gathered = self.consortium.ask("query.survey", lambda: pack(task, vector), read, newcomers, grace_s)
+        for site in gathered.replies:
+            self.progress.say(f"{site} takes part from now on")
+            refused.pop(site, None)
+            self.parts[site] = parts[site]
+        return gathered.replies
+
+    def evaluate(self, hazard: HazardState, vector: Vector, parts: list[Part]) -> dict[str, EvaluateReply]:
+        """Counts of concordance on some parts, and the sums of the shipped baseline.
+
+        Raises:
+            FederationError: FECG-507 fewer usable replies than the quorum.
+        """
+        task = EvaluateTask(
+            **self.consortium.task_fields("survival", self.settings.survival.rounds),
+            grid=hazard.grid_document,
+            edges_days=hazard.shipped_edges_days.tolist(),
+            parts=parts,
+        )
+        check = partial(hazard.check_evaluation, parts)
+        return self.ask(MessageType.EVALUATE, task, vector, EvaluateReply, check)
+
+    def sums(
+        self,
+        question: str,
+        task: Section,
+        vector: Vector,
+        reply: type[Reply],
+        checked: Callable[[str, Reply], Sums],
+    ) -> dict[str, Sums]:
+        """One more exchange of sums. The model is safe by now: sites that cannot answer cost figures, not the study."""
+        sums: dict[str, Sums] = {}
+        self.consortium.journal.enter(question)
+
+        def check(site: str, document: Reply) -> None:
+            sums[site] = checked(site, document)
+
+        try:
+            self.ask(f"query.{question}", task, vector, reply, check)
+        except FederationError as error:
+            self.progress.warn(f"no answers to {question}: {error}")
+            return {}
+        return sums
+
+    def ask(
+        self,
+        kind: str,
+        task: Section,
+        vector: Vector,
+        reply: type[Reply],
+        check: Callable[[str, Reply], None],
+    ) -> dict[str, Reply]:
+        """One exchange with the sites that are, or were, surveyed.
+
+        Raises:
+            FederationError: FECG-507 fewer usable replies than the quorum, with the codes of those left out.
+        """
+        gathered = self.consortium.ask(
+            kind, lambda: pack(task, vector), self._reader(reply, check), self.parts
+        )
+        failed = _failed(gathered)
+        for site, code in failed.items():
+            self.progress.warn(f"{kind}: {site} left out ({code})")
+            self.consortium.refused[site] = code
+        if len(gathered.replies) < self.settings.federation.quorum:
+            raise FederationError(
+                "FECG-507",
+                kind,
+                found=f"{len(gathered.replies)} usable replies",
+                expected=f"at least {self.settings.federation.quorum} (federation.quorum)",
+                fix=f"Left out: {', '.join(f'{site} ({code})' for site, code in failed.items())}.",
+            )
+        return gathered.replies
+
+    def _reader(
+        self, kind: type[Reply], check: Callable[[str, Reply], None]
+    ) -> Callable[[str, Message], Reply]:
+        def read(site: str, message: Message) -> Reply:
+            document, _ = read_reply(message, kind)
+            if document.site != site:
+                raise FederationError(
+                    "FECG-509", "reply", found="another site's name", expected="the one it joined with"
+                )
+            check(site, document)
+            return document
+
+        return read
+
+
+def concordance_of(
+    replies: Mapping[str, EvaluateReply], part: Part, hazard: HazardState
+) -> GlobalConcordance:
+    """Stratified and global C of one part."""
+    counts = {site: reply.counts[part] for site, reply in replies.items() if part in reply.counts}
+    return federated_concordance(counts, hazard.grid)
+
+
+def _failed(gathered: Gathered[Reply]) -> dict[str, str]:
+    absent = [site for site in gathered.expected if site not in gathered.replies | gathered.rejected]
+    return dict(sorted((gathered.rejected | dict.fromkeys(absent, NO_ANSWER)).items()))
