@@ -6,7 +6,7 @@ date. The text says what, what was found (a count or a kind), what was expected,
     FedecgError
     ├── SettingsError        FECG-1xx  a settings file or an override          exit 3
     ├── ClinicalInputError   FECG-2xx  ECG files, cohort tables, codes         exit 3
-    │   ├── SignalError      FECG-20x, 21x  a recording or the signal store
+    │   ├── SignalError      FECG-20x, 21x, 27x  a recording or the signal store
     │   ├── CohortError      FECG-22x, 23x  patients, events, follow-up, splits
     │   └── TextError        FECG-24x, 25x  codes, statements, banks
     ├── ModelError           FECG-3xx  weights, shapes, training               exit 3

@@ -7,14 +7,13 @@ Out: `FinishedRun`. Called by `commands`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fedecg.config import StudySettings, load_study
 from fedecg.errors import RunError, RunInputError
-from fedecg.report.findings import COLUMNS
+from fedecg.report.summary import coordinator_summary
 
 __all__ = ["FinishedRun", "Outcomes", "read_run"]
 
@@ -100,7 +99,13 @@ def read_run(folder: Path, outcomes: Outcomes | None = None) -> FinishedRun:
     settings = load_study(folder / "study.toml")
     assessment = _assessment(folder / "assessment.json")
     stated = _read(folder / "summary.json", dict) if (folder / "summary.json").exists() else None
-    summary = _summary_of(result, settings, assessment) if stated is None else stated
+    explanation = _explanation(folder / "explanation.json")
+    baselines = _read(folder / "baselines.json", dict) if (folder / "baselines.json").exists() else None
+    summary = (
+        coordinator_summary(result, settings, assessment, explanation, baselines)
+        if stated is None
+        else stated
+    )
     own = summary.get("outcomes")
     if own is not None and outcomes is not None and own != outcomes:
         raise RunError(
@@ -115,7 +120,7 @@ def read_run(folder: Path, outcomes: Outcomes | None = None) -> FinishedRun:
         | {"outcomes": own or outcomes, "federation-code-fingerprint": result.get("code-fingerprint")},
         rounds,
         assessment,
-        _explanation(folder / "explanation.json"),
+        explanation,
         settings,
         folder / MODEL if (folder / MODEL / "model.json").exists() else None,
         (own or outcomes) is not None,
@@ -138,50 +143,6 @@ def _explanation(file: Path) -> dict[str, Any] | None:
     if missing := EXPLANATION_PARTS - set(explanation):
         raise _unreadable(file, f"{len(missing)} missing parts: {', '.join(sorted(missing))}")
     return explanation
-
-
-def _summary_of(
-    result: Mapping[str, Any], settings: StudySettings, assessment: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """As far as a coordinator knows it: the federated column from sums, the other columns null."""
-    pairs = (assessment or {}).get("concordance") or {}
-    part = (result.get("evaluation") or {}).get((assessment or {}).get("part", "test"))
-    return {
-        "study": settings.name,
-        "seed": settings.seed,
-        "sites": [_site(site) for site in result.get("sites") or []],
-        "columns": dict.fromkeys(COLUMNS) | {"federated": _column(pairs) if pairs else None},
-        "test": {
-            "patients": pairs.get("patients"),
-            "events": pairs.get("events"),
-            "comparable-pairs": None,
-            "comparable-pairs-stratified": pairs.get("comparable-within"),
-        },
-        "federated-c-index": part,
-        **{
-            name: result.get(name)
-            for name in (
-                *("status", "rounds", "best-round", "bytes-per-round", "seconds"),
-                *("code-fingerprint", "settings-sha256"),
-            )
-        },
-    }
-
-
-def _site(site: Mapping[str, Any]) -> dict[str, Any]:
-    parts = site.get("parts") or {}
-    return {name: site.get(name) for name in ("name", "patients", "events")} | {"parts": parts}
-
-
-def _column(pairs: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "c-index": pairs["c-index"],
-        "ci-low": pairs["ci-low"],
-        "ci-high": pairs["ci-high"],
-        "c-index-stratified": pairs["stratified"],
-        "stratified-ci-low": pairs["stratified-ci-low"],
-        "stratified-ci-high": pairs["stratified-ci-high"],
-    }
 
 
 def _read(file: Path, kind: type) -> Any:

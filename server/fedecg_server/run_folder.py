@@ -1,7 +1,7 @@
 """The folder of a run: what was decided, what happened, what came out. Every file appears whole or not at all.
 
 In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `assessment.json`, `explanation.json`,
-`result.json`, `failed.json`; beside them the journal's files and, where a run can be resumed, `state/`.
+`baselines.json`, `summary.json`, `result.json`, `failed.json`; beside them the journal's files and, where a run can be resumed, `state/`.
 `result.json` is removed when a run starts and written last: where it stands, the run is finished. `failed.json` says
 with which code a run ended that cannot go on. Where neither stands, the run is unfinished.
 """
@@ -18,11 +18,12 @@ from fedecg.config import StudySettings
 from fedecg.errors import FedecgError, RunError
 from fedecg.federation.rounds import RoundRecord
 from fedecg.files import write_whole
+from fedecg.report.summary import coordinator_summary
 from fedecg_server.journal import EVENTS, STATUS
 
 __all__ = ["RunFolder", "read_json", "write_json"]
 
-ROUNDS, RESULT, FAILED = "rounds.json", "result.json", "failed.json"
+ROUNDS, RESULT, FAILED, SUMMARY = "rounds.json", "result.json", "failed.json", "summary.json"
 ASSESSMENT, EXPLANATION, BASELINES = "assessment.json", "explanation.json", "baselines.json"
 STUDY, MODEL = "study.toml", "model"
 MODEL_FILES = tuple(f"{MODEL}/{name}" for name in ("model.json", "model_card.md", "tripod.md"))
@@ -49,6 +50,7 @@ class RunFolder:
         """
         for earlier in (
             RESULT,
+            SUMMARY,
             FAILED,
             EXPLANATION,
             ASSESSMENT,
@@ -85,8 +87,15 @@ class RunFolder:
         """Write what the sites reach alone."""
         write_json(self.path / BASELINES, entry)
 
-    def finish(self, result: dict[str, Any]) -> None:
-        """Write the result; from now on the run counts as finished."""
+    def finish(self, result: dict[str, Any], settings: StudySettings) -> None:
+        """Write the result; from now on the run counts as finished.
+
+        A simulation writes a summary of its own, with the columns that only it can have.
+        """
+        if self.resumable:
+            files = (self.path / name for name in (ASSESSMENT, EXPLANATION, BASELINES))
+            kept = [read_json(file) if file.exists() else None for file in files]
+            write_json(self.path / SUMMARY, coordinator_summary(result, settings, *kept))
         write_json(self.path / RESULT, result)
 
     def fail(self, error: FedecgError) -> None:

@@ -70,7 +70,7 @@ def run_study(
         study.join()
         study.align()
         result = study.conclude(*study.survive())
-        folder.finish(result)
+        folder.finish(result, settings)
         study.journal.end(str(result["status"]))
     except FedecgError as error:
         folder.fail(error)

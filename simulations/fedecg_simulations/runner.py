@@ -79,7 +79,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     explanation = read_json(out / "explanation.json") if (out / "explanation.json").exists() else None
     summary["explanation"] = None if explanation is None else without_arrays(explanation)
     save_figures(summary, rounds, out / "figures", assessment)
-    write_report(summary, rounds, out / "report.html", assessment, explanation)
+    write_report(summary, rounds, out / "report.html", assessment, explanation, settings)
     write_model_card(out / "model", summary, assessment, settings)
     write_json(out / "summary.json", summary)
     return summary
@@ -184,6 +184,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "bytes-per-round": federated["bytes-per-round"],
         "seconds": federated["seconds"] | seconds,
         "code-fingerprint": code_fingerprint("fedecg_simulations"),
+        "federation-code-fingerprint": federated["code-fingerprint"],
         "settings-sha256": settings_sha256(settings),
     }
 

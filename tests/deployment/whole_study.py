@@ -146,6 +146,7 @@ class Service:
         self.command, self.log, self.environment = command, log, environment or {}
         self.process: subprocess.Popen[bytes] | None = None
         self.statuses: list[int] = []  # exit statuses so far; negative: killed
+        self.before: list[str] = []  # a command in front of it, such as strace
         self.restarts = True
         self._due_s = 0.0
 
@@ -164,7 +165,7 @@ class Service:
         """Start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *self.command],
+                [*self.before, sys.executable, "-P", "-m", *self.command],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, **self.environment},
             )  # fmt: skip

@@ -95,7 +95,9 @@ class WatchedRun:
         """The study is over."""
         self.journal.enter("evaluate")
         result = {"status": status, "run": "00c0ffee", "best-round": best}
-        self.folder.finish(result | {"code-fingerprint": "ab" * 32, "settings-sha256": "cd" * 32})
+        self.folder.finish(
+            result | {"code-fingerprint": "ab" * 32, "settings-sha256": "cd" * 32}, self.settings
+        )
         self.journal.end(status)
 
     def fail(self, error: FederationError) -> None:

@@ -15,6 +15,7 @@ import pytest
 from fedecg.config import load_study
 from fedecg.errors import RunError
 from fedecg.progress import Progress
+from fedecg.report.summary import coordinator_summary
 from fedecg_client.app import app as client_app
 from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.study import Study
@@ -349,3 +350,23 @@ def test_the_partition_command_prints_patients_events_and_labels(
     assert table["outcomes"] == "simulated"
     assert [row["site"] for row in table["sites"]] == ["city", "coast", "rural"]
     assert all({"patients", "events", "label-mix"} <= set(row) for row in table["sites"])
+
+
+def test_a_coordinator_has_the_same_summary_with_null_where_patients_must_lie_side_by_side(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, summary = finished[0] / "out", finished[1] | {"seconds": None}
+    files = ("result.json", "assessment.json", "explanation.json")
+    result, assessment, explanation = (
+        json.loads((folder / name).read_text()) if (folder / name).exists() else None for name in files
+    )
+    theirs = coordinator_summary(result, load_study(folder / "study.toml"), assessment, explanation, None)
+    assert set(theirs) == set(summary)
+    assert set(theirs["columns"]) == set(summary["columns"])
+    ours = summary["columns"]["federated"]
+    assert theirs["columns"]["federated"]["c-index-stratified"] == pytest.approx(ours["c-index-stratified"])
+    assert theirs["columns"]["pooled"] is None
+    for name in ("rounds", "best-round", "test", "assessment", "seed", "study", "settings-sha256"):
+        if name != "test":
+            assert theirs[name] == summary[name], name
+    assert theirs["test"]["events"] == summary["test"]["events"]
