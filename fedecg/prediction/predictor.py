@@ -229,7 +229,7 @@ def _faults(quality: Quality) -> tuple[str, ...]:
         for rule, fault in FAULTS.items()
     }
     of_leads = tuple(f"{fault}: {_named(leads)}" for fault, leads in broken.items() if leads)
-    return of_leads + tuple(text for rule, text in WHOLE_FAULTS.items() if np.any(getattr(quality, rule)))
+    return of_leads + tuple(text for rule, text in WHOLE_FAULTS.items() if getattr(quality, rule))
 
 
 def _named(leads: Sequence[str]) -> str:

@@ -47,22 +47,21 @@ STEEPNESS_MIN = 6.0
 STEEPNESS_HZ = 100.0
 # A heart's axis between -30 and 90 degrees makes I and II positive, and its apex lies under V6; all three negative
 # and aVR positive are a swap of limb leads and more, an axis in no man's land (below 1 % of ECGs), or a wrong sign.
-UPRIGHT = tuple(LEADS.index(lead) for lead in ("I", "II", "V6"))
-DOWNWARD = LEADS.index("aVR")
+_POLAR = [LEADS.index(lead) for lead in ("I", "II", "V6", "aVR")]
 
 
 class Plausibility(NamedTuple):
     """What no heart gives.
 
     Attributes:
-        low_amplitude: (12,) bool, all leads where none spans 1.0 mV in a typical 2 s.
+        low_amplitude: no lead spans 1.0 mV in a typical 2 s.
         high_amplitude: (12,) bool, leads of more than 8 mV; all where half of them span more than 4 mV.
         impossible: half of the leads span more than 30 mV.
         no_beats: nothing in it is as steep and as short as QRS complexes.
         inverted: I, II and V6 point downwards and aVR upwards.
     """
 
-    low_amplitude: NDArray[np.bool_]
+    low_amplitude: bool
     high_amplitude: NDArray[np.bool_]
     impossible: bool
     no_beats: bool
@@ -83,14 +82,15 @@ def plausibility(
         rate_hz: samples a second.
     """
     span_mv = _typical(highest_mv - lowest_mv)
-    largest, middle = float(span_mv.max()), float(np.partition(span_mv, 6)[6])
+    ordered = sorted(span_mv.tolist())
+    largest, middle = ordered[-1], ordered[len(LEADS) // 2]
     thin_mv = np.ascontiguousarray(signal_mv[:, :: max(1, round(rate_hz / STEEPNESS_HZ))])
-    if np.isnan(thin_mv.sum()):
+    if np.isnan(np.add.reduce(thin_mv, axis=None)):
         thin_mv = np.nan_to_num(thin_mv)
     # Spans and slopes of a lead that does not move are rounding.
     moves = largest > 0
     return Plausibility(
-        low_amplitude=np.full(len(LEADS), moves and largest < LOW_MV),
+        low_amplitude=moves and largest < LOW_MV,
         high_amplitude=(span_mv > HIGH_LEAD_MV) | (middle > HIGH_MEDIAN_MV),
         impossible=middle > IMPOSSIBLE_MV,
         no_beats=moves and _steepness(thin_mv, highest_mv.shape[1]) < STEEPNESS_MIN,
@@ -112,23 +112,20 @@ def _typical(windows_mv: NDArray[np.float32]) -> NDArray[np.float32]:
 def _steepness(thin_mv: NDArray[np.float32], windows: int) -> float:
     """Steepest over typical slope, summed over leads, in the middle one of the windows that move."""
     steps = thin_mv[:, 1:] - thin_mv[:, :-1]
-    slope = np.abs(steps, out=steps).sum(axis=0)
+    slope = np.add.reduce(np.abs(steps, out=steps), axis=0)
     width = slope.size // windows
     if not width:
         return 0.0
     ordered = np.sort(slope[: windows * width].reshape(windows, width), axis=1)
-    steepest, typical = ordered[:, -1], ordered[:, width // 2]
-    moving = steepest > 0
-    if not moving.any():
-        return 0.0
-    ratio = steepest[moving] / np.maximum(typical[moving], np.float32(1e-6))
-    return float(np.sort(ratio)[ratio.size // 2])
+    pairs = zip(ordered[:, -1].tolist(), ordered[:, width // 2].tolist(), strict=True)
+    ratios = sorted(steepest / max(typical, 1e-6) for steepest, typical in pairs if steepest > 0)
+    return ratios[len(ratios) // 2] if ratios else 0.0
 
 
 def _inverted(
     thin_mv: NDArray[np.float32], highest_mv: NDArray[np.float32], lowest_mv: NDArray[np.float32]
 ) -> bool:
     """Whether the larger deflections of I, II and V6 from their means go down, and those of aVR up."""
-    leads = [*UPRIGHT, DOWNWARD]
-    polarity = _typical(highest_mv[leads] + lowest_mv[leads]) - 2 * thin_mv.mean(axis=1)[leads]
-    return bool((polarity[:-1] < 0).all() and polarity[-1] > 0)
+    sums = np.add.reduce(thin_mv[_POLAR], axis=1) * np.float32(2 / thin_mv.shape[1])
+    one, two, six, avr = (_typical(highest_mv[_POLAR] + lowest_mv[_POLAR]) - sums).tolist()
+    return bool(one < 0 and two < 0 and six < 0 and avr > 0)

@@ -62,7 +62,8 @@ class Quality:
         einthoven: (12,) bool, a limb lead misses the law that ties it to I and II by more than 0.1 mV.
         lost: (12,) bool, the lead is flat or mostly not finite.
         too_short: the recording lasts less than 2.5 s, leading and trailing zeros of all leads left out.
-        low_amplitude, high_amplitude: (12,) bool, leads smaller or larger than hearts make them: a wrong gain or unit.
+        low_amplitude: all leads are smaller than hearts make them: a wrong gain or unit.
+        high_amplitude: (12,) bool, leads that are larger than hearts make them.
         impossible: half of the leads span more than 30 mV.
         no_beats: nothing in the recording is as steep and short as QRS complexes.
         inverted: I, II and V6 point downwards, aVR upwards.
@@ -75,7 +76,7 @@ class Quality:
     einthoven: NDArray[np.bool_]
     lost: NDArray[np.bool_]
     too_short: bool
-    low_amplitude: NDArray[np.bool_]
+    low_amplitude: bool
     high_amplitude: NDArray[np.bool_]
     impossible: bool
     no_beats: bool

@@ -62,7 +62,8 @@ def tiny_study(name: str = "tiny", **federation: Any) -> StudySettings:
         "model": {"size": "small"},
         "align": {"rounds": 2, "local-steps": 3, "batch-size": 16},
         "survival": {"rounds": 2, "local-steps": 6, "batch-size": 16},
-        "federation": {"quorum": 2, "deadline-s": 200.0, "patience-s": 300.0, "threads": 1} | federation,
+        "federation": {"quorum": 2, "deadline-s": 200.0, "patience-s": 300.0, "threads": 1}
+        | {key.replace("_", "-"): value for key, value in federation.items()},
         "evaluation": {"explain": False},
     }
     return parse_settings(StudySettings, tree)
