@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.config import Stage, StudySettings, parse_settings
+from fedecg.config import Stage
 from fedecg.errors import FederationError, ModelError
 from fedecg.evaluation import age_sex_risk
 from fedecg.federation.baselines import BaselinesReply, BaselinesTask
@@ -72,7 +72,7 @@ class Alone:
     def __init__(
         self, place: Workplace, task: BaselinesTask, name: str, parts: dict[Part, PartCounts]
     ) -> None:
-        self.settings = parse_settings(StudySettings, task.settings)
+        self.settings = work.settings_here(place.folder, task)
         # A killed task begins anew: the checkpoint knows one local round, not which of these it was.
         self.place, self.watch = replace(place, watch=UNWATCHED), place.watch
         self.task, self.name, self.parts = task, name, parts

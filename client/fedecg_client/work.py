@@ -82,6 +82,7 @@ __all__ = [
     "join",
     "opened",
     "parts_of",
+    "settings_here",
     "state_of_data",
     "survey",
     "train",
@@ -293,7 +294,7 @@ def _round_sums(
 
 def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
     """The site's data and a network that holds the weights that came."""
-    settings = parse_settings(StudySettings, task.settings)
+    settings = settings_here(folder, task)
     torch.set_num_threads(settings.federation.threads)
     if task.bank_sha256 != _bank(settings).sha256:
         raise FederationError(
@@ -301,7 +302,7 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
             "code bank",
             found="another sha256 than the study's",
             expected="the bank that the coordinator uses",
-            fix="Copy the study's bank to the place that align.bank names.",
+            fix="Copy the study's bank, both files, into banks/ of the site's folder.",
         )
     site = _site_data(folder, state_of_data(folder), settings.signals, settings.align)
     network = _network(
@@ -313,6 +314,19 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
         )
     load_vector(network, trained_names(network, settings, task.stage), weights)
     return site, network, settings
+
+
+def settings_here(folder: Path, task: Task) -> StudySettings:
+    """The study's settings; a bank that is a file is looked for among the site's own, wherever the coordinator has it.
+
+    A deployed site opens no other file because of a message.
+    """
+    settings = parse_settings(StudySettings, task.settings)
+    bank = settings.align.bank
+    if not bank.endswith(".safetensors") or load_site(folder / "site.toml").server is None:
+        return settings
+    own = str(folder / "banks" / Path(bank).name)
+    return settings.model_copy(update={"align": settings.align.model_copy(update={"bank": own})})
 
 
 def _bank(settings: StudySettings) -> Bank:

@@ -55,6 +55,10 @@ class StudyLock(Section):
         evaluation = ["concordance, calibration, curves and subgroups from sums"]
         if study.evaluation.explain:
             evaluation.append(f"tests of attention on at most {study.evaluation.explain_ecgs} ECGs")
+            if study.evaluation.explain_seeds:
+                evaluation.append(f"for them it trains again, {study.evaluation.explain_seeds} times")
+        if study.evaluation.baselines:
+            evaluation.append("a model that the site trains alone, of which only counts leave")
         return [
             f"Study: {self.study}",
             f"Lock (sha256): {self.sha256()}",

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from asking import HEADER, ROWS, answer, join, lock_of, said, study, task_of, tr
 
 from fedecg.federation.messages import Failure, JoinReply, JoinTask, pack
 from fedecg.fingerprint import code_fingerprint
+from fedecg.text import load_bank, write_bank
 from fedecg_client.app import SITES_VARIABLE
 
 SECRET = "patient-4711"
@@ -115,3 +118,16 @@ def test_a_simulation_keeps_nothing(tmp_path: Path) -> None:
     JoinReply.model_validate_json(join(folder, LOCK))
     failed(said(train(folder, task_of(LOCK))))
     assert sorted(file.name for file in folder.iterdir()) == ["cohort.csv", "site.toml"]
+
+
+def test_a_deployed_site_opens_no_bank_but_its_own(tmp_path: Path) -> None:
+    """A coordinator may name any path; only the file's name counts, below banks/ of the site's folder."""
+    theirs = tmp_path / "coordinator" / "study-bank.safetensors"
+    bank = load_bank("minilm-demo")
+    write_bank(replace(bank, name="study-bank"), theirs)
+    folder = write_site(tmp_path / "site", 'studies = ["*"]\n[server]\naddress = "127.0.0.1:9092"')
+    settings = {**LOCK.settings, "align": {**LOCK.settings["align"], "bank": str(theirs)}}
+    asked = task_of(LOCK, settings=settings)
+    assert failed(said(train(folder, asked))) == "FECG-241"
+    shutil.copytree(theirs.parent, folder / "banks")
+    assert failed(said(train(folder, asked))) != "FECG-241"
