@@ -11,11 +11,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedecg.exits import exit_status
 from fedecg.prediction.commands import add_evaluate, add_export, add_predict, add_verify
+from fedecg.prediction.import_command import add_import_checkpoint
 from fedecg.report.commands import add_report
 from fedecg.report.ecg_commands import add_draw, add_explain, explain_rows
+from fedecg.text.commands import add_bank
+
+if TYPE_CHECKING:
+    from fedecg.text.bank import Bank
 
 __all__ = ["main"]
 
@@ -27,13 +34,15 @@ EXAMPLES = """examples:
   fedecg draw records/00001_hr --out ecg.pdf
   fedecg evaluate runs/demo/model cohort.csv --records /data/ecgs --recalibrate our-model
   fedecg export runs/demo/model --format torch-export --out model.pt2
+  fedecg import-checkpoint checkpoint_best_loss-v2.ckpt --out authors
   fedecg report runs/demo
+  fedecg bank show minilm-demo --figure similarities.pdf
 
 A model folder holds model.json, weights.safetensors and SHA256SUMS; a study writes one (RUN/model). A run of before
 there was a SHA256SUMS gets one by fedecg report RUN.
 Research use only: not a medical device.
 
-other commands: researchers with public data: fedecg-simulate --help. A code bank: python -m fedecg.text.build --help.
+other commands: researchers with public data: fedecg-simulate --help.
 """
 
 
@@ -63,8 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_verify(commands)
     add_export(commands)
+    add_import_checkpoint(commands)
     add_report(commands)
+    add_bank(commands, _draw_bank)
     return parser
+
+
+def _draw_bank(bank: Bank, path: Path) -> None:
+    from fedecg.report.bank_figure import write_similarities
+
+    write_similarities(bank, path)
 
 
 if __name__ == "__main__":

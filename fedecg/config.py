@@ -120,7 +120,7 @@ class StageSettings(Section):
 
     rounds: Annotated[int, Field(ge=0)] = 10
     local_steps: Count = 20  # optimiser steps a site makes in a round, the same at every site
-    batch_size: Count = 64
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 1e-2
     optimizer: Literal["adamw", "sgd"] = "adamw"  # starts anew every round; sgd: plain, without momentum

@@ -101,11 +101,14 @@ def status(options: Options) -> int:
 
 
 def stop(options: Options) -> int:
-    """End the running agent cleanly."""
+    """End the running agent cleanly; a site.toml that is wrong by now must not keep it running."""
     from fedecg_client.folder import open_site
     from fedecg_client.running import stop_agent
 
-    print("stopped" if stop_agent(open_site(options.dir).state, options.timeout) else "not running")
+    state = options.dir.absolute() / "state"
+    if not state.is_dir():
+        state = open_site(options.dir).state
+    print("stopped" if stop_agent(state, options.timeout) else "not running")
     return 0
 
 

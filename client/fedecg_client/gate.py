@@ -22,16 +22,20 @@ from typing import Any
 
 from fedecg.config import SiteSettings, StudySettings, parse_settings
 from fedecg.errors import FederationError, PolicyError, RunError
+from fedecg.explanation.documents import ExplainTask
+from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.fingerprint import code_fingerprint
+from fedecg_client.agreed import refuse_more_than_agreed
 from fedecg_client.pinned import pin, pinned_lock, propose
 from fedecg_client.workplace import made_state, phase_of
 
 __all__ = ["Gate"]
 
 ANY = "*"
+COUNTED = (TrainTask, BaselinesTask, ExplainTask)  # what keeps a site busy
 ALLOWED_BY = {  # phase of a task -> phase of the policy
     "align": "align",
     "survey": "survival",
@@ -95,6 +99,7 @@ class Gate:
         if not self._keeps_nothing():
             self._is_of_the_pinned_lock(task, study.name)
         self._is_of_an_allowed_phase(task)
+        refuse_more_than_agreed(task, study)
 
     def admit_work(self, task: Task, key: str) -> None:
         """May the site work on it now? Replies that are done already may go at any time.
@@ -119,7 +124,7 @@ class Gate:
                 fix="Wait for that time, or widen policy.hours in site.toml.",
             )
         limited = "rounds_a_day" in self.site.policy.model_fields_set
-        if isinstance(task, TrainTask) and (limited or not self._keeps_nothing()):
+        if isinstance(task, COUNTED) and (limited or not self._keeps_nothing()):
             self._count_round(key, limited)
 
     def _keeps_nothing(self) -> bool:

@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
     descriptor, parent, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the agent's, who ends this process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # files that are being written are tidied away
+    signal.signal(signal.SIGTERM, leave)  # files that are being written are tidied away
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     os.environ.update(FLOWER_ENVIRONMENT)
     from fedecg_client.wire import Received
@@ -196,7 +196,14 @@ def main(arguments: list[str]) -> int:
             del contents
             send_frame(pipe, reply.request.SerializeToString(), reply.contents)
             del reply
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending by itself
     return 0
+
+
+def leave(*_: object) -> None:
+    """End once; a second request would only interrupt the tidying up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def answering(folder: str) -> Callable[[Received, Contents], Reply]:

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from fedecg.errors import ModelError
 from fedecg.explanation.attention import Attention
 from fedecg.model.lead_maps import LEADS
+from fedecg.signals.median import AFTER_S, BEFORE_S, beat_places, beat_width, median_at, r_peaks
 
 __all__ = [
     "AFTER_S",
@@ -39,12 +38,6 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
-
-BEFORE_S, AFTER_S = 0.4, 0.8  # of the R peak: 1.2 s, P to T at ordinary rates
-NOISE_S = 0.02  # averaged away: the difference of noisy samples is mostly noise
-SMOOTHING_S = 0.1  # about one QRS
-REFRACTORY_S = 0.3  # 200 beats a minute
-RELATIVE_HEIGHT = 0.3  # of the steepest beats' slope; a T wave has less, a small extrasystole more
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,17 +99,14 @@ def beat_attention(attention: Attention, signal_mv: Float32, rate_hz: float) -> 
         signal_mv: (n, 12, samples) float32, mV, the network's input.
         rate_hz: of the network's input.
     """
-    around = np.arange(beat_width(rate_hz)) - round(BEFORE_S * rate_hz)
-    samples = signal_mv.shape[2]
     beats = np.zeros(len(signal_mv), dtype=np.int64)
-    signal = np.full((len(signal_mv), LEADS, around.size), np.nan)
+    signal = np.full((len(signal_mv), LEADS, beat_width(rate_hz)), np.nan)
     time = np.full_like(signal, np.nan)
     for number, (ecg, received) in enumerate(zip(signal_mv, attention.time, strict=True)):
-        places = r_peaks(ecg, rate_hz)[:, None] + around
-        places = places[(places[:, 0] >= 0) & (places[:, -1] < samples)]
+        places = beat_places(ecg, rate_hz)
         beats[number] = len(places)
         if len(places):
-            signal[number] = np.median(ecg[:, places], axis=1)
+            signal[number] = median_at(ecg, places)
             time[number] = received[:, attention.step_of(places)].mean(axis=1) * attention.steps
     return BeatAttention(rate_hz, beats, signal, time)
 
@@ -144,35 +134,3 @@ def group_beats(beats: BeatAttention, groups: Mapping[str, Bool]) -> dict[str, B
         groups: name -> (n,) bool.
     """
     return {name: beat_sums(beats, members) for name, members in groups.items()}
-
-
-def beat_width(rate_hz: float) -> int:
-    """Samples of a beat: from 0.4 s before to 0.8 s after the R peak."""
-    return round(BEFORE_S * rate_hz) + round(AFTER_S * rate_hz)
-
-
-def r_peaks(signal_mv: Float32, rate_hz: float) -> Int64:
-    """Samples of the R peaks: where the slope of all leads together is steep, the highest point of the vector nearby.
-
-    Made to lay beats on top of each other, not to diagnose a rhythm.
-
-    Args:
-        signal_mv: (12, samples) mV, band-passed.
-        rate_hz: samples a second.
-
-    Source: slope, squared and smoothed, as Pan & Tompkins 1985 have it.
-    """
-    smooth = uniform_filter1d(signal_mv.astype(np.float64), max(round(NOISE_S * rate_hz), 1), axis=1)
-    slope = np.square(np.gradient(smooth, axis=1)).sum(axis=0)
-    # Running sums of a filter leave rounding below zero where nothing moves.
-    energy = np.sqrt(np.maximum(uniform_filter1d(slope, max(round(SMOOTHING_S * rate_hz), 1)), 0.0))
-    distance = max(round(REFRACTORY_S * rate_hz), 1)
-    candidates, _ = find_peaks(energy, distance=distance)
-    if not candidates.size or not energy.any():
-        return np.zeros(0, dtype=np.int64)
-    steepest = np.quantile(energy[candidates], 0.9)
-    beats = candidates[energy[candidates] >= RELATIVE_HEIGHT * steepest]
-    length = np.square(signal_mv - np.median(signal_mv, axis=1, keepdims=True)).sum(axis=0)
-    reach = max(round(SMOOTHING_S * rate_hz / 2), 1)
-    nearby = np.clip(beats[:, None] + np.arange(-reach, reach + 1), 0, signal_mv.shape[1] - 1)
-    return np.unique(nearby[np.arange(len(beats)), length[nearby].argmax(axis=1)]).astype(np.int64)

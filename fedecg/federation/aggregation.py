@@ -45,28 +45,43 @@ def update_norm(update: Vector, sent: Vector) -> float:
     return float(np.linalg.norm(update.astype(np.float64) - sent))
 
 
-def exploding(norms: Mapping[str, float], history: Mapping[str, Sequence[float]]) -> list[str]:
+def exploding(
+    norms: Mapping[str, float], history: Mapping[str, Sequence[float]], weights_norm: float
+) -> list[str]:
     """Sites whose update is far longer than all that there is to compare it with.
 
-    An update is exploding if it is longer than FAR times the median of the other sites' in this round, and than FAR
-    times the median of the site's own earlier ones; where there is only one of the two to compare with, that decides.
-    Sites that did not move (no steps) are no measure.
+    An update is exploding if it is longer than FAR times the median of the other sites' in this round, unless the site
+    was always so: within FAR times the median of its own earlier ones, and within ABSURD times the others. Where fewer
+    than two others have moved, its own earlier ones decide; and no update may be longer than ABSURD times the weights
+    themselves. Sites that did not move (no steps) are no measure.
 
     Args:
         norms: site -> norm of its update in this round.
         history: site -> norms of its earlier updates.
+        weights_norm: norm of the weights that were sent.
     """
     found = []
     for site, norm in sorted(norms.items()):
-        others = [other for name, other in norms.items() if name != site and other > 0]
-        own = [earlier for earlier in history.get(site, ()) if earlier > 0]
-        measures = [float(np.median(past)) for past in (others, own) if len(past) >= FEWEST_TO_COMPARE]
-        if measures and all(norm > FAR * measure for measure in measures):
+        others = _median([other for name, other in norms.items() if name != site])
+        own = _median(history.get(site, ()))
+        far_from_others = others is not None and norm > FAR * others
+        far_from_own = own is not None and norm > FAR * own
+        if others is None:
+            wrong = far_from_own
+        else:
+            wrong = far_from_others and (own is None or far_from_own or norm > ABSURD * others)
+        if wrong or norm > ABSURD * max(weights_norm, 1.0):
             found.append(site)
     return found
 
 
-FAR, FEWEST_TO_COMPARE = 10.0, 2
+def _median(norms: Sequence[float]) -> float | None:
+    """Of the norms that are a measure; None of fewer than two."""
+    moved = [norm for norm in norms if norm > 0]
+    return float(np.median(moved)) if len(moved) >= FEWEST_TO_COMPARE else None
+
+
+FAR, ABSURD, FEWEST_TO_COMPARE = 10.0, 100.0, 2
 
 
 def aggregation_weight(settings: StudySettings, stage: str, patients: int, events: int) -> float:

@@ -132,7 +132,8 @@ class HazardState:
         record.hazard_ratio = ratio if in_use else None
         repeat = in_use and not RATIO_BOUNDS[0] <= ratio <= RATIO_BOUNDS[1]
         damping = math.sqrt(ratio) if in_use and not repeat else 1.0
-        if survival.loss != "grouped":  # whose intercepts are departures from the survey's baseline
+        # Intercepts of "grouped" are departures from the survey's baseline; without an event nothing can be said.
+        if survival.loss != "grouped" and events.any():
             self.cumulative = breslow(events, exp_sums) * damping
         return not repeat
 

@@ -64,6 +64,8 @@ class StudyLock(Section):
             f"Lock (sha256): {self.sha256()}",
             f"Sites: {', '.join(self.sites) or 'whoever connects'}",
             f"Training: {rounds}; loss {study.align.loss}, then {study.survival.loss}",
+            f"Updates: {study.federation.algorithm}, sent as {study.federation.transfer}; a round counts with"
+            f" {study.federation.quorum} sites; {study.federation.threads} processor threads",
             f"Network: preset {study.model.preset}, size {study.model.size}",
             f"Evaluation: {'; '.join(evaluation)}",
             "Leaves the site: weights of the network after each round; counts and sums over patients"

@@ -129,6 +129,12 @@ class PartCounts(Section):
     patients: Count
     events: Count
 
+    @model_validator(mode="after")
+    def _events_are_of_patients(self) -> PartCounts:
+        if self.events > self.patients:
+            raise ValueError("expected at most one event a patient")
+        return self
+
 
 class JoinReply(Section):
     """A site's name, its counts by part, and the code it runs."""

@@ -6,6 +6,7 @@ Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations
 
 from fedecg.model.checkpoint import (
     BaselineFile,
+    ImportedFile,
     PopulationFile,
     RecalibrationFile,
     SavedModel,
@@ -15,6 +16,7 @@ from fedecg.model.checkpoint import (
     state_outcomes,
 )
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
+from fedecg.model.imported import Import, import_checkpoint
 from fedecg.model.layers import BatchwiseDropout
 from fedecg.model.network import Network, build_network, stage_tensors
 from fedecg.model.weights import Layout, layout, load_vector, to_vector
@@ -24,12 +26,15 @@ __all__ = [
     "BaselineFile",
     "BatchwiseDropout",
     "DualAttentionEncoder",
+    "Import",
+    "ImportedFile",
     "Layout",
     "Network",
     "PopulationFile",
     "RecalibrationFile",
     "SavedModel",
     "build_network",
+    "import_checkpoint",
     "layout",
     "load_aligned",
     "load_model",

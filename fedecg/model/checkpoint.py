@@ -36,6 +36,7 @@ from fedecg.model.package import (
 
 __all__ = [
     "BaselineFile",
+    "ImportedFile",
     "PopulationFile",
     "RecalibrationFile",
     "SavedModel",
@@ -92,6 +93,20 @@ class RecalibrationFile(Section):
     original_sha256: str
 
 
+class ImportedFile(Section):
+    """Published weights that a folder was made from; what they do not have is as untrained as a new network's.
+
+    Attributes:
+        layout: whose names and shapes the source had.
+        parts: of the network that have its weights; the risk head is never among them.
+        source_sha256: of the source.
+    """
+
+    layout: Literal["chen-2025"] = "chen-2025"
+    parts: list[Literal["encoder", "decoder"]]
+    source_sha256: str
+
+
 class ModelFile(Section):
     """Contents of `model.json`."""
 
@@ -105,6 +120,7 @@ class ModelFile(Section):
     baseline: BaselineFile | None = None
     population: PopulationFile | None = None
     recalibration: RecalibrationFile | None = None
+    imported: ImportedFile | None = None
     intended_use: list[str] = []
     not_intended: list[str] = []
 
@@ -122,6 +138,7 @@ class SavedModel:
         weights_sha256: of the weights file, which has it.
         settings_sha256: of `model.json`, which names the weights: it stands for the whole model.
         recalibration: None where the baseline is the study's.
+        imported: where the weights are those of a publication; None for a model of a study.
         outcomes: what it was trained on; risks of simulated outcomes are not those of patients.
         intended_use, not_intended: sentences of model.json; empty in a model of before they stood there.
     """
@@ -134,6 +151,7 @@ class SavedModel:
     weights_sha256: str
     settings_sha256: str
     recalibration: RecalibrationFile | None = None
+    imported: ImportedFile | None = None
     outcomes: Outcomes = "not stated"
     intended_use: tuple[str, ...] = ()
     not_intended: tuple[str, ...] = ()
@@ -148,6 +166,7 @@ def save_model(
     population: PopulationFile | None = None,
     recalibration: RecalibrationFile | None = None,
     outcomes: Outcomes = "not stated",
+    imported: ImportedFile | None = None,
 ) -> None:
     """Write a model folder; each file appears whole or not at all, SHA256SUMS last.
 
@@ -158,6 +177,7 @@ def save_model(
         population: log hazards that a percentile refers to.
         recalibration: where the baseline is not the study's.
         outcomes: what the network was trained on.
+        imported: where the weights are those of a publication.
 
     Raises:
         RunError: FECG-601, the folder cannot be written.
@@ -177,6 +197,7 @@ def save_model(
         baseline=baseline,
         population=population,
         recalibration=recalibration,
+        imported=imported,
         outcomes=outcomes,
         intended_use=list(INTENDED_USE),
         not_intended=list(NOT_INTENDED),
@@ -228,6 +249,7 @@ def load_model(folder: str | Path) -> SavedModel:
         weights_sha256=found,
         settings_sha256=hashlib.sha256(text).hexdigest(),
         recalibration=described.recalibration,
+        imported=described.imported,
         outcomes=described.outcomes,
         intended_use=tuple(described.intended_use),
         not_intended=tuple(described.not_intended),
@@ -251,10 +273,13 @@ def state_outcomes(folder: str | Path, outcomes: Outcomes) -> None:
 def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:
     """Give a network what alignment has taught an earlier model: all but the risk head, in place.
 
+    A model of imported weights gives the parts that it has them in, and was aligned with no bank: the study's own
+    projection begins untrained, so any bank will do.
+
     Args:
         network: of the study that begins.
         folder: of the earlier model.
-        signals, bank_sha256: of the study; the earlier model must have been aligned with the same.
+        signals, bank_sha256: of the study; the earlier model must have been aligned with the same (bank: if at all).
 
     Raises:
         ModelError: FECG-306..309 as `load_model`; FECG-310, a model of another kind of network, signals or bank.
@@ -263,7 +288,7 @@ def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, 
     same = {
         "[model]": earlier.network.settings == network.settings,
         "[signals]": earlier.signals == signals,
-        "code bank": earlier.bank_sha256 == bank_sha256,
+        "code bank": earlier.imported is not None or earlier.bank_sha256 == bank_sha256,
     }
     different = [name for name, equal in same.items() if not equal]
     if different:
@@ -272,9 +297,11 @@ def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, 
             "model to start from",
             found=f"another {', another '.join(different)} than the study's",
             expected="the same network, signals and code bank",
-            fix="Take [model], [signals] and align.bank from that model's study.toml.",
+            fix="Take [model], [signals] and align.bank from that model's study.toml (imported: its model.json).",
         )
     taught = stage_tensors(network, "align", reconstruction=True)
+    if earlier.imported is not None:
+        taught = tuple(name for name in taught if name.split(".")[0] in earlier.imported.parts)
     state = earlier.network.state_dict()
     network.load_state_dict({name: state[name] for name in taught}, strict=False)
 

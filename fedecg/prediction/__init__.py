@@ -13,6 +13,7 @@ Called by the command `fedecg` and by anyone's Python: `fedecg.load(path).predic
     folder       what a model folder holds, once its hashes are right
     export       the network as torch.export or ONNX
     commands     the command line of all that
+    import_command published weights become a model folder
 
 Names are loaded when they are first asked for, so that the command line says --help without torch.
 """

@@ -189,6 +189,7 @@ def _predict(options: argparse.Namespace) -> int:
     progress = Progress()
     replaced = options.out is not None and would_replace(options.out)
     model = load(options.model)
+    model.check_predicts()
     names = record_names(options.files, sys.stdin)
     if again := repeated(names):
         progress.warn(f"{again} of {len(names)} names are of a record named before: its rows are repeated.")
@@ -384,6 +385,10 @@ def _verify(options: argparse.Namespace) -> int:
         else "none (no percentile)",
         "weights": f"sha256 {facts['weights-sha256'][:12]}... as model.json says",
     }
+    if imported := facts["imported"]:
+        parts, source = " and ".join(imported["parts"]), imported["source-sha256"]
+        lines["baseline"] = "none (the risk head is untrained: fedecg predict refuses this model)"
+        lines["imported"] = f"{parts} of {imported['layout']}, source sha256 {source[:12]}..."
     if scaled:
         lines["recalibrated"] = (
             f"baseline times {scaled['ratio']:.3g} from {scaled['observed']} events; original model.json "

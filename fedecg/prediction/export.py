@@ -59,10 +59,11 @@ def export_network(model: Model, format: Format, out: str | Path) -> float:
         Largest difference to the network on random signals, no unit.
 
     Raises:
-        ModelError: FECG-348, the packages for ONNX are not installed; FECG-349, the program's outputs differ, have
-            another shape or are not finite.
+        ModelError: FECG-316, imported weights; FECG-348, the packages for ONNX are not installed; FECG-349, the
+            program's outputs differ, have another shape or are not finite.
         RunError: FECG-601, the file cannot be written.
     """
+    model.check_predicts()
     network = _LogHazard(model.saved.network).eval()
     about = json.dumps(
         {

@@ -26,7 +26,8 @@ def verify(folder: str | Path) -> dict[str, Any]:
         outcomes ("simulated", "observed" or "not stated"), intended-use, not-intended (sentences),
         preset, size, parameters, samples, rate-hz, band-hz, powerline, bank-sha256 ("" = not aligned),
         weights-sha256, baseline (None, or bins and follow-up-years), population (None, or patients), recalibration
-        (None, or ratio, observed and expected events, original-sha256), files (name -> sha256; the one of SHA256SUMS
+        (None, or ratio, observed and expected events, original-sha256), imported (None, or layout, parts,
+        source-sha256), files (name -> sha256; the one of SHA256SUMS
         stands for the whole folder).
 
     Raises:
@@ -54,6 +55,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         "baseline": _baseline(model),
         "population": saved.population and {"patients": sum(saved.population.patients)},
         "recalibration": saved.recalibration and saved.recalibration.model_dump(by_alias=True),
+        "imported": saved.imported and saved.imported.model_dump(by_alias=True),
         "files": files,
     }
 

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from fedecg.config import SignalSettings
-from fedecg.errors import CODES, ClinicalInputError, SignalError
+from fedecg.errors import CODES, ClinicalInputError, ModelError, SignalError
 from fedecg.files import in_words
-from fedecg.model import SavedModel, load_model
+from fedecg.model import DualAttentionEncoder, SavedModel, load_model
 from fedecg.prediction.risk import (
     HORIZONS_YEARS,
     HorizonRisk,
@@ -123,12 +123,36 @@ class Model:
         """How a recording becomes the network's input."""
         return self.saved.signals
 
+    @property
+    def encoder(self) -> DualAttentionEncoder:
+        """The encoder alone, in evaluation mode: (N, 12, samples) float32 -> (N, embedding_size).
+
+        Preset `fedecg` takes mV. Preset `paper` takes what the authors' takes, z-scores of each lead
+        (`fedecg.model.lead_maps.zscore_leads`); `saved.network.embed` makes them of mV.
+        """
+        return self.saved.network.encoder
+
+    def check_predicts(self) -> None:
+        """Refuse a model whose risk head nobody trained.
+
+        Raises:
+            ModelError: FECG-316, its weights are imported ones.
+        """
+        if self.saved.imported is not None:
+            raise ModelError(
+                "FECG-316",
+                "model",
+                found=f"imported weights ({', '.join(self.saved.imported.parts)}) and an untrained risk head",
+                expected="a model that a study trained",
+                fix="Use fedecg.load(MODEL).encoder, or begin a study with it: --set align.start=MODEL.",
+            )
+
     def predict(self, recording: Recording, horizons_years: Sequence[float] = HORIZONS_YEARS) -> Prediction:
         """Predict one recording.
 
         Raises:
             SignalError: FECG-213, FECG-214, FECG-272, a recording that may not be used; FECG-326, no finite log hazard.
-            ModelError: FECG-346, horizons that are not positive and rising.
+            ModelError: FECG-316, imported weights; FECG-346, horizons that are not positive and rising.
         """
         (prediction,) = self.predict_many([recording], horizons_years)
         if prediction.code:
@@ -147,7 +171,7 @@ class Model:
         """Predict many, in their order and in batches; one that may not be used has its code and no log hazard.
 
         Raises:
-            ModelError: FECG-346, horizons that are not positive and rising.
+            ModelError: FECG-316, imported weights; FECG-346, horizons that are not positive and rising.
         """
         horizons = checked_horizons_years(horizons_years)
         predictions: list[Prediction] = []
@@ -184,7 +208,12 @@ class Model:
         ]
 
     def log_hazards(self, counts: NDArray[np.int16]) -> NDArray[np.float64]:
-        """Log hazards (n,) of preprocessed recordings (n, 12, samples), in counts of 1 µV."""
+        """Log hazards (n,) of preprocessed recordings (n, 12, samples), in counts of 1 µV.
+
+        Raises:
+            ModelError: FECG-316, imported weights.
+        """
+        self.check_predicts()
         network = self.saved.network
         with torch.inference_mode():
             signal_mv = torch.from_numpy(counts_in_mv(counts))

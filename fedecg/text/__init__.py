@@ -1,6 +1,12 @@
-"""Text: codes and what they state, as vectors. `statements.py`, `prompts.py`, `bank.py`; `build.py` makes a bank."""
+"""Text: codes and what they state, as vectors.
 
-from fedecg.text.bank import Bank, half_whiten, load_bank, make_bank, targets, write_bank
+statements, prompts     what a code states, in full words
+encoder, whitening      a language model; its embeddings evened out
+bank, build             the code bank, and how one is built
+separation, commands    what a bank tells apart; `fedecg bank`
+"""
+
+from fedecg.text.bank import Bank, load_bank, make_bank, targets, write_bank
 from fedecg.text.prompts import prompt, prompts, prompts_sha256
 from fedecg.text.statements import (
     SUPERCLASSES,
@@ -8,7 +14,9 @@ from fedecg.text.statements import (
     Statement,
     dominant_superclass,
     scp_statements,
+    snomed_statements,
 )
+from fedecg.text.whitening import whiten
 
 __all__ = [
     "SUPERCLASSES",
@@ -16,13 +24,14 @@ __all__ = [
     "Bank",
     "Statement",
     "dominant_superclass",
-    "half_whiten",
     "load_bank",
     "make_bank",
     "prompt",
     "prompts",
     "prompts_sha256",
     "scp_statements",
+    "snomed_statements",
     "targets",
+    "whiten",
     "write_bank",
 ]

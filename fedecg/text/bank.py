@@ -24,10 +24,9 @@ from safetensors.numpy import save
 from fedecg.errors import TextError
 from fedecg.files import write_whole
 
-__all__ = ["Bank", "half_whiten", "load_bank", "make_bank", "targets", "write_bank"]
+__all__ = ["Bank", "load_bank", "make_bank", "refuse_other_names", "targets", "write_bank"]
 
 UNIT_TOLERANCE = 1e-4
-RANK_TOLERANCE = 1e-6
 SHOWABLE_CODE = re.compile(r"(?=.*[A-Z])[A-Z0-9_()/+-]{1,12}")
 
 
@@ -38,7 +37,7 @@ class Bank:
     Attributes:
         name: what a study calls it.
         codes: K codes, each once, in the order of the rows.
-        vectors: (K, D) float32, each of length 1; centred and half-whitened (`half_whiten`).
+        vectors: (K, D) float32, each of length 1; centred, and whitened as the provenance says (`whiten`).
         sha256: of codes and vectors; the study lock and the sites compare it.
         provenance: where it came from (model, hash of its weights, pooling, hash of the prompts).
     """
@@ -48,32 +47,6 @@ class Bank:
     vectors: NDArray[np.float32]
     sha256: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-def half_whiten(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Centre the K embeddings, halve their spread on a log scale (half-whitening), set each to length 1.
-
-    Centring takes away what all prompts share (language, subject). It is not enough: with all-MiniLM-L6-v2 the
-    cosine of left and right bundle branch block is then still 0.986, since the directions in which whole groups
-    of statements differ drown the one word. So the centred matrix U diag(s) V' becomes U diag(sqrt(s)) V'
-    (0.86). Full whitening, U V', would make all statements equally unlike each other. Computed in float64;
-    neither the centre nor the lengths are kept.
-
-    Args:
-        embeddings: (K, D), K >= 2, as the language model gives them, not normalised.
-
-    Returns:
-        (K, D) float32 with rows of length 1. Their own mean is near, but not at, zero.
-
-    Source: whitening of sentence embeddings, Su et al. 2021, arXiv 2103.15316; the half power is ours.
-    """
-    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
-    left, spread, right = np.linalg.svd(centred, full_matrices=False)
-    # Centring leaves at most K - 1 directions; what is left in the last one is rounding.
-    spread[spread < RANK_TOLERANCE * spread[0]] = 0
-    whitened = left * np.sqrt(spread) @ right
-    unit: NDArray[np.float64] = whitened / np.linalg.norm(whitened, axis=1, keepdims=True)
-    return unit.astype(np.float32)
 
 
 def make_bank(
@@ -101,7 +74,7 @@ def make_bank(
             f"bank {name}",
             found=f"{bad} of {len(codes)} vectors that are not finite or not of length 1",
             expected="finite vectors of length 1",
-            fix="Build it with python -m fedecg.text.build.",
+            fix="Build it with fedecg bank build.",
         )
     return Bank(name, tuple(codes), vectors, _bank_sha256(codes, vectors), dict(provenance))
 
@@ -144,14 +117,23 @@ def write_bank(bank: Bank, path: str | Path) -> None:
         TextError: FECG-241 the name does not end in .safetensors.
         RunError: FECG-601 as `write_whole`.
     """
+    refuse_other_names(path)
     path = Path(path)
-    if path.suffix != ".safetensors":
-        _refuse_file(path.stem, "a file name that does not end in .safetensors")
     head = {"name": bank.name, "codes": bank.codes, "sha256": bank.sha256}
     provenance = {**bank.provenance, "sha256": bank.sha256}
     # One metadata key: safetensors writes several in no fixed order.
     write_whole(path, save({"vectors": bank.vectors}, metadata={"fedecg": json.dumps(head)}))
     write_whole(path.with_suffix(".json"), json.dumps(provenance, indent=2) + "\n")
+
+
+def refuse_other_names(path: str | Path) -> None:
+    """Refuse a name that `write_bank` would refuse.
+
+    Raises:
+        TextError: FECG-241 the name does not end in .safetensors.
+    """
+    if Path(path).suffix != ".safetensors":
+        _refuse_file(Path(path).stem, "a file name that does not end in .safetensors")
 
 
 def targets(
@@ -203,7 +185,7 @@ def _refuse_file(name: str, found: str) -> NoReturn:
         f"bank {name}",
         found=found,
         expected=f"a bank of the package ({shipped}), or a .safetensors bank with its .json beside it",
-        fix="Check [align] bank, or build one: python -m fedecg.text.build --help.",
+        fix="Check [align] bank, or build one: fedecg bank build --help.",
     )
 
 

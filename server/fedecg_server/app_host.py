@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,10 @@ class Host:
         from fedecg_server.run_folder import RunFolder
 
         if not (self.coordinator.run / FAILED).exists():
-            RunFolder(self.coordinator.run).fail(error)
+            with suppress(
+                FedecgError
+            ):  # a full disk: the supervisor names the code and submits the study again
+                RunFolder(self.coordinator.run).fail(error)
 
     def tell(self, event: str, run: int = 0, details: str = "") -> None:
         """One line to the log and to the supervisor."""

@@ -7,6 +7,7 @@ be saved as it is (a link, a pipe, a damaged database) is refused, not left out.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -130,6 +131,8 @@ def _copied_database(coordinator: Coordinator, copy: Path) -> Path | None:
             database.backup(saved)
             (verdict,) = saved.execute("PRAGMA quick_check").fetchone()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:  # of the copy: the database itself is whole
+            raise OSError(errno.ENOSPC, "no space") from None
         verdict = type(error).__name__
     if verdict != "ok":
         raise _incomplete(

@@ -76,7 +76,7 @@ class _Exchange(Generic[Reply]):
 
     number: int
     kind: str
-    content: Callable[[], RecordDict]
+    content: RecordDict
     read: Callable[[str, Message], Reply]
     start_s: float
     gathered: Gathered[Reply]
@@ -118,7 +118,10 @@ class Consortium:
     names: Names | None = None
     members: dict[str, Member] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # site or node -> code
-    accepted: dict[str, str] = field(default_factory=dict)  # site -> sha256 of its reply to the last exchange
+    received: dict[str, str] = field(default_factory=dict)  # site -> sha256 of its reply to the last exchange
+    accepted: dict[str, str] = field(
+        default_factory=dict
+    )  # the same, once a checkpoint holds what it brought
     usual_s: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (site, kind) -> last times
     _asked: dict[str, _Asked] = field(default_factory=dict)  # by message id: tasks that are out
     _greeted: dict[str, int] = field(default_factory=dict)  # by message id: nodes that were greeted
@@ -167,14 +170,14 @@ class Consortium:
 
         Args:
             kind: Flower's message type.
-            content: makes the record; each site gets one of its own.
+            content: makes the record, once: all sites get the same.
             read: reads and checks a site's reply; a FederationError rejects it under its code.
             sites: names; None: all members.
             at_most_s: wait so long for these sites and no longer, whatever the quorum.
         """
         self._exchanges += 1
         gathered = Gathered[Reply](expected=sorted(self.members if sites is None else sites))
-        exchange = _Exchange(self._exchanges, kind, content, read, time.monotonic(), gathered, at_most_s)
+        exchange = _Exchange(self._exchanges, kind, content(), read, time.monotonic(), gathered, at_most_s)
         self._called_s = float("-inf")
         arrived: dict[str, str] = {}
         while True:
@@ -188,8 +191,13 @@ class Consortium:
                 exchange.open, exchange.elapsed_s, self._allowed_s(exchange), exchange.enough_s is None
             )
             time.sleep(_look_s(exchange.elapsed_s))
-        self.accepted = {site: arrived[site] for site in gathered.replies}
+        self.received = {site: arrived[site] for site in gathered.replies}
         return self._closed(exchange)
+
+    def expected(self) -> list[str]:
+        """Who should take part: the sites of the lock that are still registered; without a list, whoever has joined."""
+        registered = set(self.lock.sites) if self.names is None else set(self.names().values())
+        return sorted(set(self.members) | (set(self.lock.sites) & registered))
 
     def task_fields(self, stage: Stage, number: int) -> dict[str, Any]:
         """What every task carries."""
@@ -220,7 +228,8 @@ class Consortium:
             return exchange.at_most_s
         if exchange.enough_s is None:
             return max(settings.deadline_s, settings.patience_s)
-        times = [self.usual_s.get((site, exchange.kind)) for site in exchange.open]
+        busy = [asked.site for asked in self._asked.values() if asked.exchange == exchange.number]
+        times = [self.usual_s.get((site, exchange.kind)) for site in busy]
         if not all(times):  # a site whose pace is not known yet
             return settings.deadline_s
         slowest = max((median(time_s) for time_s in times if time_s), default=0.0)
@@ -251,17 +260,20 @@ class Consortium:
             site
             for site in exchange.open
             if site not in busy
+            and site in self.members  # a site of the checkpoint may not be back yet
             and self.members[site].node in self._online
             and exchange.again_s.get(site, 0.0) <= now
         ]
-        messages = [Message(exchange.content(), self.members[site].node, exchange.kind) for site in names]
-        if not messages:
+        if not names:
             return
+        # One record for all: each copy of it would cost the server a model.
+        messages = [Message(exchange.content, self.members[site].node, exchange.kind) for site in names]
+        size = size_bytes(exchange.content)
         identities = list(self.grid.push_messages(messages))
-        for site, message, identity in zip(names, messages, identities, strict=False):
+        for site, identity in zip(names, identities, strict=False):
             if identity:
                 self._asked[identity] = _Asked(site, exchange.kind, now, exchange.number)
-                exchange.gathered.bytes += size_bytes(message.content)
+                exchange.gathered.bytes += size
                 self.journal.mark(site, "working")
             else:
                 _ask_again(exchange, site, None)
@@ -320,7 +332,10 @@ class Consortium:
         self._online = online if known is None else online & set(known)
         mine = {member.node for member in self.members.values()}
         for node in sorted(self._online - mine - set(self._greeted.values())):
-            if self._greet_s.get(node, 0.0) <= now:
+            later = known is not None and self.lock.sites and known[node] not in self.lock.sites
+            if (
+                not later and self._greet_s.get(node, 0.0) <= now
+            ):  # who was added since takes part in the next run
                 self._greet_s[node] = now + GREET_AGAIN_S
                 (identity,) = self.grid.push_messages(
                     [Message(pack(JoinTask(lock=self.lock)), node, "query.join")]
@@ -388,16 +403,16 @@ class Consortium:
 
     def _complete(self, enough_s: float | None, elapsed: float) -> bool:
         """Whether the greeting is over: all there, or time is up."""
-        absent = [name for name in self.lock.sites if name not in self.members]
         if enough_s is not None:
-            return not self._greeted and (not absent or elapsed - enough_s >= self.settings.grace_s)
+            absent = [name for name in self.expected() if name not in self.members]
+            return (not self._greeted and not absent) or elapsed - enough_s >= self.settings.grace_s
         if self.lock.sites:
             return elapsed >= self.settings.patience_s
         heard_all = len(self._online) >= self.settings.quorum and not self._greeted
         return heard_all or elapsed >= self.settings.deadline_s
 
     def _wait_to_join(self, elapsed: float) -> None:
-        absent = [name for name in self.lock.sites if name not in self.members]
+        absent = [name for name in self.expected() if name not in self.members]
         at_most = self.settings.patience_s if self.lock.sites else self.settings.deadline_s
         self.journal.wait(absent, elapsed, at_most, len(self.members) < self.settings.quorum)
         time.sleep(_look_s(elapsed))

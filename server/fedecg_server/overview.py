@@ -165,10 +165,12 @@ def _c_index_words(entry: dict[str, Any]) -> str:
     if entry.get("stratified") is None:
         return "not to be had yet"
     words = f"{entry['stratified']:.3f} within sites"
+    if entry.get("global") is not None:
+        words += f"; over all {entry['global']:.3f}"
     if entry.get("ci-low") is not None and entry.get("ci-high") is not None:
         words += f" (95 % CI {entry['ci-low']:.3f}-{entry['ci-high']:.3f})"
     if entry.get("lower") is not None and entry.get("upper") is not None:
-        words += f"; over all, guaranteed {entry['lower']:.3f}-{entry['upper']:.3f}"
+        words += f", guaranteed {entry['lower']:.3f}-{entry['upper']:.3f}"
     return words + f"; {entry.get('events', '?')} events" + (" (few)" if entry.get("few-events") else "")
 
 

@@ -73,6 +73,9 @@ class Questions:
         replies = self.ask("query.survey", task, vector, SurveyReply, check)
         if not repeat:
             self.parts = {site: self.parts[site] for site in replies}
+            for site in self.consortium.expected():  # who should have been there, and was not
+                if site not in replies:
+                    self.consortium.refused.setdefault(site, NO_ANSWER)
         return replies
 
     def survey_newcomers(self, known: Mapping[str, object], vector: Vector) -> dict[str, SurveyReply]:

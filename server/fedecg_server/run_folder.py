@@ -1,9 +1,9 @@
 """The folder of a run: what was decided, what happened, what came out. Every file appears whole or not at all.
 
 In:  settings, round records, results. Out: `study.toml`, `rounds.json`, `assessment.json`, `explanation.json`,
-`baselines.json`, `summary.json`, `result.json`, `failed.json`; beside them the journal's files and, where a run can be resumed, `state/`.
-`result.json` is removed when a run starts and written last: where it stands, the run is finished. `failed.json` says
-with which code a run ended that cannot go on. Where neither stands, the run is unfinished.
+`baselines.json`, `summary.json`, `result.json`, `failed.json`; beside them the journal's files and, where a run can be
+resumed, `state/`. `result.json` is removed when a run starts and written last: where it stands, the run is finished.
+`failed.json` says with which code a run ended that cannot go on. Where neither stands, the run is unfinished.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ class RunState(Section):
     best: BestDocument | None
     norms: dict[str, dict[str, list[float]]]  # stage -> site -> norms of its updates
     accepted: dict[str, str]
+    usual_s: dict[str, dict[str, list[float]]]  # site -> kind of exchange -> its last times
     refused: dict[str, str]
     seconds: dict[str, float]
     records: list[dict[str, Any]]

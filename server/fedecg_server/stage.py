@@ -117,6 +117,7 @@ class StageRounds(ABC):
             self.sites(),
         )
         self.leave_out_exploding(gathered)
+        self.name_the_absent(gathered)
         record = self.record(number, gathered)
         if len(record.answered) < self.settings.federation.quorum:
             self.keep(record)
@@ -135,13 +136,21 @@ class StageRounds(ABC):
         self.keep(record)
         return vector
 
+    def name_the_absent(self, gathered: Gathered[Answer]) -> None:
+        """Sites that were not asked stand in the record, too: with the code that keeps them out, if there is one."""
+        for site in self.consortium.expected():
+            code = self.consortium.refused.get(site, "")
+            if site not in gathered.expected and code.startswith("FECG-"):
+                gathered.rejected[site] = code
+        gathered.expected = sorted({*gathered.expected, *self.consortium.expected()})
+
     @abstractmethod
     def task(self, number: int) -> TrainTask:
         """What every site is asked to do in this round."""
 
     def sites(self) -> list[str]:
         """Who is asked."""
-        return sorted(self.consortium.members)
+        return self.consortium.expected()
 
     def digest(self, record: RoundRecord, replies: dict[str, TrainReply]) -> bool:
         """Take what the replies say beside the update; False throws the round away and repeats it."""
@@ -196,7 +205,8 @@ class StageRounds(ABC):
             site: aggregation.update_norm(update, self.current)
             for site, (_, update) in gathered.replies.items()
         }
-        for site in aggregation.exploding(lengths, self.norms):
+        weights_norm = float(np.linalg.norm(self.current.astype(np.float64)))
+        for site in aggregation.exploding(lengths, self.norms, weights_norm):
             del gathered.replies[site]
             gathered.rejected[site] = "FECG-545"
             self.consortium.journal.mark(site, "rejected", "FECG-545")
@@ -256,7 +266,7 @@ class SurvivalRounds(StageRounds):
 
     def sites(self) -> list[str]:
         """Those whose events the survey has told."""
-        return sorted(set(self.hazard.events) & set(self.consortium.members))
+        return sorted(self.hazard.events)
 
     def task(self, number: int) -> TrainTask:
         """Weights, settings, the baseline hazard of one round ago and the evaluation grid."""

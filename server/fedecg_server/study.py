@@ -162,6 +162,9 @@ class Study:
         self.journal.resume(self.records)
         self.seconds, self.norms = dict(state.seconds), dict(state.norms)
         self.consortium.accepted, self.consortium.refused = dict(state.accepted), dict(state.refused)
+        self.consortium.usual_s = {
+            (site, kind): times for site, kinds in state.usual_s.items() for kind, times in kinds.items()
+        }
         self.survey, self.questions.parts = dict(state.survey), dict(state.parts)
         self.late_survey = dict(state.late_survey)
         self.done = {state.stage: state.done}
@@ -197,12 +200,15 @@ class Study:
     def survive(self) -> tuple[HazardState, Candidate]:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
         start = self.survival_start = self._vector("survival")
-        if not self.survey:
+        surveyed = not self.survey
+        if surveyed:
             self.journal.enter("survey")
             self.survey = self.questions.survey(start)
         hazard = HazardState(self.settings, self.survey, self.questions.parts)
         for site, reply in self.late_survey.items():
             hazard.admit(site, reply, self.questions.parts[site])
+        if surveyed:
+            self._save("survival", hazard, 0, start)
         if "cumulative" in self.resumed:
             hazard.restore(self.resumed["cumulative"], self.resumed["risk_cuts"])
         rounds = SurvivalRounds(
@@ -238,6 +244,7 @@ class Study:
         """Where the study stands after a round; arrays that are not trained any more stay as they were."""
         if not self.folder.resumable:
             return
+        accepted = self.consortium.received
         arrays: dict[str, NDArray[Any]] = {**self.trained, stage: vector}
         best = None
         if hazard is not None:
@@ -257,12 +264,14 @@ class Study:
             late_survey=self.late_survey,
             best=best,
             norms=self.norms,
-            accepted=self.consortium.accepted,
+            accepted=accepted,
+            usual_s=_by_site(self.consortium.usual_s),
             refused=self.refused,
             seconds=self.seconds,
             records=[record.entry() for record in self.records],
         )
         write_state(self.folder.path, state, arrays)
+        self.consortium.accepted = accepted  # only now: what was acknowledged must not be lost
 
     def conclude(self, hazard: HazardState, best: Candidate) -> dict[str, Any]:
         """Evaluate the best weights once, on validation and test; write the model; return the result."""
@@ -360,6 +369,13 @@ class Study:
 
     def _vector(self, stage: Stage) -> Vector:
         return to_vector(self.network, self._names(stage))
+
+
+def _by_site(times: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
+    out: dict[str, dict[str, list[float]]] = {}
+    for (site, kind), seconds in times.items():
+        out.setdefault(site, {})[kind] = seconds
+    return out
 
 
 def _note(record: RoundRecord) -> str:

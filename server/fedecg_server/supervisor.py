@@ -49,6 +49,7 @@ STATUS, ROUNDS, RESULT, FAILED, STUDY = (
     "study.toml",
 )  # run_folder.py has them too, but loads torch
 PARTIAL, PARTIAL_STATUS = "completed-partial", 5
+NEEDS_A_PERSON = 3
 STATUS_OF_CLASS = {"1": 3, "2": 3, "3": 3, "4": 4}  # first digit of a code -> exit status; else 1
 
 
@@ -307,6 +308,7 @@ def _opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progres
         progress.say("nothing to do; another run: fedecg-server start --new")
         if (coordinator.run / FAILED).exists():
             progress.say("when its cause is mended, it goes on with: fedecg-server resume")
+            return max(ended, NEEDS_A_PERSON)  # a service manager must not begin it again and again
     return ended
 
 

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from asking import POLICY, full_disk, gate, lock_of, refusal, study, task_of
+from asking import POLICY, full_disk, gate, lock_of, refusal, study, task_of, write_site
 
 from fedecg.config import load_site
 from fedecg.errors import FederationError, PolicyError, RunError
@@ -16,13 +16,14 @@ from fedecg.federation.messages import EvaluateTask, GridDocument, SurveyTask, T
 from fedecg_client.gate import Gate
 from fedecg_client.pinned import accept, pinned_lock
 
-LOCK = lock_of(study())
+LOCK = lock_of(study(evaluation={"baselines": True}))
 CHANGED = lock_of(study(align={"rounds": 3}))
 GRID = GridDocument(time_cuts_days=[1.0], risk_cuts=[0.0])
 
 
-def evaluate_task(lock: StudyLock = LOCK) -> EvaluateTask:
-    return task_of(lock, EvaluateTask, stage="survival", grid=GRID, edges_days=[0.0], parts=["test"])
+def evaluate_task(lock: StudyLock = LOCK, **changes: object) -> EvaluateTask:
+    fields = {"stage": "survival", "grid": GRID, "edges_days": [0.0], "parts": ["test"], **changes}
+    return task_of(lock, EvaluateTask, **fields)
 
 
 def test_the_first_lock_is_pinned_with_its_summary_and_the_summary_is_logged(tmp_path, caplog):
@@ -295,6 +296,42 @@ TASKS = {
     "baselines": task_of(LOCK, BaselinesTask, grid=GRID, part="test"),
 }
 NEEDS = {**{phase: phase for phase in TASKS}, "survey": "survival"}
+
+
+FINE = GridDocument(time_cuts_days=[float(day) for day in range(24)], risk_cuts=[0.0])
+MANY = GridDocument(time_cuts_days=[1.0], risk_cuts=[number / 50 for number in range(50)])
+BEYOND = {
+    "a round after the last": task_of(LOCK, round=10**6),
+    "another training than agreed": task_of(LOCK, repeat=2),
+    "explanations beyond evaluation.explain": task_of(
+        LOCK, ExplainTask, stage="survival", part="test", models=3
+    ),
+    "an evaluation of the training part": evaluate_task(parts=["train"]),
+    "a finer evaluation grid": evaluate_task(grid=FINE),
+    "a finer baseline hazard": evaluate_task(edges_days=[float(day) for day in range(400)]),
+}
+
+
+@pytest.mark.parametrize("what", BEYOND)
+def test_a_task_that_asks_for_more_than_the_lock_says_is_refused(joined, what):
+    error = refusal(gate(joined).admit, BEYOND[what])
+    assert isinstance(error, PolicyError)
+    assert str(error) == (
+        f"FECG-420 task of study hf: found {what}; expected what the study's lock says."
+        " Tell the coordinator: no site should accept this task."
+    )
+
+
+def test_many_bins_of_risk_make_rows_of_patients_and_are_refused(joined):
+    assert refusal(gate(joined).admit, evaluate_task(grid=MANY)).code == "FECG-420"
+
+
+def test_a_site_trains_alone_only_where_the_study_says_so(tmp_path):
+    lock = lock_of(study())
+    folder = write_site(tmp_path)
+    gate(folder).admit_study(lock)
+    asked = task_of(lock, BaselinesTask, grid=GRID, part="test")
+    assert refusal(gate(folder).admit, asked).what == "task of study hf"
 
 
 @pytest.mark.parametrize("phase", TASKS)

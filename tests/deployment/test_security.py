@@ -57,14 +57,16 @@ def test_nothing_is_unpickled_behind_another_name() -> None:
         assert not [ast.unparse(call) for call in calls if unpickling(call)], file.name
 
 
-@pytest.mark.parametrize("text", ["pipe.recv()", "torch.load(x)", "np.load(x, allow_pickle=True)", "pd.read_pickle(x)"])
+@pytest.mark.parametrize(
+    "text", ["pipe.recv()", "torch.load(x)", "np.load(x, allow_pickle=True)", "pd.read_pickle(x)"]
+)
 def test_a_call_that_unpickles_would_be_found(text: str) -> None:
     (call,) = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     assert unpickling(call)
 
 
 def pickles_in(content: bytes) -> int:
-    """Whole pickles anywhere in some bytes: they begin with a protocol, run to a STOP and are not two bytes by chance."""
+    """Whole pickles anywhere in some bytes: a protocol, then sound operations up to a STOP."""
     found = 0
     for match in BEGINS_A_PICKLE.finditer(content):
         try:
@@ -89,9 +91,7 @@ def credentials_of(folder: Path, superlink: SuperLink) -> ServerSettings:
     folder.mkdir()
     write_key(folder)
     (folder / "ca.crt").write_bytes(superlink.authority.pem)
-    return ServerSettings(
-        address=superlink.address, ca=str(folder / "ca.crt"), key=str(folder / "node.key")
-    )
+    return ServerSettings(address=superlink.address, ca=str(folder / "ca.crt"), key=str(folder / "node.key"))
 
 
 def linked(folder: Path, superlink: SuperLink) -> tuple[Link, int]:
@@ -119,7 +119,10 @@ def test_a_signature_that_is_old_altered_or_anothers_is_refused(
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
     from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
-    (one, node), (other, neighbour) = linked(tmp_path / "one", superlink), linked(tmp_path / "other", superlink)
+    (one, node), (other, neighbour) = (
+        linked(tmp_path / "one", superlink),
+        linked(tmp_path / "other", superlink),
+    )
     key = one.credentials.key
     age = datetime.timedelta(minutes=6 if "ago" in what else 0)
     said = (datetime.datetime.now(datetime.UTC) - age).isoformat()
@@ -162,7 +165,10 @@ def test_a_reply_that_is_replayed_counts_once_and_cannot_be_replaced(
         driver.say(node)
         received = wait_until(link.pull, 15.0, lambda: "no message")
         link.fetch(received)
-        reply, another = error_reply(received, "raised", "FECG-599"), error_reply(received, "raised", "FECG-514")
+        reply, another = (
+            error_reply(received, "raised", "FECG-599"),
+            error_reply(received, "raised", "FECG-514"),
+        )
         for sent in (reply, reply, another, reply):
             link.push(sent, 0.1)
         (heard,) = driver.read()
@@ -219,7 +225,9 @@ def policy(deployment: Deployment, site: str, **changes: Any) -> None:
 
 def site_code(deployment: Deployment, site: str) -> str | None:
     """What the coordinator says of a site."""
-    return next((entry["code"] for entry in deployment.status().get("sites", []) if entry["name"] == site), None)
+    return next(
+        (entry["code"] for entry in deployment.status().get("sites", []) if entry["name"] == site), None
+    )
 
 
 def events(deployment: Deployment) -> list[dict[str, Any]]:
@@ -252,7 +260,9 @@ def test_a_site_that_is_removed_in_mid_study_is_out_at_once_and_the_others_go_on
     assert status == 5
     assert result["status"] == "completed-partial"
     assert '"FECG-648"' in told
-    last = [entry for entry in json.loads((deployment.run / "rounds.json").read_text()) if entry["round"] == 2][-2]
+    last = [
+        entry for entry in json.loads((deployment.run / "rounds.json").read_text()) if entry["round"] == 2
+    ][-2]
     assert last["answered"] == ["city"]
 
 
@@ -281,7 +291,9 @@ def test_a_coordinator_that_changes_the_lock_or_asks_for_what_is_not_allowed_get
         deployment.start()
         assert deployment.run_to_the_end(300.0) == 0
         # Another lock: more steps than agreed to.
-        study.write_text(agreed.replace("local_steps = 6", "local_steps = 7").replace("local-steps = 6", "local-steps = 7"))
+        study.write_text(
+            agreed.replace("local_steps = 6", "local_steps = 7").replace("local-steps = 6", "local-steps = 7")
+        )
         assert study.read_text() != agreed
         said = run_again()
         assert "FECG-507" in said
@@ -296,7 +308,9 @@ def test_a_coordinator_that_changes_the_lock_or_asks_for_what_is_not_allowed_get
         said = run_again()
         assert "FECG-507" in said
         assert "FECG-417" in said
-        assert [entry["stage"] for entry in json.loads((deployment.run / "rounds.json").read_text())] == ["align"] * 2
+        assert [entry["stage"] for entry in json.loads((deployment.run / "rounds.json").read_text())] == [
+            "align"
+        ] * 2
         # A study that is no longer on the list.
         policy(deployment, "city", phases=["align", "survival", "evaluate"], studies=["another"])
         said = run_again()
@@ -321,7 +335,9 @@ class Listener:
                 connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=1.0)
                 try:
                     rows = connection.execute("SELECT object_id, content FROM objects WHERE is_available = 1")
-                    self.seen |= {str(name): bytes(content) for name, content in rows if name not in self.seen}
+                    self.seen |= {
+                        str(name): bytes(content) for name, content in rows if name not in self.seen
+                    }
                 finally:
                     connection.close()
             except sqlite3.Error:

@@ -41,7 +41,7 @@ from fedecg_simulations.hospitals import write_hospitals
 
 RESTART_S = 1.0  # what the unit files say is 5; tests wait less
 CLEAN_OR_FOR_A_PERSON = {0, 2, 3, 4, 5}  # exit statuses after which the unit files do not restart
-TIMES = {"seconds"}  # of a round's record: all that may differ from one run to the next
+TIMES = {"seconds", "bytes"}  # of a round's record: bytes count messages that were sent again, too
 IN_PROCESS = """
 import sys
 from pathlib import Path
@@ -102,6 +102,8 @@ class Outcome:
     rounds: list[dict[str, Any]]
     evaluation: dict[str, Any]
     assessment: dict[str, Any]
+    baselines: dict[str, Any]  # empty where the study asks for none
+    explanation: dict[str, Any]
 
     @staticmethod
     def of(run: Path) -> Outcome:
@@ -113,12 +115,14 @@ class Outcome:
             without_times(json.loads((run / "rounds.json").read_text())),
             result["evaluation"] | {"best-round": result["best-round"], "sites": result["sites"]},
             json.loads((run / "assessment.json").read_text()),
+            read_object(run / "baselines.json"),
+            read_object(run / "explanation.json"),
         )
 
 
 def without_times(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records of rounds that can be compared between runs; bytes count messages that were sent again, too."""
-    return [{key: value for key, value in entry.items() if key not in {"seconds", "bytes"}} for entry in rounds]
+    """Records of rounds without what may differ from one run to the next."""
+    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in rounds]
 
 
 def run_in_one_process(hospitals: Hospitals, folder: Path) -> Outcome:
@@ -212,7 +216,6 @@ class Deployment:
     Args:
         hospitals: copied, so that each deployment has its own.
         folder: for everything.
-        address: site -> host:port that it is told to connect to; else the coordinator's own.
     """
 
     def __init__(self, hospitals: Hospitals, folder: Path) -> None:

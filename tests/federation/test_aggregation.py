@@ -127,15 +127,17 @@ def test_too_few_sites_for_a_robust_mean_is_an_error_that_names_the_setting() ->
 
 def test_an_update_that_explodes_is_found_by_the_round_and_by_its_own_past() -> None:
     usual = {"a": 1.0, "b": 2.0, "c": 1.5}
-    assert exploding(usual, {}) == []
-    assert exploding({**usual, "d": 16.0}, {}) == ["d"]
-    assert exploding({"a": 30.0}, {"a": [1.0, 2.0, 1.5]}) == ["a"]
-    # Far beyond the others, but always so: another kind of site, not a fault.
-    assert exploding({**usual, "d": 16.0}, {"d": [15.0, 17.0]}) == []
-    # Nothing to compare with: the first round of two sites.
-    assert exploding({"a": 1.0, "b": 1e9}, {}) == []
+    assert exploding(usual, {}, 10.0) == []
+    assert exploding({**usual, "d": 16.0}, {}, 10.0) == ["d"]
+    assert exploding({"a": 30.0}, {"a": [1.0, 2.0, 1.5]}, 10.0) == ["a"]
+    # Far beyond the others, but always so: another kind of site, not a fault; yet not without end.
+    assert exploding({**usual, "d": 16.0}, {"d": [15.0, 17.0]}, 10.0) == []
+    assert exploding({**usual, "d": 160.0}, {"d": [90.0, 100.0]}, 10.0) == ["d"]
+    # Nothing to compare with but the weights: the first round of two sites.
+    assert exploding({"a": 1.0, "b": 900.0}, {}, 10.0) == []
+    assert exploding({"a": 1.0, "b": 1e9}, {}, 10.0) == ["b"]
     # Sites without steps do not move and are no measure.
-    assert exploding({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.1}, {}) == []
+    assert exploding({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.1}, {}, 10.0) == []
 
 
 def test_the_norm_of_an_update_is_how_far_the_weights_moved() -> None:

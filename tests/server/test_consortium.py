@@ -128,7 +128,7 @@ def test_all_answer_and_their_replies_come_in_the_order_of_names(grid: LineGrid,
     gathered = ask(sites)
     assert list(gathered.replies) == ["city", "coast", "valley"]
     assert gathered.late == []
-    assert sorted(sites.accepted) == ["city", "coast", "valley"]
+    assert sorted(sites.received) == ["city", "coast", "valley"]
 
 
 def test_once_the_quorum_has_answered_the_rest_have_twice_their_usual_time_and_the_grace(

@@ -13,6 +13,7 @@ from fedecg_server.conclusion import Conclusion
 from fedecg_server.questions import Questions
 from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.run_state import STATE, read_state
+from fedecg_server.stage import SurvivalRounds
 from fedecg_server.study import Study
 
 Make = Callable[..., Study]
@@ -128,6 +129,42 @@ def test_the_run_keeps_its_name_and_the_events_tell_of_both_sessions(
     events = (tmp_path / "two" / "events.jsonl").read_text()
     assert '"event": "start"' in events
     assert '"event": "resume"' in events
+
+
+def test_a_run_goes_on_without_a_site_that_is_not_back_and_says_so(
+    study: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint knows the site's events; its node is away when the coordinator starts again."""
+
+    def stopping(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SurvivalRounds, "attempt", stopping)
+        with pytest.raises(Killed):
+            run_to_the_end(resumable(study, tmp_path / "two"))
+    run = resumable(study, tmp_path / "two")
+    everybody = list(run.grid.get_node_ids())
+    monkeypatch.setattr(run.grid, "get_node_ids", lambda: everybody[:2])
+    result = run_to_the_end(run)
+    assert result["status"] == "completed-partial"
+    survival = [record for record in run.records if record.stage == "survival"]
+    assert [record.missing for record in survival] == [["valley"]] * 2
+    assert result["refused"] == {"valley": "no answer"}
+
+
+def test_a_site_of_the_lock_that_never_comes_makes_the_study_partial(study: Make, tmp_path: Path) -> None:
+    run = resumable(study, tmp_path / "two")
+    everybody = list(run.grid.get_node_ids())
+    names = dict(zip([*everybody, 99], ["city", "coast", "valley", "harbour"], strict=True))
+    run.names = lambda: names
+    run.settings = run.settings.model_copy(
+        update={"federation": run.settings.federation.model_copy(update={"grace_s": 0.1, "patience_s": 5.0})}
+    )
+    run.__post_init__()
+    result = run_to_the_end(run)
+    assert result["status"] == "completed-partial"
+    assert all("harbour" in record.missing for record in run.records)
 
 
 def test_a_run_is_not_resumed_with_other_settings(study: Make, tmp_path: Path) -> None:

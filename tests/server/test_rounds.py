@@ -194,7 +194,8 @@ def test_a_survey_of_another_grid_leaves_its_site_out_of_the_stage(study: Make) 
     run.join()
     run.survive()
     assert run.refused == {"coast": "FECG-503"}
-    assert all(record.expected == ["city", "valley"] for record in run.records)
+    assert all(record.answered == ["city", "valley"] for record in run.records)
+    assert all(record.rejected == {"coast": "FECG-503"} for record in run.records)
 
 
 def test_hazard_sums_that_make_a_negative_risk_set_leave_their_site_out(study: Make) -> None:

@@ -404,7 +404,10 @@ def test_status_names_whom_a_running_study_waits_for(
     }
     assert "waiting, phase survival, round 4 of 10, about 10 min left" in words
     assert "coast: 41 s of at most 300 s" in words
-    assert "0.710 within sites (95 % CI 0.660-0.760); over all, guaranteed 0.680-0.730; 120 events" in words
+    assert (
+        "0.710 within sites; over all 0.700 (95 % CI 0.660-0.760), guaranteed 0.680-0.730; 120 events"
+        in words
+    )
     assert main(["status", str(folder), "--json"]) == 0
     assert (
         json.loads(capsys.readouterr().out)["state"] == "stopped"

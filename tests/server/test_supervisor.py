@@ -158,7 +158,7 @@ def test_start_on_a_finished_run_says_so(
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("FECG-103", 3), ("FECG-323", 3), ("FECG-411", 4), ("FECG-507", 1)]
+    ("code", "status"), [("FECG-103", 3), ("FECG-323", 3), ("FECG-411", 4), ("FECG-507", 3)]
 )
 def test_start_on_a_failed_run_tells_its_code_again(
     coordinator: Coordinator, capsys: pytest.CaptureFixture[str], code: str, status: int

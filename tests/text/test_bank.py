@@ -8,29 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import save_file
 
 from fedecg.errors import TextError
-from fedecg.text import Bank, half_whiten, load_bank, make_bank, scp_statements, targets, write_bank
+from fedecg.text import Bank, load_bank, make_bank, scp_statements, targets, whiten, write_bank
 
 DEMO = load_bank("minilm-demo")
-OPPOSITES = [
-    ("CLBBB", "CRBBB"),
-    ("ILBBB", "IRBBB"),
-    ("LVH", "RVH"),
-    ("LAFB", "LPFB"),
-    ("LAO/LAE", "RAO/RAE"),
-    ("HVOLT", "LVOLT"),
-    ("STE_", "STD_"),
-    ("SBRAD", "STACH"),
-    ("SR", "AFIB"),
-]
 
 
 def small_bank() -> Bank:
-    vectors = half_whiten(np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32))
+    vectors = whiten(np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32))
     return make_bank("small", ["NORM", "LVH", "AFIB"], vectors, {"model": "drawn"})
 
 
@@ -45,35 +33,10 @@ def test_the_shipped_bank_has_a_unit_vector_for_each_of_the_71_codes() -> None:
     assert_allclose(np.linalg.norm(DEMO.vectors, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize(("one", "other"), OPPOSITES)
-def test_the_shipped_bank_tells_opposites_apart(one: str, other: str) -> None:
-    assert cosine(one, other) < 0.9
-
-
-def test_the_shipped_bank_tells_normal_from_every_other_statement() -> None:
-    assert max(cosine("NORM", code) for code in DEMO.codes if code != "NORM") < 0.9
-
-
 def test_the_shipped_bank_keeps_what_is_alike_nearer_than_what_is_not() -> None:
     assert cosine("AMI", "ASMI") > cosine("AMI", "SR")
     assert cosine("AFIB", "AFLT") > cosine("AFIB", "LVH")
     assert cosine("CLBBB", "ILBBB") > cosine("CLBBB", "IMI")
-
-
-def test_half_whitening_centres_takes_roots_and_normalises() -> None:
-    # Two orthogonal axes, spread 4 and 1 around a centre far away: after roots, 2 and 1.
-    raw = np.array([[4, 0], [-4, 0], [0, 1], [0, -1], [4, 1], [-4, -1], [4, -1], [-4, 1]], dtype=np.float32)
-    got = half_whiten(raw + np.float32(100))
-    spread = np.linalg.svd(raw, compute_uv=False)
-    rooted = raw / np.sqrt(spread)
-    assert_allclose(got, rooted / np.linalg.norm(rooted, axis=1, keepdims=True), atol=1e-6)
-
-
-@given(arrays(np.float32, (5, 7), elements=st.floats(-1, 1, width=32)), st.floats(-3, 3), st.floats(0.1, 10))
-def test_half_whitening_ignores_shift_and_scale(raw: np.ndarray, shift: float, scale: float) -> None:
-    raw = raw + np.eye(5, 7, dtype=np.float32) * 4  # keeps rows apart
-    moved = (raw * np.float32(scale) + np.float32(shift)).astype(np.float32)
-    assert_allclose(half_whiten(moved), half_whiten(raw), atol=1e-4)
 
 
 def test_a_bank_comes_back_from_its_files_and_the_same_bank_gives_the_same_bytes(tmp_path: Path) -> None:

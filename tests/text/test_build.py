@@ -1,43 +1,26 @@
-"""Building a bank: the shipped one again, pooling against a plain loop, and what is refused."""
+"""Building a bank: the shipped one again, provenance, and nothing written where something cannot be used."""
 
 import json
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose
 
 from fedecg.errors import TextError
-from fedecg.text import half_whiten, load_bank, prompts, prompts_sha256, scp_statements
-from fedecg.text.build import build_bank, main
+from fedecg.text import load_bank, prompts, prompts_sha256, scp_statements, snomed_statements, whiten
+from fedecg.text.build import BuildOptions, build_bank
+from fedecg.text.encoder import EncoderOptions, load_encoder
 
-transformers = pytest.importorskip("transformers")
-WORDS = sorted(
-    {word for text in prompts(scp_statements().values()).values() for word in text.lower().split()}
-)
+pytest.importorskip("transformers")
+from tiny_models import bert, llama
+
+PROMPTS = prompts(scp_statements().values())
 
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of 8 random dimensions with a word-level vocabulary, saved as safetensors."""
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
-    transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS) + 5,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        transformers.BertModel(config).save_pretrained(folder)
-    return folder
+    return bert(tmp_path_factory.mktemp("tiny") / "tiny-bert", PROMPTS.values())
 
 
 @pytest.fixture(scope="module")
@@ -50,35 +33,65 @@ def minilm() -> Path:
 
 def test_the_shipped_bank_is_what_the_builder_builds(minilm: Path, tmp_path: Path) -> None:
     shipped = load_bank("minilm-demo")
-    rebuilt = build_bank(
-        minilm, "minilm-demo", tmp_path / "again.safetensors", "sentence-transformers/all-MiniLM-L6-v2"
+    options = BuildOptions(
+        encoder=EncoderOptions(device="cpu"), model_name="sentence-transformers/all-MiniLM-L6-v2"
     )
+    rebuilt = build_bank(minilm, "minilm-demo", tmp_path / "again.safetensors", options)
     assert rebuilt.codes == shipped.codes
     assert_allclose(rebuilt.vectors, shipped.vectors, atol=1e-5)
     without_hash = {key: value for key, value in shipped.provenance.items() if key != "sha256"}
-    assert rebuilt.provenance == without_hash
+    later = {"settings-sha256", "max-tokens", "prompts-cut"}  # recorded since the bank was shipped
+    assert {key: value for key, value in rebuilt.provenance.items() if key not in later} == without_hash
+    assert later < set(rebuilt.provenance)
+
+
+def test_the_shipped_files_are_those_that_locks_and_records_name() -> None:
+    import hashlib
+
+    import fedecg.text
+
+    folder = Path(fedecg.text.__file__).parent / "banks"
+    assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()} == {
+        "minilm-demo.json": "cdbd3afcb4881fd3373a8994046eb34a6c83763130bf605da834e43bf2d6e4d9",
+        "minilm-demo.safetensors": "76c29fb90fd1461bd2eb3a5b7a19231c07bd722facfb49b1537ed8722269cc50",
+    }
 
 
 def test_the_shipped_provenance_belongs_to_the_prompts_of_this_version() -> None:
     provenance = load_bank("minilm-demo").provenance
-    assert provenance["prompts-sha256"] == prompts_sha256(prompts(scp_statements().values()))
+    assert provenance["prompts-sha256"] == prompts_sha256(PROMPTS)
     assert provenance["weights-sha256"] == {
         "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     }
     assert provenance["model"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def test_batches_and_padding_do_not_change_the_mean_over_tokens(tiny_model: Path, tmp_path: Path) -> None:
-    bank = build_bank(tiny_model, "tiny", tmp_path / "tiny.safetensors")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
-    model = transformers.AutoModel.from_pretrained(tiny_model).eval()
-    alone = []
-    with torch.inference_mode():
-        for text in prompts(scp_statements().values()).values():
-            alone.append(
-                model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0).numpy()
-            )
-    assert_allclose(bank.vectors, half_whiten(np.stack(alone)), atol=1e-5)
+@pytest.mark.parametrize("whitening", ["none", "half", "full"])
+def test_a_bank_is_the_whitened_embeddings_of_the_prompts(
+    tiny_model: Path, tmp_path: Path, whitening: str
+) -> None:
+    bank = build_bank(tiny_model, "tiny", tmp_path / "tiny.safetensors", BuildOptions(whitening=whitening))
+    embeddings = load_encoder(tiny_model).embed(list(PROMPTS.values()))
+    assert_allclose(bank.vectors, whiten(embeddings, whitening), atol=1e-6)
+
+
+def test_a_decoders_bank_of_snomed_codes_names_its_pooling(tmp_path: Path) -> None:
+    said = prompts(snomed_statements().values())
+    folder = llama(tmp_path / "llama", said.values(), "left", None)
+    options = BuildOptions("snomed-ct", "half", EncoderOptions("last-token"))
+    done: list[int] = []
+    bank = build_bank(folder, "cinc", tmp_path / "cinc.safetensors", options, done.append)
+    assert bank.codes == tuple(snomed_statements())
+    assert load_bank(tmp_path / "cinc.safetensors").provenance["prompts"] == said
+    assert bank.provenance["pooling"].startswith("last token")
+    assert done == [*range(16, 133, 16), 133]
+
+
+def test_the_first_token_of_a_decoder_is_refused_since_it_has_seen_nothing(tmp_path: Path) -> None:
+    folder = llama(tmp_path / "llama", PROMPTS.values(), "right", "</s>")
+    with pytest.raises(TextError, match="FECG-252 .* found 71 of 71 that do not differ from their mean"):
+        build_bank(folder, "x", tmp_path / "x.safetensors", BuildOptions(encoder=EncoderOptions("cls")))
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_the_same_model_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -> None:
@@ -90,60 +103,21 @@ def test_the_same_model_gives_the_same_bytes(tiny_model: Path, tmp_path: Path) -
 
 
 def test_provenance_says_what_was_embedded_and_by_what(tiny_model: Path, tmp_path: Path) -> None:
-    build_bank(tiny_model, "tiny", tmp_path / "tiny.safetensors")
+    options = BuildOptions(encoder=EncoderOptions(max_tokens=8))
+    build_bank(tiny_model, "tiny", tmp_path / "tiny.safetensors", options)
     provenance = json.loads((tmp_path / "tiny.json").read_text(encoding="utf-8"))
     assert provenance["model"] == tiny_model.name
     assert provenance["shape"] == [71, 8]
     assert provenance["prompts"]["AFIB"] == "Impulse formation: atrial fibrillation"
     assert "CC BY 4.0" in provenance["statements"]
     assert len(provenance["weights-sha256"]["model.safetensors"]) == 64
+    assert {"config.json", "tokenizer.json"} <= set(provenance["settings-sha256"])
+    assert provenance["max-tokens"] == 8
+    assert 0 < provenance["prompts-cut"] < 71
 
 
-def test_the_command_line_builds_a_bank_that_loads(tiny_model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cli.safetensors"
-    command = [
-        sys.executable,
-        "-m",
-        "fedecg.text.build",
-        "--model",
-        str(tiny_model),
-        "--name",
-        "cli",
-        "--out",
-        str(out),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert load_bank(out).sha256 in done.stdout
-
-
-def test_pickled_weights_are_refused_unread(
-    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
-    (tmp_path / "pytorch_model.bin").write_bytes(b"not even a pickle")
+def test_another_name_than_a_banks_is_refused_before_anything_is_embedded(tmp_path: Path) -> None:
     with pytest.raises(
-        TextError, match=r"FECG-247 model folder: found no \*\.safetensors file in it; .*Pickled weights"
+        TextError, match="FECG-241 bank x: found a file name that does not end in .safetensors"
     ):
-        build_bank(tmp_path, "x", tmp_path / "x.safetensors")
-    arguments = ["--model", str(tmp_path), "--name", "x", "--out", str(tmp_path / "x.safetensors")]
-    assert main(arguments) == 3
-    assert "FECG-247" in capsys.readouterr().err
-    assert not (tmp_path / "x.safetensors").exists()
-
-
-def test_a_folder_that_transformers_cannot_load_is_refused(tmp_path: Path, tiny_model: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
-    with pytest.raises(
-        TextError, match=r"FECG-247 model folder: found one that transformers cannot load \(\w+Error\)"
-    ):
-        build_bank(tmp_path, "x", tmp_path / "x.safetensors")
-
-
-def test_without_transformers_the_error_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(
-        TextError, match=r'FECG-248 package transformers: found not installed; .*"fedecg\[text\]"'
-    ):
-        build_bank(tiny_model, "x", tmp_path / "x.safetensors")
+        build_bank(tmp_path / "no-model-here", "x", tmp_path / "x.npz")

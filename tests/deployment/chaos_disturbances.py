@@ -1,0 +1,298 @@
+"""What happens to a case of chaos: kills, lines, disks, clocks, databases.
+
+In:  a `World` and the moment to wait for. Out: a disturbance, done; where the documents promise a code, the code has
+been told and its fix done. A disturbance may have `prepare`, called before anything starts, and `clean`, called last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chaos_world import (
+    REPLY_BYTES,
+    SITE,
+    WITHIN_S,
+    World,
+    at,
+    events_of,
+    mid_training,
+    reply_half_sent,
+    training,
+)
+from tcp_line import Trap
+from whole_study import wait_until
+
+MBIT_PER_S = 125_000.0
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+class NotTestedError(Exception):
+    """This machine lacks what the case needs; its argument says what."""
+
+
+Happening = Callable[[World], None]
+
+
+def killed(victims: tuple[str, ...], moment: Callable[[World], Any]) -> Happening:
+    """kill -9 at a moment; a line that holds half a reply is cut then."""
+
+    def happen(world: World) -> None:
+        for victim in victims:  # known before the moment comes
+            world.until(lambda world, victim=victim: world.pid(victim))  # type: ignore[misc]
+        world.until(moment)
+        world.kill(*victims)
+        if world.lines[SITE].trap:
+            world.lines[SITE].trap.release(cut=True)
+
+    return happen
+
+
+def killed_twice(world: World) -> None:
+    """The worker dies of the same message twice: the coordinator gets an error and asks again."""
+    world.until(lambda world: world.pid("worker"))
+    first = 0
+    for _ in range(2):
+        world.until(
+            lambda world: mid_training(world) and world.pid("worker") not in (0, first)  # noqa: B023
+        )
+        first = world.pid("worker")
+        world.kill("worker")
+    world.until(
+        lambda world: sum(event["event"] == "worker-died" for event in events_of(world)) == 2, within_s=30.0
+    )
+
+
+def stopped_and_started(victim: str) -> Happening:
+    """SIGTERM in the middle of a round, and the same command again."""
+
+    def happen(world: World) -> None:
+        service = world.deployment.server if victim == "supervisor" else world.deployment.sites[SITE]
+        world.until(mid_training)
+        world.book()
+        assert service.stop(30.0) == 0, world.deployment.describe()
+        service.restarts = True
+        service.start()
+
+    return happen
+
+
+def cut_at(byte: int, up: bool) -> Happening:
+    """The site's line is cut when so many bytes have gone."""
+
+    def happen(world: World) -> None:
+        trap = world.lines[SITE].trap
+        assert trap is not None
+        world.until(lambda _: trap.sprung.is_set())
+        world.book()
+        trap.release(cut=True)
+
+    def prepare(world: World) -> None:
+        world.lines[SITE].trap = Trap(after=byte, up=up)
+
+    happen.prepare = prepare  # type: ignore[attr-defined]
+    return happen
+
+
+def stalled(seconds: float) -> Happening:
+    """Nothing passes for a while, in the middle of a reply; no connection is cut."""
+
+    def happen(world: World) -> None:
+        world.until(reply_half_sent)
+        world.book()
+        line, end = world.lines[SITE], time.monotonic() + seconds
+        line.flows.clear()
+        world.until(lambda _: time.monotonic() > end)
+        line.flows.set()
+        assert line.trap
+        line.trap.release(cut=False)
+
+    return happen
+
+
+def late(world: World) -> None:
+    """Half a reply arrives by an old connection when the site has long come back by a new one."""
+    line = world.lines[SITE]
+    world.until(training)
+    world.book()
+    trap = line.trap = Trap(after=REPLY_BYTES // 2, late_s=5.0)
+    world.until(lambda _: trap.sprung.is_set())
+
+
+def reordered(world: World) -> None:
+    """All connections are cut, and those that come instead arrive in the opposite order."""
+    world.until(mid_training)
+    world.book()
+    for line in world.lines.values():
+        line.reorders = True
+        line.hang_up()
+
+
+def throttled(world: World) -> None:
+    """1 Mbit/s each way, for both sites, from the start."""
+    world.until(at("survival", 1))
+    world.book()
+
+
+def _throttle(world: World) -> None:
+    for line in world.lines.values():
+        line.bytes_per_s = MBIT_PER_S
+
+
+throttled.prepare = _throttle  # type: ignore[attr-defined]
+
+
+# --- disks ---------------------------------------------------------------------------------------------------------
+
+
+class SmallDisk:
+    """A file system in memory over a folder, which a ballast fills to the last byte. Needs root.
+
+    Args:
+        folder: what is in it is moved onto the disk.
+        megabytes: of the disk; never the machine's own disk.
+    """
+
+    def __init__(self, folder: Path, megabytes: int = 48) -> None:
+        aside = folder.with_name(f"{folder.name}.aside")
+        folder.rename(aside)
+        folder.mkdir(mode=0o700)
+        size = f"size={megabytes}m"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True)
+        if done.returncode:
+            folder.rmdir()
+            aside.rename(folder)
+            raise NotTestedError("no right to mount a small disk")
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+        self.folder, self.ballast = folder, folder / "ballast"
+
+    def fill(self) -> None:
+        """No byte is left."""
+        with self.ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(b"\0" * 4096)
+
+    def free(self) -> None:
+        """Somebody has made room."""
+        self.ballast.unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        """Keep nothing of it."""
+        subprocess.run(["umount", "-l", self.folder], capture_output=True)
+
+
+def disk_full(where: str, freed: bool, moment: Callable[[World], Any]) -> Happening:
+    """A disk is full from a moment on; room is made when the documented code has been told, or never."""
+
+    def prepare(world: World) -> None:
+        deployment = world.deployment
+        folder = deployment.coordinator.folder if where == "coordinator" else deployment.members[SITE].folder
+        happen.disk = SmallDisk(folder)  # type: ignore[attr-defined]
+
+    def happen(world: World) -> None:
+        disk: SmallDisk = happen.disk  # type: ignore[attr-defined]
+        world.until(moment)
+        world.book()
+        disk.fill()
+        if not freed:
+            return
+        if where == "coordinator":
+            _ends_with(world, "FECG-601", "FECG-684", "FECG-687")
+            disk.free()
+            _start_again(world, "resume")
+        else:
+            world.until(at("survival", 2))
+            disk.free()
+
+    def clean(world: World) -> None:
+        if disk := getattr(happen, "disk", None):
+            disk.unmount()
+
+    happen.prepare, happen.clean = prepare, clean  # type: ignore[attr-defined]
+    return happen
+
+
+def _ends_with(world: World, *codes: str) -> None:
+    """The coordinator ends by itself and says one of these codes."""
+    server = world.deployment.server
+    server.restarts = False
+    wait_until(lambda: not server.alive, WITHIN_S, world.deployment.describe)
+    server.tend()
+    said = server.log.read_text()
+    told = [code for code in codes if code in said]
+    assert told, f"none of {codes}: {world.deployment.describe()}"
+    assert server.statuses[-1] not in (0, 5), server.statuses
+    world.notes.append(f"ended with {told[0]}, status {server.statuses[-1]}")
+
+
+def _start_again(world: World, command: str = "start") -> None:
+    server = world.deployment.server
+    server.command[1] = command
+    server.statuses.append(1)
+    server.restarts = True
+    server._due_s = 0.0
+    server.start()
+    server.statuses.clear()
+
+
+# --- clocks and databases ------------------------------------------------------------------------------------------
+
+
+def wrong_clock(where: str, minutes: int) -> Happening:
+    """A clock is off by ten minutes: the site says so, and comes in when it is set right."""
+
+    def service_of(world: World) -> Any:
+        return world.deployment.server if where == "coordinator" else world.deployment.sites[SITE]
+
+    def prepare(world: World) -> None:
+        if not FAKETIME.exists():
+            raise NotTestedError("no libfaketime")
+        service_of(world).environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{minutes:+d}m"}
+
+    def happen(world: World) -> None:
+        world.until(lambda world: world.deployment.site_state(SITE, "status.json").get("code") == "FECG-648")
+        said = world.deployment.site_state(SITE, "status.json")["waiting-for"]
+        assert "a signature whose time is off" in said, said
+        world.notes.append("FECG-648 told")
+        service = service_of(world)
+        service.stop(30.0)
+        service.environment, service.restarts = {}, True
+        service.start()
+        service.statuses.clear()
+
+    happen.prepare = prepare  # type: ignore[attr-defined]
+    return happen
+
+
+def database_truncated(live: bool) -> Happening:
+    """Half of the SuperLink's database is lost: FECG-684, and what its fix says."""
+
+    def happen(world: World) -> None:
+        deployment = world.deployment
+        database = deployment.coordinator.database
+        world.until(mid_training)
+        world.pid("superlink")
+        if live:
+            deployment.server.restarts = False
+            world.kill("superlink")
+        else:
+            world.book()
+            assert deployment.server.stop(30.0) == 0
+        os.truncate(database, database.stat().st_size // 2)
+        for part in ("-wal", "-shm"):
+            database.with_name(database.name + part).unlink(missing_ok=True)
+        if not live:
+            deployment.server.start()
+        _ends_with(world, "FECG-684")
+        for part in deployment.coordinator.superlink.glob("database*"):
+            if part.name != "database.made":
+                part.rename(part.with_name(f"lost-{part.name}"))
+        _start_again(world)
+
+    return happen
