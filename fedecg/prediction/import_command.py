@@ -26,7 +26,7 @@ same input, same output. All other heads are listed and left.
   fedecg import-checkpoint weights.pt --out authors --rate-hz 500 --lowpass-hz 100 --json
 
   encoder = fedecg.load("authors").encoder        # in Python: z-scores of 12 leads (N, 12, T) -> embeddings (N, 512)
-  fedecg-simulate run CONFIG --set model.preset=paper align.start=authors     # a study that begins with it
+  fedecg-simulate run CONFIG --set model.preset=paper model.size=base align.start=authors   # a study that begins so
 
 T is read off the weights. Their T = 608 is a median beat (1.2 s at 500 Hz, zeros around it), T = 1024 is 10 s at
 100 Hz. Whoever passes whole recordings at 500 Hz and T = 608 has their middle 1.2 s and not a median beat. Such a model

@@ -103,9 +103,9 @@ def table() -> dict[str, Happening]:
     cases["disk full at the coordinator between phases"] = disk_full("coordinator", True, between_phases)
     cases["disk full at a site for a round"] = disk_full("site", True, task_sent)
     cases["disk full at a site to the end"] = disk_full("site", False, task_sent)
-    cases["clock of a site 10 min fast"] = wrong_clock("site", 10)
-    cases["clock of a site 10 min slow"] = wrong_clock("site", -10)
-    cases["clock of the coordinator 10 min fast"] = wrong_clock("coordinator", 10)
+    cases["clock of a site 10 min fast"] = wrong_clock(10)
+    cases["clock of a site 10 min slow"] = wrong_clock(-10)
+    cases["clocks of all sites 10 min slow"] = wrong_clock(-10, everywhere=True)
     cases["database truncated while stopped"] = database_truncated(live=False)
     cases["database truncated while running"] = database_truncated(live=True)
     return cases

@@ -244,30 +244,44 @@ def _start_again(world: World, command: str = "start") -> None:
 # --- clocks and databases ------------------------------------------------------------------------------------------
 
 
-def wrong_clock(where: str, minutes: int) -> Happening:
-    """A clock is off by ten minutes: the site says so, and comes in when it is set right."""
+def wrong_clock(minutes: int, everywhere: bool = False) -> Happening:
+    """A site's clock is off by ten minutes: it says so, and comes in when it is set right.
 
-    def service_of(world: World) -> Any:
-        return world.deployment.server if where == "coordinator" else world.deployment.sites[SITE]
+    Wrong at all sites is what a wrong clock of the coordinator looks like. Its own is not shifted: libfaketime with a
+    true monotonic clock lets time.sleep fail, without one gRPC connects no more.
+
+    Args:
+        minutes: ahead, or behind.
+        everywhere: at all sites.
+    """
+
+    def sites_of(world: World) -> list[str]:
+        return sorted(world.deployment.sites) if everywhere else [SITE]
 
     def prepare(world: World) -> None:
         if not FAKETIME.exists():
             raise NotTestedError("no libfaketime")
-        service_of(world).environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{minutes:+d}m"}
+        shift = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{minutes:+d}m", "DONT_FAKE_MONOTONIC": "1"}
+        for site in sites_of(world):
+            world.deployment.sites[site].environment = shift
 
     def happen(world: World) -> None:
-        world.until(lambda world: world.deployment.site_state(SITE, "status.json").get("code") == "FECG-648")
-        said = world.deployment.site_state(SITE, "status.json")["waiting-for"]
-        assert "a signature whose time is off" in said, said
+        for site in sites_of(world):
+            world.until(lambda world, site=site: _refused_for_its_clock(world, site))  # type: ignore[misc]
+            service = world.deployment.sites[site]
+            service.stop(30.0)
+            service.environment, service.restarts = {}, True
+            service.start()
+            service.statuses.clear()
         world.notes.append("FECG-648 told")
-        service = service_of(world)
-        service.stop(30.0)
-        service.environment, service.restarts = {}, True
-        service.start()
-        service.statuses.clear()
 
     happen.prepare = prepare  # type: ignore[attr-defined]
     return happen
+
+
+def _refused_for_its_clock(world: World, site: str) -> bool:
+    status = world.deployment.site_state(site, "status.json")
+    return status.get("code") == "FECG-648" and "a signature whose time is off" in status["waiting-for"]
 
 
 def database_truncated(live: bool) -> Happening:

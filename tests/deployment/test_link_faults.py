@@ -147,7 +147,7 @@ def test_a_certificate_or_port_that_someone_must_mend(
             grpc.StatusCode.UNAUTHENTICATED,
             "Invalid timestamp",
             "FECG-648",
-            "a signature whose time is off by more than five minutes",
+            "a signature whose time is off (more than 5 s ahead, or 5 minutes behind)",
         ),
         (grpc.StatusCode.UNKNOWN, "Exception calling application", "FECG-649", "unknown"),
     ],
