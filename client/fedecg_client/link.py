@@ -112,6 +112,15 @@ def load_credentials(settings: ServerSettings) -> Credentials:
     return Credentials(files["ca.crt"], key)
 
 
+@dataclass
+class _Upload:
+    """A reply that the coordinator knows of, and the objects of it that it does not have yet."""
+
+    reply: Reply
+    session_id: str
+    missing: list[str]
+
+
 class Link:
     """Calls to the fleet port. Each may raise `LinkError`, `RunOverError` or, once `stop` is set, `StoppedError`.
 
@@ -128,6 +137,7 @@ class Link:
         self._version = RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()
         self._heard = time.monotonic()
         self._node: Node | None = None
+        self._upload: _Upload | None = None  # that is not finished
         self._ended = threading.Event()
         self._beats: threading.Thread | None = None
         self._open()
@@ -206,23 +216,32 @@ class Link:
         self._call("ConfirmMessageReceived", request)
 
     def push(self, reply: Reply, seconds: float, *, last: bool = False) -> None:
-        """Send a reply; sending it once more is harmless, and sends what is missing."""
-        request = PushMessagesRequest()
-        request.CopyFrom(reply.request)
-        request.node.CopyFrom(self._node or Node())
-        request.clientapp_runtime_list.append(seconds)
-        response = self._call("PushMessages", request, last=last)
-        for object_id in response.objects_to_push:
-            content = reply.contents[object_id]
+        """Send a reply; one whose upload was cut goes on where it stopped.
+
+        Announced anew it would be taken for another: once the coordinator has seen the announcement, Flower forgets the
+        question, and would wait 180 s for the objects of the first one.
+        """
+        if self._upload is None or self._upload.reply is not reply:
+            request = PushMessagesRequest()
+            request.CopyFrom(reply.request)
+            request.node.CopyFrom(self._node or Node())
+            request.clientapp_runtime_list.append(seconds)
+            response = self._call("PushMessages", request, last=last)
+            self._upload = _Upload(reply, response.session_id, list(response.objects_to_push))
+        upload = self._upload
+        while upload.missing:
+            content = reply.contents[upload.missing[0]]
             part = PushObjectRequest(
                 node=self._node,
                 run_id=reply.run_id,
-                object_id=object_id,
+                object_id=upload.missing[0],
                 object_content=content,
-                session_id=response.session_id,
+                session_id=upload.session_id,
             )
             self._call("PushObject", part, OBJECT_S, last=last)
             self.sent_bytes += len(content)
+            del upload.missing[0]
+        self._upload = None
 
     def close(self) -> None:
         """End the heartbeats and the connection."""

@@ -305,8 +305,7 @@ def database_truncated(live: bool) -> Happening:
             deployment.server.start()
         _ends_with(world, "FECG-684")
         for part in deployment.coordinator.superlink.glob("database*"):
-            if part.name != "database.made":
-                part.rename(part.with_name(f"lost-{part.name}"))
+            part.rename(part.with_name(f"lost-{part.name}"))
         _start_again(world)
 
     return happen
