@@ -49,7 +49,9 @@ def unpickling(call: ast.Call) -> bool:
     told = any(word.arg == "allow_pickle" and ast.unparse(word.value) != "False" for word in call.keywords)
     over_a_pipe = name.endswith(".recv") and not call.args  # a socket's takes a number of bytes
     # `weights_only=True` reads tensors and plain containers and runs nothing: an imported checkpoint needs it.
-    of_weights = any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords)
+    of_weights = any(
+        word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords
+    )
     of_torch = name in {"torch.load", "torch.save"} and not of_weights
     return told or over_a_pipe or of_torch or name.endswith("_pickle")
 
