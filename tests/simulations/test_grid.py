@@ -1,6 +1,5 @@
 """The in-process grid behaves as Flower's: real apps, copies of their own, failures as error replies."""
 
-from fedecg_server.exchange import send_and_receive, wait_for_nodes
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -30,7 +29,7 @@ def test_every_node_answers_with_its_own_settings() -> None:
         seen.append(context.node_config["site-folder"])
         return Message(RecordDict(), reply_to=message)
 
-    replies = send_and_receive(grid_of(handler), messages(RecordDict()), deadline_s=5)
+    replies = list(grid_of(handler).send_and_receive(messages(RecordDict())))
     assert seen == ["one", "two"]
     assert [reply.metadata.src_node_id for reply in replies] == [1, 2]
 
@@ -45,7 +44,7 @@ def test_an_app_that_changes_its_message_changes_nobody_elses() -> None:
         return Message(RecordDict(), reply_to=message)
 
     shared = RecordDict()
-    send_and_receive(grid_of(handler), messages(shared), deadline_s=5)
+    grid_of(handler).send_and_receive(messages(shared))
     assert sizes == [0, 0]
     assert len(shared) == 0
 
@@ -60,23 +59,6 @@ def test_a_failing_app_becomes_an_error_reply_without_its_text() -> None:
     def handler(message: Message, context: Context) -> Message:
         raise ValueError("patient 4711")
 
-    replies = send_and_receive(grid_of(handler), messages(RecordDict()), deadline_s=5)
+    replies = list(grid_of(handler).send_and_receive(messages(RecordDict())))
     assert all(reply.has_error() for reply in replies)
     assert "4711" not in str([reply.error for reply in replies])
-
-
-def test_a_silent_site_is_waited_for_no_longer_than_the_deadline() -> None:
-    class Silent(InProcessGrid):
-        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-            return [reply for reply in super().pull_messages(message_ids) if reply.metadata.src_node_id == 1]
-
-    def handler(message: Message, context: Context) -> Message:
-        del context
-        return Message(RecordDict(), reply_to=message)
-
-    replies = send_and_receive(Silent(app_that(handler), NODES), messages(RecordDict()), deadline_s=0.2)
-    assert [reply.metadata.src_node_id for reply in replies] == [1]
-
-
-def test_too_few_nodes_are_waited_for_no_longer_than_the_deadline() -> None:
-    assert wait_for_nodes(grid_of(lambda *_: None), quorum=3, deadline_s=0.1) == [1, 2]
