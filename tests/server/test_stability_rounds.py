@@ -17,7 +17,7 @@ from fedecg.training import load_site_data
 from fedecg.training.randomness import repeated_seed
 from fedecg_client import work
 from fedecg_client.workplace import Workplace
-from fedecg_server import study as study_module
+from fedecg_server import conclusion as conclusion_module
 from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.stability import Repeats, survival_start
 from fedecg_server.study import Study
@@ -96,8 +96,10 @@ def test_stability_from_sums_is_that_of_the_models_on_the_pooled_ecgs(
     study: Make, tested_sites: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []
-    honest = study_module.joined_models
-    monkeypatch.setattr(study_module, "joined_models", lambda models: honest(sent.append(models) or models))
+    honest = conclusion_module.joined_models
+    monkeypatch.setattr(
+        conclusion_module, "joined_models", lambda models: honest(sent.append(models) or models)
+    )
     run = study(explain_ecgs=40, explain_seeds=1, folder=tested_sites)
     finished(run)
     ((chosen, other),) = sent
@@ -221,7 +223,7 @@ def test_a_site_trains_no_more_often_than_the_settings_of_the_study_say(
     run = study(explain_ecgs=10)
     evaluation = run.settings.evaluation.model_copy(update=changed)
     tree = run.settings.model_copy(update={"evaluation": evaluation}).model_dump(by_alias=True)
-    task = TrainTask(**run._common(stage, 1) | {"settings": tree, "repeat": repeat})
+    task = TrainTask(**run.consortium.task_fields(stage, 1) | {"settings": tree, "repeat": repeat})
     with pytest.raises(
         FederationError, match=rf"FECG-359 {stage} task: found repetition {repeat}; expected at most {most} "
     ):
@@ -235,7 +237,9 @@ def test_a_round_with_another_seed_is_another_round_and_that_of_none_the_studys_
     place, start = Workplace(sites / "coast"), run._vector("align")
     trained = []
     for repeat in (None, 0, 1, 1, 2):
-        task = TrainTask(**run._common("align", 1) | ({} if repeat is None else {"repeat": repeat}))
+        task = TrainTask(
+            **run.consortium.task_fields("align", 1) | ({} if repeat is None else {"repeat": repeat})
+        )
         trained.append(work.train(place, task, start)[1])
     bits = [np.asarray(vector).tobytes() for vector in trained]
     assert bits[0] == bits[1]
