@@ -173,7 +173,7 @@ def test_one_step_at_every_site_is_one_pooled_step_through_the_whole_stack(
     out = finished[0] / "out"
     overrides = [
         "align.rounds=0", "survival.rounds=1", "survival.local-steps=1", "survival.optimizer=sgd",
-        "survival.batch-size=100000", "survival.weight-decay=0", "survival.clip-norm=1e9", "model.dropout=0",
+        "survival.batch-size=65536", "survival.weight-decay=0", "survival.clip-norm=1e9", "model.dropout=0",
         "survival.learning-rate=1.0",
     ]  # fmt: skip
     settings = load_study(out / "study.toml", overrides)
