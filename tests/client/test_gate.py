@@ -8,7 +8,7 @@ import pytest
 from asking import POLICY, full_disk, gate, lock_of, refusal, study, task_of, write_site
 
 from fedecg.config import load_site
-from fedecg.errors import FederationError, PolicyError, RunError
+from fedecg.errors import FedecgError, FederationError, PolicyError, RunError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.lock import StudyLock
@@ -189,7 +189,9 @@ def test_a_study_of_other_sites_is_refused(tmp_path):
 
 
 def test_a_study_without_a_list_of_sites_takes_any(tmp_path):
-    gate(tmp_path).admit_study(lock_of(study(), sites=[]))
+    lock = lock_of(study(), sites=[])
+    gate(tmp_path).admit_study(lock)
+    assert pinned_lock(tmp_path, "hf") == lock
 
 
 def test_a_study_of_other_code_is_refused(tmp_path):
@@ -227,8 +229,16 @@ def joined(tmp_path) -> Path:
     return tmp_path
 
 
+def is_let_in(folder: Path, task: Task) -> bool:
+    try:
+        gate(folder).admit(task)
+    except FedecgError:
+        return False
+    return True
+
+
 def test_a_task_of_the_pinned_lock_is_let_in(joined):
-    gate(joined).admit(task_of(LOCK))
+    assert is_let_in(joined, task_of(LOCK))
 
 
 def test_a_task_before_joining_is_refused(tmp_path):
@@ -244,6 +254,7 @@ def test_a_task_of_another_lock_is_refused(joined):
     error = refusal(gate(joined).admit, task_of(CHANGED))
     assert error.code == "FECG-416"
     assert "found another lock than the pinned one" in str(error)
+    assert not is_let_in(joined, task_of(CHANGED))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +271,7 @@ def test_a_task_under_the_locks_hash_with_other_contents_is_refused(joined, chan
 
 
 def test_settings_in_another_order_are_the_same(joined):
-    gate(joined).admit(task_of(LOCK, settings=dict(reversed(LOCK.settings.items()))))
+    assert is_let_in(joined, task_of(LOCK, settings=dict(reversed(LOCK.settings.items()))))
 
 
 def test_settings_of_a_task_that_cannot_be_are_refused(joined):

@@ -85,11 +85,14 @@ def test_the_rounds_of_a_day_are_counted_over_restarts_and_begin_anew_at_midnigh
 def test_a_round_that_is_asked_for_again_counts_once(joined):
     for key in ("one", "two", "one", "two"):
         gate(joined, TWO_A_DAY).admit_work(task_of(LOCK), key)
+    counted = json.loads((joined / "state/rounds-of-the-day.json").read_text())
+    assert counted == {"day": "2026-05-04", "rounds": ["one", "two"]}
 
 
 def test_tasks_that_train_nothing_are_not_counted(joined):
     for number in range(5):
         gate(joined, TWO_A_DAY).admit_work(EVALUATE, str(number))
+    assert not (joined / "state/rounds-of-the-day.json").exists()
 
 
 def test_a_count_that_cannot_be_read_begins_anew(joined):

@@ -204,6 +204,7 @@ def test_a_step_that_shows_nothing_costs_next_to_nothing(tmp_path):
 
 def test_progress_that_cannot_be_written_is_not_shown(tmp_path):
     ProgressFile(tmp_path / "none" / "progress.json", task_of(LOCK))(1, 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_phases_have_the_names_of_statuses():

@@ -138,6 +138,7 @@ def test_a_certificate_that_expires_later_is_waited_out_by_an_agent_that_has_wor
     own_superlink.certify("127.0.0.1")
     own_superlink.start()
     agent.online(40)
+    assert (agent.status["connected"], agent.status["code"]) == (True, None)
 
 
 def test_a_superlink_without_tls_ends_the_agent_with_a_code(make_site: MakeSite, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_superlink_without_tls_ends_the_agent_with_a_code(make_site: MakeSite,
 
 def test_the_control_port_is_no_fleet_port(make_site: MakeSite, superlink: SuperLink) -> None:
     agent = make_site(address=f"127.0.0.1:{superlink.control_port}")
-    refused(agent, "FECG-647")
+    assert "FECG-647" in refused(agent, "FECG-647")
 
 
 def test_a_site_without_a_server_or_a_key_ends_with_a_code(make_site: MakeSite) -> None:
