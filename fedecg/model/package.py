@@ -24,6 +24,7 @@ __all__ = [
     "SETTINGS",
     "SUMS",
     "WEIGHTS",
+    "carry_over",
     "check_file",
     "check_package",
     "listed_sums",
@@ -57,6 +58,20 @@ def write_sums(folder: Path, changed: Iterable[str], forget: bool = False) -> No
         sums, changed = {}, [name for name in FILES if (folder / name).exists()]
     sums |= {name: _sha256(read_file(folder / name)) for name in changed}
     write_whole(folder / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+
+def carry_over(name: str, source: Path, folder: Path) -> None:
+    """Copy a file of one model's folder into another's, if it is there: what it says must hold of both.
+
+    Raises:
+        ModelError: FECG-306, FECG-308 it is not as the source lists it. RunError: FECG-601 it cannot be written.
+    """
+    if not (source / name).exists():
+        return
+    content = read_file(source / name)
+    check_file(name, content, listed_sums(source) or {name: _sha256(content)})
+    write_whole(folder / name, content)
+    write_sums(folder, [name])
 
 
 def listed_sums(folder: Path) -> dict[str, str] | None:

@@ -308,6 +308,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from fedecg.model.package import EXPLANATION, carry_over
     from fedecg.prediction.outside import evaluate_outside, recalibrate
     from fedecg.prediction.predictor import load
 
@@ -323,6 +324,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         progress.say(note)
     if options.recalibrate:
         ratio = recalibrate(model, found, options.recalibrate)
+        carry_over(EXPLANATION, options.model, options.recalibrate)  # attention is the same: so are its tests
         progress.say(
             f"Baseline times {ratio:.3g} ({found.observed} events observed, {found.expected:.1f} expected), "
             f"written: {options.recalibrate}. It tells of your patients: keep it."

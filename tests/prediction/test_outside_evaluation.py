@@ -14,6 +14,7 @@ from fedecg.config import EvaluationSettings, SignalSettings
 from fedecg.errors import CohortError, ModelError
 from fedecg.evaluation import concordance_interval
 from fedecg.model import BaselineFile
+from fedecg.model.package import EXPLANATION, write_sums
 from fedecg.prediction.outside import OutsideEvaluation, evaluate_outside, recalibrate
 from fedecg.signals import Recording, SignalStore, build_store
 from fedecg.training import SiteData, log_hazards
@@ -168,7 +169,10 @@ def test_the_command_prints_the_figures_and_writes_the_recalibrated_model(
     model_folder: Path, make_site: MakeSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = tmp_path / "own"
+    (model_folder / EXPLANATION).write_text("tests of its attention")
+    write_sums(model_folder, [EXPLANATION])
     assert main(["evaluate", str(model_folder), str(make_site()), "--recalibrate", str(own)]) == 0
+    assert (own / EXPLANATION).read_text() == "tests of its attention"  # of the same weights
     told = capsys.readouterr()
     for words in ("40 patients, 14 events", "C-index", "observed/expected", "slope", "Brier", "AUC"):
         assert words in told.out
