@@ -38,7 +38,8 @@ def _listed(lines: Sequence[str]) -> str:
 
 MANY = 256  # files from which progress is shown
 MODEL_HELP = "model folder (model.json, weights.safetensors, SHA256SUMS)"
-PREDICT_HELP = f"""FILES are records of any format that fedecg reads (WFDB, PhysioNet .mat), with or without ending.
+PREDICT_HELP = f"""FILES are ECGs of any format that fedecg reads (docs/formats.md), WFDB with or without ending;
+FILE#3 is the ECG at place 3, from 0, of a file with many.
 @list.txt takes the names from a text file, one a line; - takes them from stdin.
 
   fedecg predict runs/demo/model records/*.hea

@@ -28,13 +28,13 @@ same input, same output. All other heads are listed and left.
   encoder = fedecg.load("authors").encoder        # in Python: z-scores of 12 leads (N, 12, T) -> embeddings (N, 512)
   fedecg-simulate run CONFIG --set model.preset=paper model.size=base align.start=authors   # a study that begins so
 
-T is read off the weights. Their T = 608 is a median beat (1.2 s at 500 Hz, zeros around it), T = 1024 is 10 s at
-100 Hz. Whoever passes whole recordings at 500 Hz and T = 608 has their middle 1.2 s and not a median beat. Such a model
-has no trained risk head and no baseline hazard: fedecg predict refuses it. The weights do not tell whether the network
+T is read off the weights. Their T = 608 is a median beat (1.2 s at 500 Hz, zeros around it): fedecg makes it of whole
+recordings (signals.input = "median"); T = 1024 is 10 s at 100 Hz. Such a model has no trained risk head
+and no baseline hazard: fedecg predict refuses it. The weights do not tell whether the network
 was built with apply_subsequent_attention; the published one was not.
 Exit status: 0 imported, 3 a checkpoint that cannot be used.
 """
-SIGNALS = ("rate_hz", "samples", "highpass_hz", "lowpass_hz")
+SIGNALS = ("input", "rate_hz", "samples", "highpass_hz", "lowpass_hz")
 
 
 def add_import_checkpoint(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -48,6 +48,11 @@ def add_import_checkpoint(commands: Commands[argparse.ArgumentParser]) -> None:
     command.set_defaults(command=_import)
     command.add_argument("checkpoint", type=Path, metavar="AUTHORS.ckpt", help="published weights")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="model folder, new or empty")
+    command.add_argument(
+        "--input",
+        choices=("rhythm", "median"),
+        help="the middle of a recording, or its median beat (default: median for T = 608 at 500 Hz, else rhythm)",
+    )
     command.add_argument(
         "--rate-hz",
         type=int,

@@ -19,7 +19,7 @@ from typing import Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import Cohort, read_cohort
+from fedecg.cohort import ALIGN, Cohort, read_cohort
 from fedecg.config import load_site
 from fedecg.errors import CohortError, ModelError
 from fedecg.files import in_words
@@ -136,7 +136,8 @@ def _of_store(model: Model, name: str, cohort: Cohort, folder: Path, part: Part)
 
 def _rows(cohort: Cohort, part: Part) -> Rows:
     """Rows of the part, one a patient."""
-    rows = np.flatnonzero((cohort.part == part) | (part == "all"))
+    known = cohort.part != ALIGN
+    rows = np.flatnonzero(known & ((cohort.part == part) | (part == "all")))
     if not rows.size:
         _refuse_patients(f"0 of {len(cohort)} rows of the cohort table in the part asked for")
     several = rows.size - len(np.unique(cohort.patient[rows]))

@@ -32,6 +32,7 @@ from fedecg.prediction.risk import (
     checked_horizons_years,
 )
 from fedecg.signals import LEADS, Quality, Recording, assess, counts_in_mv, quantised
+from fedecg.signals.store_writer import refusal
 
 __all__ = ["BATCH", "DISCLAIMER", "Model", "Prediction", "Prepared", "load"]
 
@@ -55,6 +56,8 @@ WHOLE_FAULTS = {
     "low_amplitude": "amplitudes are unusually low (check gain and unit)",
     "no_beats": "no heartbeats are seen: noise?",
     "inverted": "I, II and V6 point downwards: a wrong sign, or electrodes swapped?",
+    "limb_swap": "limb leads run against V6, or one is still: electrodes swapped?",
+    "paced": "spikes of a pacemaker are seen",
 }
 
 
@@ -151,7 +154,8 @@ class Model:
         """Predict one recording.
 
         Raises:
-            SignalError: FECG-213, FECG-214, FECG-272, a recording that may not be used; FECG-326, no finite log hazard.
+            SignalError: FECG-213, FECG-214, FECG-272, FECG-299, a recording that may not be used; FECG-326, no finite
+                log hazard.
             ModelError: FECG-316, imported weights; FECG-346, horizons that are not positive and rising.
         """
         (prediction,) = self.predict_many([recording], horizons_years)
@@ -189,10 +193,13 @@ class Model:
             return Prepared(None, (f"record: {in_words(error)}",), "FECG-201")
         quality = assess(recording)
         warnings = (*_faults(quality), *_length_warning(recording, self.signals))
-        code = quality.code
+        code = refusal(recording, quality, self.signals)
         if code:
             return Prepared(None, warnings, code)
-        counts, clipped = quantised(recording, self.signals, self.signals.powerline)
+        try:
+            counts, clipped = quantised(recording, self.signals, self.signals.powerline)
+        except SignalError as error:  # no median beat
+            return Prepared(None, warnings, error.code)
         beyond = (f"{clipped} samples beyond 32.767 mV",) if clipped else ()
         return Prepared(counts, warnings + beyond)
 
@@ -266,6 +273,8 @@ def _named(leads: Sequence[str]) -> str:
 
 
 def _length_warning(recording: Recording, signals: SignalSettings) -> tuple[str, ...]:
+    if signals.input == "median":  # of all beats, however long the recording is
+        return ()
     lasts_s, read_s = recording.signal_mv.shape[1] / recording.rate_hz, signals.samples / signals.rate_hz
     if SHORT * lasts_s > read_s:
         return (f"lasts {lasts_s:.1f} s, of which the network reads the middle {read_s:.1f} s",)

@@ -2,7 +2,8 @@
 
 In:  signals (12, samples) in mV, band-passed, their rate.
 Out: R peaks, the places of whole beats, the median beat (12, width) from 0.4 s before to 0.8 s after the R peak.
-Called by `fedecg.explanation.beat`. At 500 Hz a beat is 600 samples, what the authors' T = 608 holds with zeros around.
+Called by `preprocessing` (`input = "median"`) and by `fedecg.explanation.beat`.
+At 500 Hz a beat is 600 samples, what the authors' T = 608 holds with zeros around.
 
 On the 40 PTB-XL records of 500 Hz of the test data, the median of every other beat and of those between them correlate
 by 0.991 (median; smallest 0.92), without the alignment by 0.990 (0.86); at 100 Hz by 0.982 (0.90) and 0.978 (0.75).
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
+
+from fedecg.config import AFTER_R_S, BEFORE_R_S
 
 __all__ = [
     "AFTER_S",
@@ -30,13 +31,14 @@ __all__ = [
     "median_at",
     "median_beat",
     "r_peaks",
+    "stored_beat",
 ]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-BEFORE_S, AFTER_S = 0.4, 0.8  # of the R peak: 1.2 s, P to T at ordinary rates
+BEFORE_S, AFTER_S = BEFORE_R_S, AFTER_R_S  # of the R peak: 1.2 s, P to T at ordinary rates
 NOISE_S = 0.02  # averaged away: the difference of noisy samples is mostly noise
 SMOOTHING_S = 0.1  # about one QRS
 REFRACTORY_S = 0.3  # 200 beats a minute
@@ -74,6 +76,24 @@ def median_beat(signal_mv: Float32, rate_hz: float) -> MedianBeat:
     return MedianBeat(rate_hz, len(places), median_at(signal_mv, places))
 
 
+def stored_beat(signal_mv: Float32, rate_hz: float) -> MedianBeat:
+    """A beat that a cardiograph made, with its R peak where `median_beat` has it; zeros where it does not reach.
+
+    Args:
+        signal_mv: (12, samples) mV, band-passed, one beat.
+        rate_hz: samples a second.
+    """
+    width, before = beat_width(rate_hz), round(BEFORE_S * rate_hz)
+    placed = np.zeros((len(signal_mv), width))
+    peaks = r_peaks(signal_mv, rate_hz)
+    if not len(peaks):
+        return MedianBeat(rate_hz, 0, np.full_like(placed, np.nan))
+    peak = int(peaks[np.square(signal_mv[:, peaks]).sum(axis=0).argmax()])
+    first, last = max(peak - before, 0), min(peak - before + width, signal_mv.shape[1])
+    placed[:, first - peak + before : last - peak + before] = signal_mv[:, first:last]
+    return MedianBeat(rate_hz, 1, placed)
+
+
 def median_at(signal_mv: Float32, places: Int64) -> Float64:
     """Median (12, width) over beats at `places` (beats, width), at least one."""
     return np.asarray(np.median(signal_mv[:, places], axis=1), dtype=np.float64)
@@ -109,6 +129,9 @@ def r_peaks(signal_mv: Float32, rate_hz: float) -> Int64:
 
     Source: slope, squared and smoothed, as Pan & Tompkins 1985 have it.
     """
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import find_peaks  # it brings scipy.stats, 45 MB, which a coordinator does without
+
     smooth = uniform_filter1d(signal_mv.astype(np.float64), max(round(NOISE_S * rate_hz), 1), axis=1)
     slope = np.square(np.gradient(smooth, axis=1)).sum(axis=0)
     # Running sums of a filter leave rounding below zero where nothing moves.

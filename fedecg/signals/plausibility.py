@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.signals.electrodes import limb_swap, paced
 from fedecg.signals.recording import LEADS
 
 __all__ = ["Plausibility", "plausibility"]
@@ -60,6 +61,8 @@ class Plausibility(NamedTuple):
         impossible: half of the leads span more than 30 mV.
         no_beats: nothing in it is as steep and as short as QRS complexes.
         inverted: I, II and V6 point downwards and aVR upwards.
+        limb_swap: the limb leads look as with electrodes exchanged.
+        paced: a pacemaker's spikes are seen.
     """
 
     low_amplitude: bool
@@ -67,6 +70,8 @@ class Plausibility(NamedTuple):
     impossible: bool
     no_beats: bool
     inverted: bool
+    limb_swap: bool
+    paced: bool
 
 
 def plausibility(
@@ -90,12 +95,15 @@ def plausibility(
         thin_mv = np.nan_to_num(thin_mv)
     # Spans and slopes of a lead that does not move are rounding.
     moves = largest > 0
+    inverted = moves and _inverted(thin_mv, highest_mv, lowest_mv)
     return Plausibility(
         low_amplitude=moves and largest < LOW_MV,
         high_amplitude=(span_mv > HIGH_LEAD_MV) | (middle > HIGH_MEDIAN_MV),
         impossible=middle > IMPOSSIBLE_MV,
         no_beats=moves and _steepness(thin_mv, highest_mv.shape[1]) < STEEPNESS_MIN,
-        inverted=moves and _inverted(thin_mv, highest_mv, lowest_mv),
+        inverted=inverted,
+        limb_swap=moves and not inverted and limb_swap(thin_mv),
+        paced=moves and paced(signal_mv, rate_hz),
     )
 
 

@@ -1,5 +1,8 @@
 """From a recording to the network's input: gaps filled, band-passed without phase, resampled, cut to length, in mV.
 
+With `input = "median"` the median of the beats takes the place of the recording's middle (`median`); a beat that a
+cardiograph stored (`Recording.kind`) is moved to where that one has its R peak.
+
 In:  `Recording`, `SignalSettings`, the site's powerline frequency.
 Out: (12, samples) float32 mV. Called by `store`; whoever predicts calls it with the settings in the model file.
 
@@ -20,7 +23,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from fedecg.config import SignalSettings
-from fedecg.signals.recording import Recording
+from fedecg.errors import SignalError
+from fedecg.signals.median import median_beat, stored_beat
+from fedecg.signals.recording import Kind, Recording
 
 __all__ = ["Powerline", "preprocess"]
 
@@ -42,7 +47,7 @@ RATIO_MAX = 100_000
 
 
 def preprocess(recording: Recording, settings: SignalSettings, powerline: Powerline) -> NDArray[np.float32]:
-    """Filter, resample and cut or pad (centred, zeros) a recording; the scale stays mV.
+    """Filter, resample, take the median beat if that is the input, and cut or pad (centred, zeros); in mV.
 
     Args:
         recording: any rate and length; non-finite gaps are bridged by straight lines, empty leads become zeros.
@@ -50,16 +55,48 @@ def preprocess(recording: Recording, settings: SignalSettings, powerline: Powerl
         powerline: frequency of the notch; the site's own, so it need not be that of the settings.
 
     Returns:
-        (12, settings.samples) float32, mV. Samples lie at the recording's first instant + k / settings.rate_hz.
+        (12, settings.samples) float32, mV. Samples lie at the recording's first instant + k / settings.rate_hz; of a
+        median beat the R peak lies 0.4 s after the zeros of the padding.
+
+    Raises:
+        SignalError: FECG-299, `input = "median"` and no whole beat in the recording.
 
     Source: Kligfield et al. 2007 (AHA/ACC/HRS, part I): up to 0.67 Hz is sound where the filter has no phase.
     """
-    signal = _without_gaps(recording.signal_mv)
+    signal = _filtered(recording, settings, powerline)
+    if settings.input == "median":
+        signal = _one_beat(signal, recording.kind, settings)
+    return _centred(signal, settings.samples)
+
+
+def _filtered(recording: Recording, settings: SignalSettings, powerline: Powerline) -> NDArray[np.float32]:
+    """(12, any) the whole recording, filtered, at the output rate."""
+    stored = recording.signal_mv
+    if recording.kind == "median":  # some files pad a short beat with nothing
+        known = np.flatnonzero(np.isfinite(stored).any(axis=0))
+        stored = stored[:, known.min(initial=stored.shape[1] - 1) : known.max(initial=0) + 1]
+    signal = _without_gaps(stored)
     plan = _plan(signal.shape[1], recording.rate_hz, settings, powerline)
     spectrum = scipy.fft.rfft(_padded(signal, plan), axis=1)[:, : plan.response.size]
     spectrum *= plan.response
     filtered = scipy.fft.irfft(spectrum, n=plan.padded_out, axis=1)
-    return _centred(filtered[:, plan.start : plan.start + plan.length], settings.samples)
+    whole: NDArray[np.float32] = filtered[:, plan.start : plan.start + plan.length]
+    return whole
+
+
+def _one_beat(signal_mv: NDArray[np.float32], kind: Kind, settings: SignalSettings) -> NDArray[np.float32]:
+    """(12, width) the median beat of a strip, or a stored one, the R peak at the same place in both."""
+    make = stored_beat if kind == "median" else median_beat
+    beat = make(signal_mv, float(settings.rate_hz))
+    if not beat.beats:
+        raise SignalError(
+            "FECG-299",
+            "recording",
+            found="no whole beat",
+            expected='at least one, 0.4 s before to 0.8 s after its R peak (signals.input = "median")',
+            fix="Leave it out, or record it again.",
+        )
+    return beat.signal_mv.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

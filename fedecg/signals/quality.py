@@ -27,6 +27,8 @@ QUALITY_RULES: tuple[str, ...] = (
     "high_amplitude",
     "no_beats",
     "inverted",
+    "limb_swap",
+    "paced",
 )
 
 # A heart moves every lead by more than 20 µV within 2 s, down to 30 beats a minute; a loose electrode's lead
@@ -67,6 +69,8 @@ class Quality:
         impossible: half of the leads span more than 30 mV.
         no_beats: nothing in the recording is as steep and short as QRS complexes.
         inverted: I, II and V6 point downwards, aVR upwards.
+        limb_swap: I or II run against V6, or II or III is all but still: electrodes of the limbs exchanged?
+        paced: spikes of a pacemaker are seen (400 Hz and more).
     """
 
     non_finite: NDArray[np.bool_]
@@ -81,6 +85,8 @@ class Quality:
     impossible: bool
     no_beats: bool
     inverted: bool
+    limb_swap: bool
+    paced: bool
 
     @property
     def code(self) -> str:

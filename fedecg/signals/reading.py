@@ -1,29 +1,86 @@
-"""From a file to a `Recording`: finds the header, chooses the reader, refuses what is not a 12-lead ECG.
+"""From a file to a `Recording`: knows a format by its content, chooses the reader, refuses what is no 12-lead ECG.
 
-In:  a path with or without its .hea, .dat or .mat ending, from cohorts and data sets.
-Out: `Recording`. 16-bit WFDB goes through `wfdb16` (fast); every other WFDB format goes through the wfdb package.
-Only regular files are opened: a pipe among them would keep whoever reads waiting for ever.
+In:  a path with or without its .hea, .dat or .mat ending, or of any other file; FILE#3 for one ECG of many in a file.
+Out: `Recording`. Called by cohorts, data sets and commands. WFDB goes through `wfdb_files`, all else through the table
+of formats below; docs/formats.md says what each reader takes and refuses. Only regular files are opened: a pipe among
+them would keep whoever reads waiting for ever. No message names a file: a path may hold a patient's id.
 """
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
-import wfdb
+from typing import NamedTuple, TypeVar
 
 from fedecg.errors import SignalError
-from fedecg.files import in_words, read_regular
-from fedecg.signals.recording import Recording, recording_from_leads
-from fedecg.signals.wfdb16 import Header, is_plain_format16, parse_header, read_format16
+from fedecg.files import NotRegularError, in_words, read_regular
+from fedecg.signals import aecg, cardiosoft, dicom, edf, hdf5, matlab, muse, scp, sierra, stated
+from fedecg.signals.faults import damaged, no_median, too_large
+from fedecg.signals.recording import Kind, Recording
+from fedecg.signals.stated import Rows
+from fedecg.signals.wfdb_files import read_wfdb
+from fedecg.signals.xml_tree import is_xml, parse_xml
 
-__all__ = ["FORMATS", "header_path", "read_recording"]
+__all__ = ["formats", "header_path", "read_median", "read_recording", "read_recordings", "recordings_in"]
 
-FORMATS = "WFDB (.hea with .dat), PhysioNet .mat (with .hea)"
+T = TypeVar("T")
 _ENDINGS = (".hea", ".dat", ".mat")
-# What begins a file of another format -> what users call it, to say that it was understood and is not read.
-_DICOM_AT, _SCP_AT = 128, 16
-_BEGINNINGS = {b"0       ": "EDF", b"\xffBIOSEMI": "BDF", b"\x89HDF": "HDF5", b"%PDF": "PDF", b"MFER": "MFER"}
+_HEAD_BYTES = 4096
+_BYTES_MAX = 512 * 2**20  # of a file that is read as a whole
+
+
+class _Format(NamedTuple):
+    """A format: its name, how it is known, and how one ECG, or each of many, is read."""
+
+    name: str
+    known: Callable[[bytes], bool]  # by the first 4096 bytes
+    one: Callable[[bytes, Kind], Recording] | None = None
+    many: Callable[[bytes, bytes | None], Rows] | None = None  # of the file and of the JSON beside it
+
+
+def _read_xml(content: bytes, kind: Kind) -> Recording:
+    root = parse_xml(content)
+    readers = {
+        "cardiologyxml": cardiosoft.read_cardiosoft,
+        "restingecg": muse.read_muse,
+        "restingecgdata": sierra.read_sierra,
+        "annotatedecg": aecg.read_aecg,
+    }
+    reader = readers.get(str(root.tag).lower())
+    if reader is None:
+        raise _unread("an XML file of another kind")
+    return reader(root, kind)
+
+
+# In this order: the first that knows a file reads it.
+_FORMATS = (
+    _Format(dicom.NAME, dicom.is_dicom, one=dicom.read_dicom),
+    _Format(scp.NAME, scp.is_scp, one=scp.read_scp),
+    _Format(hdf5.NAME, hdf5.is_hdf5),
+    _Format(edf.NAME, edf.is_edf, one=edf.read_edf),
+    _Format(matlab.NAME, matlab.is_matlab, one=matlab.read_matlab),
+    _Format("NumPy", stated.is_npy, many=stated.read_npy),
+    _Format("NumPy", stated.is_zip, many=stated.read_npz),
+    _Format("Parquet", stated.is_parquet, many=stated.read_parquet),
+    _Format("XML", is_xml, one=_read_xml),
+    _Format("CSV", stated.is_csv, many=stated.read_csv),
+)
+# What begins a file of a format that is known and not read -> its name.
+_BEGINNINGS = {b"\xffBIOSEMI": "BDF", b"%PDF": "PDF", b"MFER": "MFER"}
+
+
+def formats() -> tuple[str, ...]:
+    """Names of the formats that are read, for messages and documents."""
+    return (
+        "WFDB (.hea with .dat)",
+        "PhysioNet .mat (with .hea)",
+        *(reader.NAME for reader in (cardiosoft, muse, sierra, aecg, scp, dicom, edf)),
+        "HDF5 of CODE-15 % and SPH",
+        "CSV, Parquet and NumPy that state rate, unit and leads",
+    )
 
 
 def header_path(path: str | Path) -> Path:
@@ -33,60 +90,193 @@ def header_path(path: str | Path) -> Path:
 
 
 def read_recording(path: str | Path) -> Recording:
-    """Read a 12-lead ECG (or its 8 independent leads) stored as WFDB or as PhysioNet .mat with a header.
-
-    Gains are taken as the header states them; one that states none is refused.
+    """Read the rhythm strip of a 12-lead ECG (or of its 8 independent leads), whatever the format.
 
     Args:
-        path: the record, with or without .hea, .dat or .mat.
+        path: the record, with or without .hea, .dat or .mat; any other file by its name; FILE#3 for the ECG at place 3
+            (counted from 0) of a file with many.
 
     Raises:
-        SignalError: FECG-201..206 the files, FECG-207..211 units, leads and rate, FECG-212 the wfdb package
-            cannot read it either, FECG-271 no gain, FECG-273 another format, FECG-274 a folder. No message names the
-            file: a path may hold a patient's id.
+        SignalError: FECG-201..206 the files, FECG-207..211 units, leads and rate, FECG-212 the wfdb package cannot read
+            it either, FECG-271 no gain, FECG-273 another format, FECG-274 a folder, FECG-276..284 as docs/formats.md
+            says.
     """
     at = header_path(path)
-    header = parse_header(_header_text(at, Path(path)))
-    _refuse_uncalibrated(header)
-    if not is_plain_format16(header):
-        return _read_with_wfdb(at, header)
-    signal = read_format16(at.parent, header)
-    names = [channel.name for channel in header.channels]
-    return recording_from_leads(signal, names, [channel.unit for channel in header.channels], header.rate_hz)
-
-
-def _header_text(path: Path, given: Path) -> str:
+    content = _header(at)
+    if content is None:
+        return _read_other(Path(path), "rhythm")
     try:
-        content = read_regular(path)
-    except FileNotFoundError as error:
-        raise _without_header(given, error) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise _unreadable(in_words(error)) from None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:  # older tools write the micro sign in Latin-1
-        return content.decode("latin-1")
+        return read_wfdb(at, content)
+    except SignalError as error:
+        # Not the header of any record: perhaps a file of another format that was given this ending.
+        if error.code == "FECG-202" and _format(content[:_HEAD_BYTES]) is not None:
+            return _read_other(at, "rhythm")
+        raise
 
 
-def _without_header(given: Path, error: FileNotFoundError) -> SignalError:
-    """What there is instead of a record with a header."""
-    if given.is_dir():
-        return SignalError(
+def read_median(path: str | Path) -> Recording:
+    """The median (representative, reference) beat that the cardiograph stored in the file; its `kind` is "median".
+
+    Raises:
+        SignalError: FECG-282 there is none; as of `read_recording`.
+    """
+    if _header(header_path(path)) is not None:
+        raise no_median("WFDB")
+    return _read_other(Path(path), "median")
+
+
+def read_recordings(path: str | Path) -> Iterator[tuple[int, Recording | SignalError]]:
+    """All ECGs of a file, each with its place (from 0); of one that is refused the error, so that the rest go on.
+
+    Raises:
+        SignalError: the file as a whole is refused; as of `read_recording`.
+    """
+    with _rows(path) as rows:
+        for row in range(rows.count):
+            try:
+                yield row, _guarded(rows.read, row)
+            except SignalError as error:
+                yield row, error
+
+
+def recordings_in(path: str | Path) -> int:
+    """How many ECGs a file holds; 1 for a record or a file that holds one, which are not opened to know it.
+
+    Raises:
+        SignalError: a file with many that cannot be opened; as of `read_recording`.
+    """
+    with _rows(path) as rows:
+        return rows.count
+
+
+@contextmanager
+def _rows(path: str | Path) -> Iterator[Rows]:
+    single = Rows(1, lambda _: read_recording(path))
+    if _header(header_path(path)) is not None or not Path(path).is_file():
+        yield single
+        return
+    with _open_many(Path(path)) as rows:
+        yield rows or single
+
+
+@contextmanager
+def _open_many(path: Path) -> Iterator[Rows | None]:
+    """The ECGs of a file of a format that can hold many; None of another format."""
+    chosen = _format(_head(path))
+    if chosen is None or chosen.one is not None:
+        yield None
+    elif chosen.many is None:
+        with hdf5.open_hdf5(path) as rows:
+            yield rows
+    else:
+        beside = path.with_name(path.name + ".json")
+        yield _guarded(chosen.many, _content(path), _content(beside) if beside.is_file() else None)
+
+
+def _read_other(given: Path, kind: Kind) -> Recording:
+    """A file that is no WFDB record."""
+    path, place = _place(given)
+    if path.is_dir():
+        raise SignalError(
             "FECG-274",
             "record",
             found="a folder",
             expected="a record in it",
             fix="Name the records: FOLDER/*.hea",
         )
-    if not given.is_file():
-        return _unreadable(in_words(error))
-    if given.suffix in _ENDINGS:
+    chosen = _format(_head(path))
+    if chosen is None:
+        raise _unread_file(path)
+    if chosen.one is not None:
+        return _guarded(chosen.one, _content(path), kind, name=chosen.name)
+    if kind == "median":
+        raise no_median(chosen.name)
+    with _open_many(path) as rows:
+        assert rows is not None  # chosen.one is None
+        if (rows.count != 1 and place is None) or not 0 <= (place or 0) < rows.count:
+            raise SignalError(
+                "FECG-281",
+                f"{chosen.name} file",
+                found=f"{rows.count} ECGs in it",
+                expected=f"one, or its place: FILE#0 to FILE#{max(rows.count - 1, 0)}",
+                fix="Add the place of the ECG to the name.",
+            )
+        return _guarded(rows.read, place or 0, name=chosen.name)
+
+
+def _place(given: Path) -> tuple[Path, int | None]:
+    """FILE#3 -> FILE, 3; a file that has such a name goes before."""
+    name, sharp, place = given.name.rpartition("#")
+    if sharp and name and place.isascii() and place.isdigit() and len(place) < 10 and not given.exists():
+        return given.with_name(name), int(place)
+    return given, None
+
+
+def _guarded(read: Callable[..., T], *given: object, name: str = "ECG") -> T:
+    """What a reader returns; whatever a package raises that it wraps becomes a refusal."""
+    try:
+        return read(*given)
+    except SignalError:
+        raise
+    except MemoryError:
+        raise too_large(name, "more than fits into memory") from None
+    except Exception:  # packages raise whatever their parsers meet, with values of the file in the text
+        raise damaged(name, "content that its reader fails on") from None
+
+
+def _format(head: bytes) -> _Format | None:
+    return next((each for each in _FORMATS if each.known(head)), None)
+
+
+def _header(at: Path) -> bytes | None:
+    """Content of a record's header; None where there is no such file."""
+    try:
+        return read_regular(at)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise _unreadable(in_words(error)) from None
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a regular file, without waiting for whoever would write to a pipe."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(file, "rb", buffering=0) as content:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise NotRegularError
+            return content.read(_HEAD_BYTES)
+    except (OSError, ValueError) as error:
+        raise _unreadable(in_words(error)) from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > _BYTES_MAX:
+            raise too_large("ECG", f"{size} bytes")
+        return read_regular(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(in_words(error)) from None
+
+
+def _unread_file(path: Path) -> SignalError:
+    """What a file that no reader knows looks like."""
+    if path.suffix in _ENDINGS:
         return _unreadable("a signal file without its header")
+    head = _head(path)
+    names = (
+        f"a file in format {name}" for beginning, name in _BEGINNINGS.items() if head.startswith(beginning)
+    )
+    return _unread(next(names, "a file in another format"))
+
+
+def _unread(found: str) -> SignalError:
     return SignalError(
         "FECG-273",
         "record",
-        found=_other_format(given),
-        expected=FORMATS,
+        found=found,
+        expected=", ".join(formats()),
         fix="Export or convert the ECG to one of these.",
     )
 
@@ -96,75 +286,6 @@ def _unreadable(found: str) -> SignalError:
         "FECG-201",
         "header",
         found=found,
-        expected="a readable .hea file",
+        expected="a readable .hea file, or an ECG file of another format",
         fix="Check the path of the record.",
     )
-
-
-def _other_format(path: Path) -> str:
-    """What a file that is no WFDB record looks like."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_DICOM_AT + 4)
-    except OSError as error:
-        return in_words(error)
-    if start[_DICOM_AT:] == b"DICM":
-        return "a DICOM file"
-    if start[_SCP_AT : _SCP_AT + 6] == b"SCPECG":
-        return "an SCP-ECG file"
-    # In UTF-8 or UTF-16, with or without a byte order mark.
-    if start.lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t\0")[:1] == b"<":
-        return "an XML file"
-    named = (
-        f"a file in format {name}" for beginning, name in _BEGINNINGS.items() if start.startswith(beginning)
-    )
-    return next(named, "a file in another format")
-
-
-def _refuse_uncalibrated(header: Header) -> None:
-    without = sum(not channel.gain for channel in header.channels)
-    if without:
-        raise SignalError(
-            "FECG-271",
-            "gain",
-            found=f"{without} of {len(header.channels)} leads without one (0, or left out: not calibrated)",
-            expected="counts per mV of every lead",
-            fix="Write the recorder's gain into the header, e.g. 1000/mV, or export the record again.",
-        )
-
-
-def _read_with_wfdb(at: Path, header: Header) -> Recording:
-    absent = sum(not (at.parent / name).is_file() for name in _files(at.parent, header))
-    if absent:
-        raise SignalError(
-            "FECG-204",
-            "signal file",
-            found=f"{absent} file(s) missing, or a pipe or folder",
-            expected="the files that the header names, beside the header",
-            fix="Copy the signal files together with their header.",
-        )
-    try:
-        record = wfdb.rdrecord(str(at.with_suffix("")))
-        signal = np.asarray(record.p_signal, dtype=np.float64).T
-        names, units, rate_hz = list(record.sig_name), list(record.units), float(record.fs)
-    except Exception:  # wfdb raises whatever its parsers meet
-        raise SignalError(
-            "FECG-212",
-            "signal file",
-            found="one that the wfdb package fails on",
-            expected="a WFDB record that it can read",
-            fix="Convert the record to WFDB format 16.",
-        ) from None
-    return recording_from_leads(signal, [name or "" for name in names], units, rate_hz)
-
-
-def _files(folder: Path, header: Header) -> set[str]:
-    """Names of all files that wfdb would open: signals, and headers and signals of segments."""
-    names = {channel.file for channel in header.channels}
-    for segment in set(header.segment_names) - {"~"}:
-        names.add(f"{segment}.hea")
-        if (folder / f"{segment}.hea").is_file():
-            text = (folder / f"{segment}.hea").read_text(encoding="latin-1")
-            lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-            names |= {line.split()[0] for line in lines[1:]}
-    return names - {"~"}

@@ -17,7 +17,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,20 +31,25 @@ from numpy.typing import NDArray
 from fedecg.config import SignalSettings
 from fedecg.errors import ClinicalInputError, SignalError
 from fedecg.files import in_words
-from fedecg.signals.preprocessing import Powerline, preprocess
-from fedecg.signals.quality import QUALITY_RULES, assess
+from fedecg.signals.preprocessing import Powerline
 from fedecg.signals.recording import LEADS, Recording
+from fedecg.signals.store_writer import (
+    FORMAT,
+    MANIFEST_COLUMNS,
+    MV_PER_COUNT,
+    Row,
+    StoreWriter,
+    effective,
+    not_written,
+    prepared,
+    quantised,
+    refused,
+)
 
 __all__ = ["SignalStore", "build_store", "counts_in_mv", "quantised", "store_key"]
 
-# Part of every key: raise it whenever preprocessing, the rules or this layout change, and old stores are rebuilt.
-# 2: rules of plausibility (amplitude, beats, polarity) with their refusal FECG-272; signals as in 1.
-FORMAT = 2
 # What is opened, for a site that has no time to rebuild: a store of format 1 lacks those rules in `quality`.
-FORMATS_READ = (1, 2)
-MV_PER_COUNT = 1e-3  # int16 then reaches 32.767 mV, three times what a body surface gives
-COUNT_MAX = 32767
-_COLUMNS = ("row", "code", *QUALITY_RULES, "clipped")
+FORMATS_READ = (1, 2, 3)
 _PUBLISH_ATTEMPTS = 5
 
 Source = Recording | Callable[[], Recording]
@@ -63,6 +67,9 @@ class SignalStore:
         codes: for each row "" or the FECG code of its refusal (such a row is zeros).
         quality: for each quality rule, and for `clipped`, (records,) int64: leads that break it; clipped samples. A
             store of format 1 has no counts of the rules that came with 2.
+        facts: what else the manifest says of each row, as text; of a store that `ingest` wrote `source` and `index`
+            (the file as it was named, and which of its ECGs), `rate_hz`, `seconds`, `peak_mv`, `missing`,
+            `extra_leads` of the recording; blank where it could not be read. Empty of other stores.
     """
 
     folder: Path = field(repr=False)
@@ -71,6 +78,7 @@ class SignalStore:
     settings: dict[str, Any] = field(repr=False)
     codes: tuple[str, ...] = field(repr=False)
     quality: dict[str, NDArray[np.int64]] = field(repr=False)
+    facts: dict[str, tuple[str, ...]] = field(repr=False)
     _counts: NDArray[np.int16] = field(repr=False)
 
     @classmethod
@@ -82,7 +90,7 @@ class SignalStore:
         """
         folder = Path(folder)
         about = _read_about(folder)
-        rows = _read_manifest(folder, about["manifest-sha256"])
+        manifest = _read_manifest(folder, about["manifest-sha256"])
         shape = (about["records"], len(LEADS), about["samples"])
         signals = folder / "signals.npy"
         try:
@@ -91,19 +99,20 @@ class SignalStore:
         except (OSError, ValueError, EOFError) as error:
             raise _damaged(f"signals.npy that cannot be mapped ({in_words(error)})") from None
         as_written = counts.dtype == np.dtype("<i2") and size == counts.offset + counts.nbytes
-        if not as_written or counts.shape != shape or len(rows) != shape[0]:
+        if not as_written or counts.shape != shape or len(manifest["code"]) != shape[0]:
             raise _damaged("signals.npy, manifest.csv and store.json of different sizes")
         return cls(
             folder=folder,
             key=about["key"],
             samples=shape[2],
             settings=about["settings"],
-            codes=tuple(row["code"] for row in rows),
+            codes=manifest["code"],
             quality={
-                name: np.array([int(row[name]) for row in rows], dtype=np.int64)
-                for name in _COLUMNS[2:]
-                if not rows or name in rows[0]
+                name: np.array(manifest[name], dtype=np.str_).astype(np.int64)
+                for name in MANIFEST_COLUMNS[2:]
+                if name in manifest
             },
+            facts={name: cells for name, cells in manifest.items() if name not in MANIFEST_COLUMNS},
             _counts=np.asarray(counts),
         )
 
@@ -135,23 +144,6 @@ class SignalStore:
         return counts_in_mv(self._counts[rows])
 
 
-def quantised(
-    recording: Recording, settings: SignalSettings, powerline: Powerline
-) -> tuple[NDArray[np.int16], int]:
-    """A usable recording as a store holds it: preprocessed, in counts of 1 µV.
-
-    Returns:
-        (12, samples) int16, and how many samples were beyond what int16 holds and are clipped.
-    """
-    counts = preprocess(recording, settings, powerline)
-    counts /= np.float32(MV_PER_COUNT)
-    np.rint(counts, out=counts)
-    clipped = int(np.count_nonzero(np.abs(counts) > COUNT_MAX))
-    if clipped:
-        np.clip(counts, -COUNT_MAX, COUNT_MAX, out=counts)
-    return counts.astype("<i2"), clipped
-
-
 def counts_in_mv(counts: NDArray[np.int16]) -> NDArray[np.float32]:
     """Counts of `quantised`, of any shape, as the network's input: float32, mV."""
     signal_mv: NDArray[np.float32] = counts.astype(np.float32)
@@ -165,9 +157,7 @@ def store_key(settings: SignalSettings, source: str, powerline: Powerline) -> st
     Args:
         source: names the data and their state: a path and its checksum, or a generator, its version and seed.
     """
-    text = json.dumps(
-        [FORMAT, _effective(settings, powerline), source], sort_keys=True, separators=(",", ":")
-    )
+    text = json.dumps([FORMAT, effective(settings, powerline), source], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -205,7 +195,7 @@ def build_store(
         root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=root))
     except OSError as error:
-        raise _not_written(error) from None
+        raise not_written(error) from None
     try:
         _write_store(temporary, key, settings, records, powerline, progress)
         _publish(temporary, final, key, len(records))
@@ -222,56 +212,24 @@ def _write_store(
     powerline: Powerline,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    table = io.StringIO()
-    manifest = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
-    manifest.writeheader()
-    shape = (len(records), len(LEADS), settings.samples)
+    writer = StoreWriter(folder, settings.samples)
     try:
-        # Written in order rather than through a memory map: a full disk is then an error, not a killed process.
-        with (folder / "signals.npy").open("wb") as signals:
-            header = {"descr": "<i2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(signals, header)
-            for row in range(len(records)):
-                counts, entry = _ingest(records[row], settings, powerline)
-                signals.write(counts.tobytes())
-                manifest.writerow({"row": row, **entry})
-                if progress is not None:
-                    progress(row + 1, len(records))
-            _to_disk(signals)
-        text = table.getvalue()
-        about = {
-            "format": FORMAT,
-            "key": key,
-            "records": shape[0],
-            "samples": shape[2],
-            "mv-per-count": MV_PER_COUNT,
-            "settings": _effective(settings, powerline),
-            "manifest-sha256": hashlib.sha256(text.encode()).hexdigest(),
-        }
-        for name, content in (("manifest.csv", text), ("store.json", json.dumps(about, indent=2) + "\n")):
-            with (folder / name).open("wb") as file:
-                file.write(content.encode())
-                _to_disk(file)
-    except OSError as error:
-        raise _not_written(error) from None
+        for row in range(len(records)):
+            writer.append(_ingest(records[row], settings, powerline))
+            if progress is not None:
+                progress(row + 1, len(records))
+        writer.finish(key, effective(settings, powerline))
+    finally:
+        writer.close()
 
 
-def _ingest(
-    source: Source, settings: SignalSettings, powerline: Powerline
-) -> tuple[NDArray[np.int16], dict[str, str | int]]:
-    """(12, samples) counts of one record and its line of the manifest; zeros and a code where it is refused."""
-    refused = np.zeros((len(LEADS), settings.samples), dtype="<i2")
+def _ingest(source: Source, settings: SignalSettings, powerline: Powerline) -> Row:
+    """One record as it is stored; a code where it is refused."""
     try:
         recording = source if isinstance(source, Recording) else source()
     except (ClinicalInputError, OSError) as error:
-        code = error.code if isinstance(error, ClinicalInputError) else "FECG-201"
-        return refused, {"code": code, **dict.fromkeys(_COLUMNS[2:], 0)}
-    quality = assess(recording)
-    entry: dict[str, str | int] = {"code": quality.code, **quality.counts(), "clipped": 0}
-    if not quality.usable:
-        return refused, entry
-    counts, entry["clipped"] = quantised(recording, settings, powerline)
-    return counts, entry
+        return refused(error.code if isinstance(error, ClinicalInputError) else "FECG-201")
+    return prepared(recording, settings, powerline)
 
 
 def _current(folder: Path, key: str, records: int) -> SignalStore | None:
@@ -296,13 +254,7 @@ def _publish(temporary: Path, final: Path, key: str, records: int) -> None:
         with suppress(OSError):
             final.replace(aside)
         shutil.rmtree(aside, ignore_errors=True)
-    raise _not_written(FileExistsError())
-
-
-def _to_disk(file: Any) -> None:
-    """Before the folder gets its name its bytes are on the disk, so a power cut cannot leave a hollow store."""
-    file.flush()
-    os.fsync(file.fileno())
+    raise not_written(FileExistsError())
 
 
 def _read_about(folder: Path) -> dict[str, Any]:
@@ -333,18 +285,16 @@ def _read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_manifest(folder: Path, sha256: str) -> list[dict[str, str]]:
+def _read_manifest(folder: Path, sha256: str) -> dict[str, tuple[str, ...]]:
+    """Cells by column."""
     try:
         content = (folder / "manifest.csv").read_bytes()
     except OSError as error:
         raise _damaged(f"{in_words(error)} at manifest.csv") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _damaged("a manifest.csv that was changed")
-    return list(csv.DictReader(io.StringIO(content.decode())))
-
-
-def _effective(settings: SignalSettings, powerline: Powerline) -> dict[str, Any]:
-    return {**settings.model_dump(by_alias=True), "powerline": powerline}
+    names, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
+    return dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
 
 
 def _damaged(found: str) -> SignalError:
@@ -354,14 +304,4 @@ def _damaged(found: str) -> SignalError:
         found=found,
         expected=f"a whole store of format {FORMAT}",
         fix="Build the store again.",
-    )
-
-
-def _not_written(error: OSError) -> SignalError:
-    return SignalError(
-        "FECG-218",
-        "signal store",
-        found=in_words(error),
-        expected="a folder that can be written, with 24 bytes for each sample",
-        fix="Check rights and free space.",
     )

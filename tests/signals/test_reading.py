@@ -124,28 +124,10 @@ def test_a_multi_segment_header_without_its_segments_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("ecgtoolkit/Example.dcm", "a DICOM file"),
-        ("ecgtoolkit/Example.scp", "an SCP-ECG file"),
-        ("philips_sierra/repbeats_example.xml", "an XML file"),
-        ("philips_sierra/ad4d3d80-d165_1-04_orig.xml", "an XML file"),
-        ("fda_aecg/minimum_aecg.xml", "an XML file"),
-    ],
-)
-def test_a_vendors_file_is_said_to_be_of_another_format(data_root, name, kind):
-    with pytest.raises(SignalError) as caught:
-        read_recording(data_root / "vendor" / name)
-    assert str(caught.value) == (
-        f"FECG-273 record: found {kind}; expected WFDB (.hea with .dat), PhysioNet .mat (with .hea). "
-        "Export or convert the ECG to one of these."
-    )
-
-
-@pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"0       X X", "a file in format EDF"),
+        (b"\xffBIOSEMI X X", "a file in format BDF"),
+        (b"%PDF-1.7", "a file in format PDF"),
         (b"12,13\n", "a file in another format"),
         (b"", "a file in another"),
     ],

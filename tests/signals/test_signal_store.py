@@ -238,7 +238,7 @@ def test_a_store_of_another_number_of_records_is_stale(tmp_path, records):
 
 def test_a_store_of_format_1_is_opened_without_the_rules_that_came_later(tmp_path, records):
     folder = build(tmp_path, records).folder
-    later = {"low_amplitude", "high_amplitude", "no_beats", "inverted"}
+    later = {"low_amplitude", "high_amplitude", "no_beats", "inverted", "limb_swap", "paced"}
     manifest = folder / "manifest.csv"
     rows = list(csv.DictReader(manifest.read_text().splitlines()))
     kept = [name for name in rows[0] if name not in later]
@@ -324,6 +324,6 @@ def test_the_manifest_names_rows_codes_and_rules_only(tmp_path, records):
     text = (build(tmp_path, records).folder / "manifest.csv").read_text().splitlines()
     assert text[0] == (
         "row,code,non_finite,flat,saturated,zero_padded,einthoven,too_short,"
-        "low_amplitude,high_amplitude,no_beats,inverted,clipped"
+        "low_amplitude,high_amplitude,no_beats,inverted,limb_swap,paced,clipped"
     )
-    assert text[1] == "0,,0,0,0,0,0,0,0,0,0,0,0"
+    assert text[1] == "0,,0,0,0,0,0,0,0,0,0,0,0,0,0"
