@@ -7,21 +7,23 @@ Each command lives with its room, in a module that loads torch only when the com
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fedecg.exits import exit_status
+from fedecg.cohort.commands import add_cohort
+from fedecg.command_line import program, run
 from fedecg.prediction.commands import add_evaluate, add_export, add_predict, add_verify
 from fedecg.prediction.import_command import add_import_checkpoint
 from fedecg.report.commands import add_report
+from fedecg.report.data_commands import add_data
 from fedecg.report.ecg_commands import add_draw, add_explain, explain_rows
+from fedecg.representation.commands import add_probe
 from fedecg.text.commands import add_bank
 
 if TYPE_CHECKING:
+    from fedecg.cohort.flow import Flow
     from fedecg.text.bank import Bank
 
 __all__ = ["main"]
@@ -37,6 +39,10 @@ EXAMPLES = """examples:
   fedecg import-checkpoint checkpoint_best_loss-v2.ckpt --out authors
   fedecg report runs/demo
   fedecg bank show minilm-demo --figure similarities.pdf
+  fedecg probe runs/demo/model --data runs/demo/sites
+  fedecg cohort build cohort.toml --out cohort
+  fedecg data ingest /data/ecgs --out store --powerline 50
+  fedecg data report store --cohort cohort.csv --out look
 
 A model folder holds model.json, weights.safetensors and SHA256SUMS; a study writes one (RUN/model). A run of before
 there was a SHA256SUMS gets one by fedecg report RUN.
@@ -48,24 +54,7 @@ other commands: researchers with public data: fedecg-simulate --help.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    return exit_status(lambda: int(options.command(options)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "fedecg",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fedecg {version('fedecg')}")
-    parser.set_defaults(command=None)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    parser, commands = program("fedecg", DESCRIPTION, EXAMPLES)
     add_predict(commands, explain_rows)
     add_explain(commands)
     add_draw(commands)
@@ -75,7 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     add_import_checkpoint(commands)
     add_report(commands)
     add_bank(commands, _draw_bank)
-    return parser
+    add_cohort(commands, _draw_flow, _flow_for_outside)
+    add_data(commands)
+    add_probe(commands)
+    return run(parser, arguments)
+
+
+def _draw_flow(document: Mapping[str, Any], path: Path) -> None:
+    from fedecg.report.flow_figure import write_flow_figure
+
+    write_flow_figure(document, path)
+
+
+def _flow_for_outside(flow: Flow) -> dict[str, Any]:
+    from fedecg.report.flow_outside import outside_document
+
+    return outside_document(flow)
 
 
 def _draw_bank(bank: Bank, path: Path) -> None:

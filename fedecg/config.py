@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from fedecg.errors import SettingsError
 
@@ -29,11 +29,15 @@ __all__ = [
     "PrivacySettings",
     "ServerSettings",
     "SignalSettings",
+    "SiteDefaults",
+    "SitePrivacySettings",
     "SiteSettings",
     "StudySettings",
     "SurvivalSettings",
+    "TextSettings",
     "load_site",
     "load_study",
+    "median_samples",
     "parse_settings",
     "settings_sha256",
 ]
@@ -63,7 +67,7 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where the ECGs come from (simulations only)."""
 
-    source: Literal["synthetic", "ptbxl"] = "synthetic"
+    source: Literal["synthetic", "ptbxl", "code15", "cohort"] = "synthetic"
     path: str = ""  # folder of the data set as published; `--data` overrides it
     store: Annotated[str, Field(min_length=1)] = "runs/store"  # preprocessed signals are kept and reused here
     sites: dict[str, Annotated[int, Field(ge=1, le=1_000_000)]] = Field(
@@ -74,6 +78,10 @@ class DataSettings(Section):
     )
     records_hz: Literal[100, 500] = 100  # ptbxl: which of the two published folders to read
     event_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.30  # ptbxl: share of simulated events
+    events: Annotated[int, Field(ge=0)] = (
+        0  # training events whose outcome is known, over all sites; the other patients align only. 0 = all
+    )
+    aligned: str = ""  # aligned networks are kept and reused here, a folder; "" = every study aligns its own
 
 
 class PartitionSettings(Section):
@@ -92,6 +100,9 @@ class PartitionSettings(Section):
 class SignalSettings(Section):
     """From a recording to the network's input; stored inside every model file."""
 
+    input: Literal["rhythm", "median"] = (
+        "rhythm"  # the middle of the recording, or the median of its beats (then rate-hz 500 has samples 608)
+    )
     rate_hz: Annotated[int, Field(ge=50, le=1000)] = 100
     samples: Annotated[int, Field(ge=64, le=16384, multiple_of=32)] = 1024
     highpass_hz: Positive = 0.5
@@ -105,6 +116,22 @@ class SignalSettings(Section):
         if not self.highpass_hz < self.lowpass_hz < self.rate_hz / 2:
             raise ValueError("expected highpass-hz < lowpass-hz < rate-hz / 2")
         return self
+
+    @model_validator(mode="after")
+    def _length_is_that_of_a_beat(self) -> SignalSettings:
+        if self.input == "median" and self.samples != median_samples(self.rate_hz):
+            raise ValueError(
+                f'expected samples = {median_samples(self.rate_hz)} with input = "median" at {self.rate_hz} Hz'
+            )
+        return self
+
+
+BEFORE_R_S, AFTER_R_S = 0.4, 0.8  # of a median beat: 1.2 s, P to T at ordinary rates
+
+
+def median_samples(rate_hz: int) -> int:
+    """Length of the network's input for a median beat: 1.2 s, padded to the next multiple of 32 (500 Hz: 608)."""
+    return -32 * (-(round(BEFORE_R_S * rate_hz) + round(AFTER_R_S * rate_hz)) // 32)
 
 
 class ModelSettings(Section):
@@ -131,15 +158,27 @@ class StageSettings(Section):
 class AlignSettings(StageSettings):
     """Stage 1: pull the ECG embedding to the embedding of what the report says."""
 
-    loss: Literal["bank", "paper"] = "bank"
+    loss: Literal["bank", "paper", "infonce"] = "bank"
+    class_weights: Literal["none", "public"] = "none"  # bank: rare statements count more, by public frequencies
     start: str = ""  # folder of an aligned model to begin with; with rounds = 0 it goes straight to survival
     bank: str = "minilm-demo"  # a bank in the package, or a path to a .safetensors bank
     likelihood_zero: Literal["stated", "paper"] = "stated"  # PTB-XL: 0 means "not stated how likely"
+    # Codes of the bank that alignment is not shown, neither as targets nor as negatives: for zero-shot on unseen ones.
+    leave_out: Annotated[tuple[str, ...], Field(strict=False), PlainSerializer(list)] = ()
+    targets: Literal["stated", "shuffled"] = (
+        "stated"  # shuffled: a control, each record gets what another of its site and part states
+    )
     temperature: Annotated[float, Field(ge=0.01, le=1.0)] = 0.1  # start value; learned within [0.01, 1]
     reconstruction: Fraction = 0.1
     masked_leads: Annotated[int, Field(ge=0, le=11)] = (
         3  # leads hidden from the encoder in a step, one draw for the batch
     )
+
+    @model_validator(mode="after")
+    def _weights_belong_to_bank(self) -> AlignSettings:
+        if self.class_weights != "none" and self.loss != "bank":
+            raise ValueError('expected class-weights = "none" unless loss = "bank"')
+        return self
 
 
 MOST_GRID_BINS = 100_000  # days up to 273 years
@@ -157,6 +196,11 @@ class SurvivalSettings(StageSettings):
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
     exp_bound: Annotated[float, Field(gt=0, le=50)] = 10.0  # beyond it exp(log hazard) is continued linearly
+    freeze_rounds: Annotated[int, Field(ge=0)] = 0  # the encoder stays as it is in so many first rounds
+    encoder_rate: Annotated[float, Field(ge=0, le=10)] = 1.0  # of learning-rate, for the encoder; the rest has 1
+    alignment: Annotated[float, Field(ge=0, lt=1)] = (
+        0.0  # weight of the alignment loss kept in survival training; the rest is the survival loss
+    )
 
     @model_validator(mode="after")
     def _grid_is_of_reasonable_size(self) -> SurvivalSettings:
@@ -199,10 +243,37 @@ class FederationSettings(Section):
         return self
 
 
-class PrivacySettings(Section):
-    """How sums leave a site."""
+Sums = Literal["plain", "masked", "noised"]
 
-    sums: Literal["plain"] = "plain"
+
+class PrivacySettings(Section):
+    """What protects patients beyond their data staying where they are; each site's own budget is in its site.toml."""
+
+    mode: Literal["none", "sample"] = "none"  # sample: differential privacy of every patient (DP-SGD, noised sums)
+    sums: Sums = "plain"  # how sums leave a site; noised exactly with mode = "sample"
+    sampling_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05  # chance of a patient to be in a step (sample)
+    clip: Positive = 1.0  # bound on the norm of a patient's gradient (sample)
+    physical_batch: Count = 64  # patients in memory at once (sample)
+    sums_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of epsilon, for the training part's sums (sample)
+    hazard_every: Count = 4  # rounds between releases of hazard sums (sample)
+    hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = 10.0  # bound on exp(log hazard), loss and sums (sample)
+    time_bins: Annotated[int, Field(ge=1, le=8)] = 8  # of the noised histogram (sample)
+    risk_bins: Annotated[int, Field(ge=2, le=8)] = 8  # of the noised histogram (sample)
+
+    @model_validator(mode="after")
+    def _noised_with_sample_privacy(self) -> PrivacySettings:
+        if (self.mode == "sample") != (self.sums == "noised"):
+            raise ValueError('expected sums = "noised" with mode = "sample", and not without')
+        return self
+
+    @property
+    def tells_of_alignment(self) -> bool:
+        """Whether a site's effective ranks, and how many of its records state something, may leave it.
+
+        They are no sums over patients: only where a site's figures are open to the server anyway. Else they stay at
+        the site, and in its own log.
+        """
+        return self.sums == "plain"
 
 
 MOST_REPEATS = 9
@@ -252,6 +323,30 @@ class EvaluationSettings(Section):
         return self
 
 
+class SitePrivacySettings(Section):
+    """How much a site lets its patients be known; a study decides none of it."""
+
+    epsilon: Positive | None = None  # budget of every patient, over all studies; none: no study with mode = "sample"
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sums: Literal["any", "masked", "noised"] = "any"  # the least protection of sums that this site takes part in
+    threshold_patients: Annotated[int, Field(ge=0)] = 10  # fewest distinct patients behind a plain cell
+    threshold_events: Annotated[int, Field(ge=0)] = 5  # fewest events behind a plain cell that tells of events
+    approve: Literal["none", "first-round"] = "none"  # look at the first message of a study before it leaves
+
+    @model_validator(mode="after")
+    def _epsilon_and_delta_together(self) -> SitePrivacySettings:
+        if (self.epsilon is None) != (self.delta is None):
+            raise ValueError("expected epsilon and delta, or neither")
+        return self
+
+
+class SiteDefaults(SitePrivacySettings):
+    """The same for every virtual site (simulations only): their data are public or generated, so nothing is small."""
+
+    threshold_patients: Annotated[int, Field(ge=0)] = 0
+    threshold_events: Annotated[int, Field(ge=0)] = 0
+
+
 class StudySettings(Section):
     """One study: what the coordinator decides, plus, in a simulation, the data and how they are split."""
 
@@ -259,6 +354,7 @@ class StudySettings(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataSettings = DataSettings()
     partition: PartitionSettings = PartitionSettings()
+    site_defaults: SiteDefaults = SiteDefaults()
     signals: SignalSettings = SignalSettings()
     model: ModelSettings = ModelSettings()
     align: AlignSettings = AlignSettings()
@@ -266,6 +362,15 @@ class StudySettings(Section):
     federation: FederationSettings = FederationSettings()
     privacy: PrivacySettings = PrivacySettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _private_alignment_is_a_sum(self) -> StudySettings:
+        if self.privacy.mode == "sample" and self.align.loss == "infonce":
+            raise ValueError(
+                'expected align.loss = "bank" or "paper" with privacy.mode = "sample": infonce couples the records of a '
+                "batch, so that no record's share of a step can be bounded"
+            )
+        return self
 
 
 Phase = Literal["align", "survival", "evaluate", "explain", "baselines"]
@@ -287,6 +392,8 @@ class PolicySettings(Section):
 
     studies: list[str] = []  # names of studies; "*" = any (simulations), and then no lock is kept
     phases: list[Phase] = ["align", "survival", "evaluate", "explain", "baselines"]
+    # To the first lock of a study: `fedecg-client accept` (or policy.locks), or whatever comes first.
+    consent: Literal["ask", "first"] = "ask"
     locks: dict[
         str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     ] = {}  # study -> sha256 of the only lock allowed
@@ -297,14 +404,28 @@ class PolicySettings(Section):
     keep_replies: bool = True  # until acknowledged, so that a lost reply is sent again byte for byte
 
 
+class TextSettings(Section):
+    """Free-text reports of a site, and the language model that reads them there. Without it codes alone are used."""
+
+    encoder: Annotated[str, Field(min_length=1)]  # folder of the bank's own language model
+    reports: str = ""  # table (csv) with the columns record, report; "": column report of the cohort table
+    mix: Fraction = 0.5  # weight of the report where a record has codes, too; the rest is the codes'
+    by_sentence: bool = True  # each sentence points at statements of its own; or the report as a whole
+    temperature: Annotated[float, Field(ge=0.005, le=1.0)] = 0.05  # small: the nearest statement alone
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16  # reports at once
+
+
 class SiteSettings(Section):
     """What a site decides for itself: `site.toml` in the site's folder."""
 
     name: Annotated[str, Field(pattern=SITE_NAME)]
     store: str  # folder of the signal store, absolute or relative to this file
     cohort: str  # cohort table (csv), absolute or relative to this file
+    text: TextSettings | None = None  # none: the site takes part by codes
     server: ServerSettings | None = None  # none: a virtual site of a simulation
     policy: PolicySettings = PolicySettings()
+    privacy: SitePrivacySettings = SitePrivacySettings()
 
 
 Settings = TypeVar("Settings", bound=Section)
@@ -332,7 +453,11 @@ def load_site(path: str | Path) -> SiteSettings:
     base, server = Path(path).resolve().parent, site.server
     if server:
         server = server.model_copy(update={"ca": str(base / server.ca), "key": str(base / server.key)})
-    places = {"store": str(base / site.store), "cohort": str(base / site.cohort), "server": server}
+    text = site.text
+    if text:
+        reports = str(base / (text.reports or site.cohort))
+        text = text.model_copy(update={"encoder": str(base / text.encoder), "reports": reports})
+    places = {"store": str(base / site.store), "cohort": str(base / site.cohort), "text": text, "server": server}
     return site.model_copy(update=places)
 
 

@@ -1,10 +1,11 @@
 """Cohorts: patients, events, follow-up and the parts they belong to. See `cohort.py`, then `splits.py`."""
 
-from fedecg.cohort.cohort import COLUMNS, PARTS, Cohort, read_cohort, write_cohort
+from fedecg.cohort.cohort import ALIGN, COLUMNS, PARTS, Cohort, read_cohort, write_cohort
 from fedecg.cohort.splits import split_by_patient
 from fedecg.cohort.subgroups import SUBGROUPS, subgroup_members
 
 __all__ = [
+    "ALIGN",
     "COLUMNS",
     "PARTS",
     "SUBGROUPS",

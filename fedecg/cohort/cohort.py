@@ -10,20 +10,32 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.cohort.cells import (
+    Cells,
+    check_all,
+    flag,
+    not_blank,
+    number_or_blank,
+    read_table,
+    stated_codes,
+    whole,
+)
 from fedecg.errors import CohortError
-from fedecg.files import in_words, write_whole
+from fedecg.files import write_whole
 
-__all__ = ["COLUMNS", "PARTS", "Cohort", "read_cohort", "write_cohort"]
+__all__ = ["ALIGN", "COLUMNS", "PARTS", "Cohort", "read_cohort", "write_cohort"]
 
-PARTS = ("train", "validation", "test")
+PARTS = ("train", "validation", "test")  # of patients whose outcome is known
+ALIGN = "align"  # ECGs without a known outcome: alignment learns from what they are said to show, nothing else does
 COLUMNS = (
     "record",
     "patient",
@@ -37,21 +49,22 @@ COLUMNS = (
     "codes",
 )
 OPTIONAL = {"entry_days": "0", "died": "0"}  # column that a table may lack -> what its cells then hold
+UNKNOWN = {"event": "0", "follow_up_days": "nan", "entry_days": "0", "died": "0"}  # blank cells of "align"
 OLDEST_YEARS = 120.0
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """One row a record.
 
-    A patient may have several records (alignment can use them all), never in two parts.
+    A patient may have several records (alignment can use them all), never in two parts; but further ECGs of a patient
+    of "train" may stand in "align".
 
     Attributes:
         record: (N,) int64, row of the signal store; each at most once.
         patient: (N,) int64, pseudonymous index, never the hospital's own number.
-        part: (N,) str, "train", "validation" or "test".
+        part: (N,) str, "train", "validation", "test", or "align": the outcome is not known, so there `event` and `died`
+            are False, `follow_up_days` is NaN and `entry_days` 0.
         event: (N,) bool, True = event seen, False = censored.
         follow_up_days: (N,) float64 > 0, days from the ECG to the event or the last contact.
         entry_days: (N,) float64, days from the ECG to the first day under observation, 0 <= entry < follow-up
@@ -89,15 +102,14 @@ class Cohort:
         """Check every rule that the rest of fedecg relies on; messages hold counts, never a value.
 
         Raises:
-            CohortError: FECG-221 columns of other kinds or lengths; FECG-222 follow-up; FECG-230 entry; FECG-223 parts;
-                FECG-224 a patient in two parts; FECG-225 a record twice; FECG-226 age, sex, likelihoods or deaths.
+            CohortError: FECG-221 columns of other kinds or lengths; FECG-222 follow-up; FECG-230 entry; FECG-380 an
+                outcome in the part "align"; FECG-223 parts; FECG-224 a patient in two parts; FECG-225 a record
+                twice; FECG-226 age, sex, likelihoods or deaths.
         """
         _check_columns(self)
-        _check_follow_up(self)
-        _check_entry(self)
-        _check_parts(self)
-        _check_records(self)
-        _check_ranges(self)
+        rules = (_check_unknown_outcomes, _check_follow_up, _check_entry, _check_parts, _check_records)
+        ranges = [partial(_refuse_range, *row) for row in _ranges(self)]
+        check_all([*(partial(rule, self) for rule in rules), *ranges])
 
 
 def read_cohort(path: str | Path) -> Cohort:
@@ -108,28 +120,30 @@ def read_cohort(path: str | Path) -> Cohort:
             `patient`: any text, the same in all rows of a patient. Whole numbers stay what they are; where any cell is
             another text, patients are numbered in the order of their first appearance.
             `entry_days` and `died` may be absent: all enter at 0, no deaths are known.
+            In rows of the part "align" all four columns of the outcome may be blank, and `follow_up_days` must be.
             `age_years`, `female`: blank = missing.
             `codes`: a JSON object, {"SR": 0, "LVH": 100}; blank = nothing stated.
 
     Raises:
-        CohortError: FECG-227 no such table or a column is missing; FECG-228 cells that cannot be read;
-            FECG-221..226 as `Cohort.validate`.
+        CohortError: FECG-227 no such table or a column is missing; FECG-228 cells that cannot be read, of all columns;
+            FECG-221..226, FECG-230, FECG-380 as `Cohort.validate`.
     """
-    table = _read_table(Path(path))
+    table = read_table(Path(path), COLUMNS, OPTIONAL)
+    _fill_unknown_outcomes(table)
+    cells = Cells(table)
     cohort = Cohort(
-        record=np.array(_parse(table, "record", _whole, "whole numbers"), dtype=np.int64),
-        patient=_patients(table),
+        record=np.array(cells.column("record", whole, "whole numbers"), dtype=np.int64),
+        patient=_patients(cells.column("patient", not_blank, "a number or name a patient, never blank")),
         part=np.array(table["part"], dtype=np.str_),
-        event=np.array(_parse(table, "event", _flag, "0 or 1"), dtype=np.bool_),
-        follow_up_days=np.array(_parse(table, "follow_up_days", float, "numbers, in days"), dtype=np.float64),
-        entry_days=np.array(_parse(table, "entry_days", float, "numbers, in days"), dtype=np.float64),
-        died=np.array(_parse(table, "died", _flag, "0 or 1"), dtype=np.bool_),
-        age_years=np.array(
-            _parse(table, "age_years", _number_or_blank, "numbers or blank"), dtype=np.float64
-        ),
-        female=np.array(_parse(table, "female", _number_or_blank, "1, 0 or blank"), dtype=np.float64),
-        codes=tuple(_parse(table, "codes", _codes, 'a JSON object such as {"LVH": 100}')),
+        event=np.array(cells.column("event", flag, "0 or 1"), dtype=np.bool_),
+        follow_up_days=np.array(cells.column("follow_up_days", float, "numbers, in days"), dtype=np.float64),
+        entry_days=np.array(cells.column("entry_days", float, "numbers, in days"), dtype=np.float64),
+        died=np.array(cells.column("died", flag, "0 or 1"), dtype=np.bool_),
+        age_years=np.array(cells.column("age_years", number_or_blank, "numbers or blank"), dtype=np.float64),
+        female=np.array(cells.column("female", number_or_blank, "1, 0 or blank"), dtype=np.float64),
+        codes=tuple(cells.column("codes", stated_codes, 'a JSON object such as {"LVH": 100}')),
     )
+    cells.check()
     cohort.validate()
     return cohort
 
@@ -152,7 +166,7 @@ def write_cohort(cohort: Cohort, path: str | Path) -> None:
                 int(cohort.patient[row]),
                 str(cohort.part[row]),
                 int(cohort.event[row]),
-                repr(float(cohort.follow_up_days[row])),
+                _blank_if_missing(cohort.follow_up_days[row]),
                 repr(float(cohort.entry_days[row])),
                 int(cohort.died[row]),
                 _blank_if_missing(cohort.age_years[row]),
@@ -180,9 +194,23 @@ def _check_columns(cohort: Cohort) -> None:
         )
 
 
+def _check_unknown_outcomes(cohort: Cohort) -> None:
+    stated = ~np.isnan(cohort.follow_up_days) | (cohort.entry_days != 0) | cohort.event | cohort.died
+    unknown = cohort.part == ALIGN
+    bad = int(np.sum(unknown & stated))
+    if bad:
+        raise CohortError(
+            "FECG-380",
+            f"outcome of the part {ALIGN}",
+            found=f"{bad} of {int(unknown.sum())} rows with a follow-up, an entry, an event or a death",
+            expected="none: alignment learns from what these ECGs are said to show, and nothing else",
+            fix="Put rows with a known outcome into train, or leave their outcome blank.",
+        )
+
+
 def _check_follow_up(cohort: Cohort) -> None:
     days = cohort.follow_up_days
-    bad = int(np.sum(~(np.isfinite(days) & (days > 0))))
+    bad = int(np.sum(~(np.isfinite(days) & (days > 0)) & (cohort.part != ALIGN)))
     if bad:
         raise CohortError(
             "FECG-222",
@@ -194,8 +222,10 @@ def _check_follow_up(cohort: Cohort) -> None:
 
 
 def _check_entry(cohort: Cohort) -> None:
-    inside = (cohort.entry_days >= 0) & (cohort.entry_days < cohort.follow_up_days)
-    bad = int(np.sum(~inside))
+    days = cohort.follow_up_days
+    inside = (cohort.entry_days >= 0) & (cohort.entry_days < days)
+    followed = np.isfinite(days) & (days > 0) & (cohort.part != ALIGN)
+    bad = int(np.sum(~inside & followed))
     if bad:
         raise CohortError(
             "FECG-230",
@@ -207,25 +237,24 @@ def _check_entry(cohort: Cohort) -> None:
 
 
 def _check_parts(cohort: Cohort) -> None:
-    unknown = int(np.sum(~np.isin(cohort.part, PARTS)))
+    unknown = int(np.sum(~np.isin(cohort.part, (*PARTS, ALIGN))))
     if unknown:
         raise CohortError(
             "FECG-223",
             "part",
             found=f"{unknown} of {len(cohort)} rows in an unknown part",
-            expected=" or ".join(PARTS),
+            expected=" or ".join((*PARTS, ALIGN)),
         )
     _, patient = np.unique(cohort.patient, return_inverse=True)
-    in_part = [
-        np.isin(np.arange(patient.max(initial=-1) + 1), patient[cohort.part == name]) for name in PARTS
-    ]
+    part = np.where(cohort.part == ALIGN, "train", cohort.part)  # both are learned from
+    in_part = [np.isin(np.arange(patient.max(initial=-1) + 1), patient[part == name]) for name in PARTS]
     shared = int(np.sum(np.sum(in_part, axis=0) > 1))
     if shared:
         raise CohortError(
             "FECG-224",
             "part",
             found=f"{shared} patient(s) in more than one part",
-            expected="all records of a patient in one part",
+            expected="all records of a patient in one part (train and align count as one)",
             fix="Split by patient (fedecg.cohort.split_by_patient).",
         )
 
@@ -242,15 +271,17 @@ def _check_records(cohort: Cohort) -> None:
         )
 
 
-def _check_ranges(cohort: Cohort) -> None:
+def _ranges(cohort: Cohort) -> list[tuple[str, NDArray[np.bool_], str]]:
+    """Column, its rows out of range, what is expected."""
     age, female = cohort.age_years, cohort.female
-    _refuse_range(
-        "age_years", ~np.isnan(age) & ~((age >= 0) & (age <= OLDEST_YEARS)), "years in 0..120, or missing"
-    )
-    _refuse_range("died", cohort.died & cohort.event, "1 only where event = 0: death before any event")
-    _refuse_range("female", ~np.isnan(female) & ~np.isin(female, (0.0, 1.0)), "1, 0, or missing")
     outside = [not all(0 <= likelihood <= 100 for likelihood in codes.values()) for codes in cohort.codes]
-    _refuse_range("codes", np.array(outside, dtype=np.bool_), "likelihoods in percent, 0..100")
+    old = ~np.isnan(age) & ~((age >= 0) & (age <= OLDEST_YEARS))
+    return [
+        ("age_years", old, "years in 0..120, or missing"),
+        ("died", cohort.died & cohort.event, "1 only where event = 0: death before any event"),
+        ("female", ~np.isnan(female) & ~np.isin(female, (0.0, 1.0)), "1, 0, or missing"),
+        ("codes", np.array(outside, dtype=np.bool_), "likelihoods in percent, 0..100"),
+    ]
 
 
 def _refuse_range(name: str, bad: NDArray[np.bool_], expected: str) -> None:
@@ -264,57 +295,22 @@ def _refuse_range(name: str, bad: NDArray[np.bool_], expected: str) -> None:
         )
 
 
-def _read_table(path: Path) -> dict[str, list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [row for row in csv.reader(file, strict=True) if row] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        _refuse_table(f"a file that cannot be read ({in_words(error)})")
-    missing = [name for name in COLUMNS if name not in header and name not in OPTIONAL]
-    if missing:
-        _refuse_table(f"{len(missing)} column(s) missing: {', '.join(missing)}")
-    uneven = sum(len(row) != len(header) for row in rows)
-    if uneven:
-        _refuse_table(f"{uneven} of {len(rows)} rows with more or fewer cells than the header")
-    return {
-        name: [row[header.index(name)] if name in header else OPTIONAL[name] for row in rows]
-        for name in COLUMNS
-    }
+def _fill_unknown_outcomes(table: dict[str, list[str]]) -> None:
+    """What blank cells of the outcome hold where it is not known, in place."""
+    unknown = [part.strip() == ALIGN for part in table["part"]]
+    for name, filled in UNKNOWN.items():
+        table[name] = [
+            filled if blank and not cell.strip() else cell
+            for blank, cell in zip(unknown, table[name], strict=True)
+        ]
 
 
-def _refuse_table(found: str) -> NoReturn:
-    raise CohortError(
-        "FECG-227",
-        "cohort table",
-        found=found,
-        expected=f"a csv file with the columns {', '.join(COLUMNS)}",
-        fix="Check the path in site.toml, or write the table again.",
-    )
+def _blank_if_missing(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))
 
 
-def _parse(
-    table: Mapping[str, Sequence[str]], name: str, parse: Callable[[str], Value], expected: str
-) -> list[Value]:
-    values: list[Value] = []
-    for cell in table[name]:
-        try:
-            values.append(parse(cell.strip()))
-        except (ValueError, TypeError, OverflowError):
-            continue
-    bad = len(table[name]) - len(values)
-    if bad:
-        raise CohortError(
-            "FECG-228",
-            f"column {name}",
-            found=f"{bad} of {len(table[name])} cells unreadable",
-            expected=expected,
-        )
-    return values
-
-
-def _patients(table: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+def _patients(names: Sequence[str]) -> NDArray[np.int64]:
     """(N,) the column `patient` as numbers: its own where all are such, else those of first appearance."""
-    names = _parse(table, "patient", _not_blank, "a number or name a patient, never blank")
     # 007 and 7 are two texts: only numbers as they are written back stay numbers.
     if all(_is_index(name) for name in names):
         return np.array([int(name) for name in names], dtype=np.int64)
@@ -322,40 +318,8 @@ def _patients(table: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
     return np.array([number.setdefault(name, len(number)) for name in names], dtype=np.int64)
 
 
-def _not_blank(cell: str) -> str:
-    if not cell:
-        raise ValueError
-    return cell
-
-
 def _is_index(name: str) -> bool:
     try:
-        return str(_whole(name)) == name
+        return str(whole(name)) == name
     except ValueError:
         return False
-
-
-def _whole(cell: str) -> int:
-    number = int(cell)
-    if abs(number) >= 2**63:
-        raise ValueError
-    return number
-
-
-def _flag(cell: str) -> bool:
-    return bool(("0", "1").index(cell))
-
-
-def _number_or_blank(cell: str) -> float:
-    return float(cell) if cell else float("nan")
-
-
-def _codes(cell: str) -> dict[str, float]:
-    stated = json.loads(cell) if cell else {}
-    if not isinstance(stated, dict):
-        raise TypeError
-    return {code: float(likelihood) for code, likelihood in stated.items()}
-
-
-def _blank_if_missing(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))

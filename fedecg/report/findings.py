@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedecg.objectives import COLLAPSE_REMEDY
+from fedecg.report.published import published_note
 from fedecg.report.wording import c_index, count, difference, is_known, p_value, percent, printable
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Row",
     "Summary",
     "comparison_rows",
+    "endpoint",
     "is_simulated",
     "notes",
     "result_sentence",
@@ -79,6 +82,11 @@ class Row:
 def is_simulated(summary: Summary) -> bool:
     """True unless the outcomes are stated to be observed: silence must not pass for real outcomes."""
     return bool(summary.get("outcomes") != "observed")
+
+
+def endpoint(summary: Summary) -> str:
+    """What the event is, in words; runs that do not say it are about heart failure."""
+    return printable(summary.get("endpoint") or "heart failure")
 
 
 def comparison_rows(summary: Summary) -> tuple[Row, ...]:
@@ -147,11 +155,29 @@ def notes(summary: Summary) -> tuple[str, ...]:
         lines.append(
             f"Status: {printable(summary['status'])}; in some rounds not every site's reply was used."
         )
+    lines += _of_alignment(summary.get("alignment") or {})
+    if published := published_note(str(summary.get("study", ""))):
+        lines.append(published)
     if is_simulated(summary):
         lines.append(
             "Outcomes are SIMULATED: the table compares ways of training and says nothing about patients."
         )
     return tuple(lines)
+
+
+def _of_alignment(sites: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sites that only reconstructed, and those whose embeddings had collapsed; nothing where all was well."""
+    silent = [printable(site) for site, figures in sites.items() if figures.get("stated") == 0]
+    collapsed = [printable(site) for site, figures in sites.items() if figures.get("collapsed")]
+    lines = []
+    if silent:
+        lines.append(f"Alignment: {', '.join(silent)} had neither codes nor reports and reconstructed only.")
+    if collapsed:
+        lines.append(
+            f"Alignment COLLAPSED at {', '.join(collapsed)}: embeddings fill less than half of the directions of what "
+            f"they were pulled to. Remedy: {COLLAPSE_REMEDY}."
+        )
+    return lines
 
 
 def validation_points(rounds: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:

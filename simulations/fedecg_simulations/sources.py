@@ -17,7 +17,9 @@ from fedecg.config import StudySettings
 from fedecg.errors import SettingsError
 from fedecg.signals import Recording
 from fedecg_simulations import synthetic
+from fedecg_simulations.code15 import load_code15
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.own_cohort import load_own_cohort
 from fedecg_simulations.ptbxl import load_ptbxl
 from fedecg_simulations.synthetic import DEFAULT_SITES, Patients, consortium, make_recordings
 
@@ -41,9 +43,13 @@ def load_dataset(settings: StudySettings) -> Dataset:
             "FECG-106",
             "data.path",
             found="nothing",
-            expected=f"the folder of {data.source} as published",
+            expected=f"the folder of {data.source} as published (cohort: the file cohort-files.csv)",
             fix="Give it with --data PATH.",
         )
+    if data.source == "cohort":
+        return load_own_cohort(data.path)
+    if data.source == "code15":
+        return load_code15(data.path, settings.seed)
     return load_ptbxl(data.path, data.records_hz, settings.seed, data.event_fraction)
 
 

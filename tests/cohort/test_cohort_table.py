@@ -134,7 +134,8 @@ def test_a_death_beside_an_event_is_refused() -> None:
 def test_an_unknown_part_is_counted() -> None:
     text = refusal(replace(four_records(), part=np.array(["train", "train", "holdout", "test"])))
     assert (
-        "FECG-223 part: found 1 of 4 rows in an unknown part; expected train or validation or test." in text
+        "FECG-223 part: found 1 of 4 rows in an unknown part; expected train or validation or test or align."
+        in text
     )
 
 

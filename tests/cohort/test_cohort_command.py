@@ -1,0 +1,172 @@
+"""`fedecg cohort`: help that teaches, files, notes, exit statuses; nothing names a patient."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cohort_hospital import HOSPITAL, SETTINGS, tables, write_hospital
+
+from fedecg.cli import main
+from fedecg.cohort.build_settings import load_cohort_settings
+from fedecg.cohort.commands import BUILD_HELP
+from fedecg.cohort.flow import read_flow
+from fedecg.errors import CohortError
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("command")
+    assert main(["cohort", "build", str(write_hospital(folder)), "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_help_teaches_without_loading_what_works() -> None:
+    script = (
+        "import sys, fedecg.cli as cli\n"
+        "for words in ('build', 'flow', 'codes'):\n"
+        "    try: cli.main(['cohort', words, '--help'])\n"
+        "    except SystemExit as done: assert done.code == 0\n"
+        "heavy = {'torch', 'flwr', 'scipy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "fedecg cohort build cohort.toml --out cohort",
+        "fedecg cohort flow cohort/flow.json",
+        "I10-I15",
+    ):
+        assert words in done.stdout
+
+
+def test_the_example_in_the_help_is_a_cohort_file(tmp_path: Path) -> None:
+    lines = BUILD_HELP.split("the rules:\n", 1)[1].split("\n  fedecg cohort build", 1)[0]
+    file = tmp_path / "cohort.toml"
+    file.write_text("\n".join(line.removeprefix("  ") for line in lines.splitlines()))
+    settings = load_cohort_settings(file)
+    assert settings.columns.diagnoses.code == "icd_code"
+    assert settings.split.test == 0.2
+    assert settings.follow_up.end_date == "2024-06-30"
+
+
+def test_without_a_store_the_table_is_one_that_evaluate_takes(built: Path) -> None:
+    with (built / "cohort-files.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15
+    by_file = {row["file"]: row for row in rows}
+    assert by_file["p11"] | {"part": ""} == {
+        "file": "p11", "patient": by_file["p11"]["patient"], "part": "", "event": "0", "follow_up_days": "297.0",
+        "entry_days": "0.0", "died": "1", "age_years": "60.0", "female": "1.0",
+    }  # fmt: skip
+    assert by_file["p30"]["age_years"] == ""
+    assert {row["part"] for row in rows} == {"train", "validation", "test"}
+    assert sorted(int(row["patient"]) for row in rows) == list(range(15))
+
+
+def test_the_flow_is_printed_and_the_faults_are_notes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cohort", "build", str(write_hospital(tmp_path)), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    for line in (
+        "patients with an ECG (33 ECGs)",
+        "  - heart failure on the day of the ECG",
+        "    died without heart failure",
+        "median follow-up 448 days",
+    ):
+        assert line in told.out
+    errors = " ".join(told.err.split())
+    assert "left out for FECG-287 dates of ECGs: 1 of 33 cells unreadable" in errors
+    assert "left out for FECG-290 table of deaths: 1 patients with two days of death" in errors
+    assert not any(f"p{number:02}" in told.out.replace("p06", "") for number in range(1, 31))
+
+
+def test_json_is_the_flow_and_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS.replace("test = 0.25", "folds = 2")
+    words = [
+        "cohort",
+        "build",
+        str(write_hospital(tmp_path, settings)),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["schema"], told["cohort"]) == ("fedecg-cohort-flow", 15)
+    written = {str(Path(name).relative_to(tmp_path / "out")) for name in told["written"]}
+    assert written == {
+        "fold-1/cohort-files.csv", "fold-2/cohort-files.csv", "flow.json", "flow.pdf", "flow.svg", "outside/flow.json",
+        "outside/flow.pdf",
+    }  # fmt: skip
+    assert all(Path(name).stat().st_size for name in told["written"])
+
+
+def test_flow_prints_again_what_build_printed(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = str(built / "flow.json")
+    assert main(["cohort", "flow", flow, "--figure", str(tmp_path / "f.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((built / "flow.json").read_text())
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["cohort", "flow", flow, "--outside"]) == 0
+    assert "fewer than 10" in capsys.readouterr().out
+    assert main(["cohort", "flow", flow, "--outside", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((built / "outside" / "flow.json").read_text())
+
+
+def test_a_flow_that_does_not_add_up_is_none(built: Path, tmp_path: Path) -> None:
+    tree = json.loads((built / "flow.json").read_text())
+    for change in (
+        {"cohort": 16},
+        {"schema": "other"},
+        {"events": 9},
+        {"steps": tree["steps"][1:]},
+        {"more": 1},
+    ):
+        (tmp_path / "flow.json").write_text(json.dumps(tree | change))
+        with pytest.raises(
+            CohortError, match=r"FECG-286 flow of a cohort: found another document; expected the flow\.json"
+        ):
+            read_flow(tmp_path / "flow.json")
+    (tmp_path / "flow.json").write_text("{")
+    with pytest.raises(CohortError, match="found text that is not JSON"):
+        read_flow(tmp_path / "flow.json")
+
+
+def test_codes_prints_lists_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cohort", "codes", "hypertension"]) == 0
+    told = capsys.readouterr().out
+    assert "ICD-10: I10-I15" in told
+    assert "source: ICD-10 I10-I15, hypertensive diseases" in told
+    assert main(["cohort", "codes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "heart-failure"
+
+
+@pytest.mark.parametrize(
+    "words", [["codes", "cancer"], ["flow", "f.json", "--figure", "f.gif"], ["build"]], ids=" ".join
+)
+def test_wrong_use_of_cohort_is_exit_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["cohort", *words])
+    assert done.value.code == 2
+    assert "expected" in capsys.readouterr().err or words == ["build"]
+
+
+def test_bad_input_is_exit_status_3_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_hospital(tmp_path, SETTINGS.replace("leave-out", "stop"))
+    assert main(["cohort", "build", str(file), "--out", str(tmp_path / "out")]) == 3
+    assert "FECG-293" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    made = tables(HOSPITAL)
+    made["diagnoses.csv"][0] = ("patient", "date", "icd", "version")
+    made["deaths.csv"][0] = ("pid", "date")
+    assert main(["cohort", "build", str(write_hospital(tmp_path, SETTINGS, made))]) == 3
+    told = capsys.readouterr().err
+    assert "FECG-286 table of diagnoses: found 1 table: no column code" in told
+    assert "FECG-286 table of deaths: found 1 table: no column patient" in told
