@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fedecg.model.authors_layout import Part, converted
+
 __all__ = ["AuthorsDecoder", "AuthorsEncoder", "convert", "convert_decoder"]
 
 LEADS = 12
@@ -205,40 +207,6 @@ class AuthorsDecoder(nn.Module):
         return self.final_conv(self.decoder(maps).squeeze(1))
 
 
-ENCODER_NAMES = {
-    "maps.lead_conv": "input_conv.0",
-    "maps.lead_norm": "input_conv.1",
-    "maps.dense_conv": "input_conv.3",
-    "maps.dense_norm": "input_conv.4",
-    "cross_lead.attention.attention_norm": "attention.norm2",
-    "cross_lead.attention.query_key_value.weight": "attention.lead_mha.in_proj_weight",
-    "cross_lead.attention.query_key_value.bias": "attention.lead_mha.in_proj_bias",
-    "cross_lead.attention.out": "attention.lead_mha.out_proj",
-    "cross_lead.attention.mlp_norm": "attention.lead_norm_1",
-    "cross_lead.attention.mlp.0": "attention.lead_mlp.fc1",
-    "cross_lead.attention.mlp.3": "attention.lead_mlp.fc2",
-    "pooling.mean": "attention.attention_pool_1.1",
-    "pooling.maximum": "attention.attention_pool_2.1",
-}
-TEMPORAL_NAMES = {  # one module a lead there, one stacked module here
-    "temporal.attention_norm": "attention.time_norm_1.{lead}",
-    "temporal.query_key_value.weight": "attention.time_mha.{lead}.in_proj_weight",
-    "temporal.query_key_value.bias": "attention.time_mha.{lead}.in_proj_bias",
-    "temporal.out": "attention.time_mha.{lead}.out_proj",
-    "temporal.mlp_norm": "attention.mlp_norm_1.{lead}",
-    "temporal.mlp.0": "attention.time_mlp.{lead}.fc1",
-    "temporal.mlp.3": "attention.time_mlp.{lead}.fc2",
-}
-BLOCK_NAMES = {
-    "conv_1": "conv1",
-    "conv_2": "conv2",
-    "norm_1": "bn1",
-    "norm_2": "bn2",
-    "grow": "idfunc_0",
-    "shortcut": "idfunc_1",
-}
-
-
 def convert(state: dict[str, Tensor], shapes: dict[str, Tensor]) -> dict[str, Tensor]:
     """The authors' encoder state as the state of `DualAttentionEncoder(preset="paper")`.
 
@@ -249,33 +217,19 @@ def convert(state: dict[str, Tensor], shapes: dict[str, Tensor]) -> dict[str, Te
     Returns:
         A state dict for `load_state_dict`.
     """
-    return {name: _encoder_tensor(name, state).reshape(ours.shape) for name, ours in shapes.items()}
+    return _moved("encoder", state, shapes)
 
 
 def convert_decoder(state: dict[str, Tensor], shapes: dict[str, Tensor]) -> dict[str, Tensor]:
     """The authors' decoder state as the state of our `paper` decoder; arguments as for `convert`."""
-    names = {"spread.0": "linear.0", "spread.1": "linear.1", "last": "final_conv.0"}
-    return {
-        name: state[_renamed(name, names, "stages", "decoder")].reshape(ours.shape)
-        for name, ours in shapes.items()
-    }
+    return _moved("decoder", state, shapes)
 
 
-def _encoder_tensor(name: str, state: dict[str, Tensor]) -> Tensor:
-    for ours, theirs in TEMPORAL_NAMES.items():
-        if name.startswith(ours):
-            tail = name.removeprefix(ours)
-            return torch.stack([state[theirs.format(lead=lead) + tail] for lead in range(LEADS)])
-    tensor = state[_renamed(name, ENCODER_NAMES, "maps.stages", "encoder")]
-    if name.startswith("pooling") and name.endswith("weight"):
-        # Their channels run width by width, ours lead by lead.
-        return tensor.view(len(tensor), -1, LEADS).transpose(1, 2)
-    return tensor
-
-
-def _renamed(name: str, names: dict[str, str], our_blocks: str, their_blocks: str) -> str:
-    for ours, theirs in names.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    index, layer, tail = name.removeprefix(our_blocks + ".").split(".")
-    return f"{their_blocks}.{index}.{BLOCK_NAMES[layer]}.{tail}"
+def _moved(part: Part, state: dict[str, Tensor], shapes: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every number where `converted` puts it; asked with places, because it makes float32 of numbers."""
+    sizes = [tensor.numel() for tensor in state.values()]
+    places = torch.arange(sum(sizes)).split(sizes)
+    named = {name: place.view(state[name].shape) for name, place in zip(state, places, strict=True)}
+    numbers = torch.cat([tensor.flatten().double() for tensor in state.values()])
+    ours = converted(part, named, {name: tuple(tensor.shape) for name, tensor in shapes.items()})
+    return {name: numbers[place].to(shapes[name].dtype) for name, place in ours.items()}

@@ -179,13 +179,21 @@ def stock_app(folder: Path, rounds: int, out: Path) -> Path:
 
 def prepared(folder: Path) -> tuple[Coordinator, list[Path]]:
     """A coordinator's folder and three site folders with keys that it knows."""
-    made = create_coordinator(folder / "coordinator", "127.0.0.1", free_port())
-    lines = [
-        line for line in made.server_file.read_text().splitlines() if not line.startswith("control-port")
-    ]
-    made.server_file.write_text("\n".join([*lines, f"control-port = {free_port()}", ""]))
-    coordinator = open_coordinator(made.folder)
+    coordinator = prepared_coordinator(folder / "coordinator")
     return coordinator, [prepared_site(coordinator, folder / name) for name in SITES]
+
+
+def prepared_coordinator(folder: Path) -> Coordinator:
+    """A coordinator's folder with ports that are free, and without pages."""
+    made = create_coordinator(folder, "127.0.0.1", free_port())
+    ports = f"control-port = {free_port()}\ndashboard-port = 0\nmetrics-port = 0\n"
+    lines = [
+        line
+        for line in made.server_file.read_text().splitlines()
+        if not line.startswith(("control-port", "dashboard-port", "metrics-port"))
+    ]
+    made.server_file.write_text("\n".join([*lines, ports]))
+    return open_coordinator(made.folder)
 
 
 def prepared_site(coordinator: Coordinator, site: Path) -> Path:
@@ -200,7 +208,7 @@ def prepared_site(coordinator: Coordinator, site: Path) -> Path:
     shutil.copy(coordinator.tls.ca, site / "ca.crt")
     server = {"address": f"127.0.0.1:{coordinator.settings.port}"}
     document = {"name": site.name, "store": "store", "cohort": "cohort.csv", "server": server}
-    (site / "site.toml").write_text(tomli_w.dumps(document | {"policy": {"studies": ["study"]}}))
+    (site / "site.toml").write_text(tomli_w.dumps(document | {"policy": {"studies": ["study"], "consent": "first"}}))
     add_site(coordinator, site.name, site / "node.pub")
     return site
 

@@ -1,11 +1,14 @@
 """How every command ends: its exit status, and one message on stderr instead of a traceback.
 
 In:  what a command does. Out: the status of design 8: 0 finished, 2 wrong use, 3 bad input, 4 refused by policy, 5
-finished without some, 1 anything else. Called by the entry points of `fedecg` and `fedecg-simulate`.
+finished without some, 1 anything else; with `--json` the message on stdout, too, as a document. Called by
+`fedecg.command_line` and by processes that are no command of their own.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -16,26 +19,27 @@ from fedecg.files import in_words
 __all__ = ["exit_status"]
 
 
-def exit_status(command: Callable[[], int]) -> int:
-    """Run a command; whatever ends it becomes a status and a message."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def exit_status(command: Callable[[], int], as_json: bool = False) -> int:
+    """Run a command; whatever ends it becomes a status and a message.
+
+    Args:
+        command: does the work.
+        as_json: whether whoever reads stdout expects a document: then an error is one there,
+            {"code", "message", "fix"}. The message stands on stderr in any case.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a Ctrl-C
     try:
         return command()
     except FedecgError as error:
-        return _told(error)
+        return _told(error, as_json)
     except BrokenPipeError:  # whoever read our output has gone
         sys.stderr.close()
         return 1
     except OSError as error:
-        return _told(
-            RunError(
-                "FECG-601",
-                "run folder",
-                found=in_words(error),
-                expected="a folder that can be written, with space left",
-                fix="Choose another --out or data.store.",
-            )
-        )
+        return _told(_not_written(error), as_json)
     except KeyboardInterrupt:
         return _told(
             RunError(
@@ -44,10 +48,24 @@ def exit_status(command: Callable[[], int]) -> int:
                 found="an interruption",
                 expected="time to finish",
                 fix="Nothing half-written is taken for finished; prepared ECGs are kept: run it again.",
-            )
+            ),
+            as_json,
         )
 
 
-def _told(error: FedecgError) -> int:
+def _not_written(error: OSError) -> RunError:
+    fix = "Choose another --out or data.store."
+    return RunError(
+        "FECG-601",
+        "run folder",
+        found=in_words(error),
+        expected="a folder that can be written, with space left",
+        fix="The disk is full: make room on it, and run it again." if error.errno in NO_ROOM else fix,
+    )
+
+
+def _told(error: FedecgError, as_json: bool) -> int:
     print(error, file=sys.stderr)
+    if as_json:
+        print(json.dumps({"code": error.code, "message": str(error), "fix": error.fix}, indent=2))
     return error.exit_status

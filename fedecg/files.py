@@ -13,12 +13,13 @@ import json
 import os
 import stat
 import tomllib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedecg.errors import RunError
 
-__all__ = ["NotRegularError", "in_words", "read_regular", "write_whole"]
+__all__ = ["NotRegularError", "in_words", "read_regular", "whole_file", "write_whole"]
 
 # The first kind that fits; subclasses stand before what they are a kind of.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -69,8 +70,13 @@ def read_regular(path: str | Path) -> bytes:
         return content.read()
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> None:
     """Write beside the target, sync, then rename; makes the folder.
+
+    Args:
+        path: of the file.
+        content: text is written as UTF-8.
+        private: for its owner alone from the first byte on.
 
     Raises:
         RunError: FECG-601 if the file cannot be written; nothing half-written stays behind.
@@ -83,19 +89,36 @@ def write_whole(path: Path, content: bytes | str) -> None:
             expected="the name of a file",
             fix="Add a file name to --out.",
         )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
+    with whole_file(path, private=private) as part, part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_file(path: Path, what: str = "", *, private: bool = False) -> Iterator[Path]:
+    """A new, empty file beside the target, which takes its place when the block has ended well; makes the folder.
+
+    Args:
+        path: of the target.
+        what: it is, for the message; by default "file" and its name.
+        private: for its owner alone from the first byte on.
+
+    Raises:
+        RunError: FECG-601 if it, or what the block writes, cannot be written; nothing half-written stays behind.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    mode, how = (0o600, os.O_EXCL) if private else (0o666, os.O_TRUNC)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0), mode))
+        yield part
         part.replace(path)
     except OSError as error:
         raise RunError(
             "FECG-601",
-            f"file {path.name}",
+            what or f"file {path.name}",
             found=in_words(error),
             expected="a folder that can be written, with space left",
             fix="Choose another --out, or free space on that disk.",

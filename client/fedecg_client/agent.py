@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from fedecg_client.worker import FLOWER_ENVIRONMENT, UNKNOWN_FAULT, TaskLimitErr
 
 if TYPE_CHECKING:
     from fedecg_client.link import Link
-    from fedecg_client.wire import Reply
+    from fedecg_client.wire import Announced, Reply
 
 __all__ = ["run_agent"]
 
@@ -91,7 +92,7 @@ def open_link(site: SiteSettings, stop: threading.Event) -> Link:
         FLOWER_ENVIRONMENT
     )  # before Flower is imported: no telemetry, no look for newer versions
     os.environ.setdefault("GRPC_DNS_RESOLVER", "native")  # the system's own resolver, /etc/hosts and all
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # faults are told in our own words
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # faults are told in our own words
     if not version("flwr").startswith(FLOWER):
         raise version_error(f"flwr {version('flwr')}")
     try:
@@ -235,10 +236,13 @@ class Agent:
         if hand.reply is None:
             self.status.say("working", code=None, connected=True, waiting_for=None, at_most_s=None)
             began = time.monotonic()
-            hand.reply = self._reply_to(hand)
+            hand.reply = self._as_announced(hand, self._reply_to(hand))
             hand.seconds = time.monotonic() - began
-        self.link.confirm(hand.received)
-        self.link.push(hand.reply, hand.seconds)
+        if not hand.sent:
+            self.link.push(hand.reply, hand.seconds, tell=partial(self._told, hand))
+            hand.sent = True
+        with suppress(RunOverError):  # it was the last reply of its run
+            self.link.confirm(hand.received)  # not before: whoever is killed half-way needs the task again
         self._let_go()
         self.tasks_done += 1
         self.status.event("reply", seconds=round(hand.seconds, 3))
@@ -249,6 +253,18 @@ class Agent:
             received_bytes=self.link.received_bytes,
             sent_bytes=self.link.sent_bytes,
         )
+
+    def _told(self, hand: InHand, announced: Announced) -> None:
+        hand.announced = announced
+        self.kept.keep(hand)
+
+    def _as_announced(self, hand: InHand, reply: Reply) -> Reply:
+        """The reply as an agent that was killed announced it: the coordinator waits for the rest of that one."""
+        same = hand.announced and hand.announced.reply_with(reply)
+        if not same or not hand.announced:
+            return reply
+        self.link.go_on(same, hand.announced)
+        return same
 
     def _reply_to(self, hand: InHand) -> Reply:
         """The worker's reply, or an error that says why there is none."""

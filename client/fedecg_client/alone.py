@@ -23,7 +23,7 @@ from fedecg.federation.hazard import HazardState, check_events
 from fedecg.federation.messages import (
     CountsDocument,
     EvaluateTask,
-    Part,
+    JoinedPart,
     PartCounts,
     SurveyTask,
     TrainReply,
@@ -70,7 +70,7 @@ class Alone:
     """
 
     def __init__(
-        self, place: Workplace, task: BaselinesTask, name: str, parts: dict[Part, PartCounts]
+        self, place: Workplace, task: BaselinesTask, name: str, parts: dict[JoinedPart, PartCounts]
     ) -> None:
         self.settings = work.settings_here(place.folder, task)
         # A killed task begins anew: the checkpoint knows one local round, not which of these it was.
@@ -162,5 +162,7 @@ class Alone:
             "stage": stage,
             "round": number,
             "bank_sha256": self.task.bank_sha256,
+            "space_sha256": self.task.space_sha256,
+            "frequencies_sha256": self.task.frequencies_sha256,
             "settings": self.task.settings,
         }

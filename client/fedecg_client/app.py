@@ -34,7 +34,15 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg_client import alone, work
 from fedecg_client.gate import Gate
 from fedecg_client.outbox import Outbox, task_key
-from fedecg_client.workplace import SITES_VARIABLE, Workplace, at_work, refused, site_folder, site_state
+from fedecg_client.workplace import (
+    SITES_VARIABLE,
+    Workplace,
+    at_work,
+    left_out,
+    refused,
+    site_folder,
+    site_state,
+)
 
 __all__ = ["SITES_VARIABLE", "app"]
 
@@ -86,6 +94,7 @@ def once(do: Work[Given]) -> Answer[Given]:
         gate, outbox = Gate(folder, site), Outbox(site_state(folder) / "replies")
         gate.admit(task)
         outbox.acknowledge(task.accepted.get(site.name))
+        left_out(folder, site.name, task)
         key = task_key(task, weights, work.state_of_data(folder), code_fingerprint())
         kept = outbox.find(key)
         if kept is not None:

@@ -8,18 +8,17 @@ anything else. Nothing here loads torch or Flower; what does is loaded when its 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from fedecg.exits import exit_status
+from fedecg.command_line import Commands, add_command, add_json, program, run, seconds
 from fedecg_client import commands
 
 __all__ = ["main"]
 
-Commands = argparse._SubParsersAction  # argparse has no public name for it
+_command = partial(add_command, folder=True)
 
 DESCRIPTION = "Take part in a federated study as a hospital: the network travels, no ECG leaves."
 EXAMPLES = """from nothing to a running site:
@@ -27,6 +26,7 @@ EXAMPLES = """from nothing to a running site:
                 --cohort cohort.csv --store store --study heart-failure
   (send site/node.pub to the coordinator; compare both fingerprints over the phone)     then:  cd site
   fedecg-client preflight        # everything that can be wrong, with its fix
+  fedecg-client accept heart-failure SHA256     # agree to the study: its hash, as the coordinator reads it
   fedecg-client start            # in the foreground; Ctrl-C stops it cleanly
   fedecg-client status           # from another terminal
   fedecg-client studies          # what this site has agreed to, in plain words
@@ -39,33 +39,16 @@ Research use only: not a medical device.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    return exit_status(lambda: int(options.command(options)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "fedecg-client",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fedecg-client {version('fedecg')}")
-    parser.set_defaults(command=None)
-    parsers = parser.add_subparsers(metavar="COMMAND")
+    parser, parsers = program("fedecg-client", DESCRIPTION, EXAMPLES)
     _add_init(parsers)
     _add_checks(parsers)
     _add_agent_commands(parsers)
     _add_agreement_commands(parsers)
-    return parser
+    return run(parser, arguments)
 
 
 def _add_init(parsers: Commands[argparse.ArgumentParser]) -> None:
-    init = _command(
+    init = add_command(
         parsers,
         "init",
         commands.init,
@@ -76,7 +59,6 @@ def _add_init(parsers: Commands[argparse.ArgumentParser]) -> None:
 Prints two fingerprints to compare over the phone. Everything can be changed later in DIR/site.toml, which explains
 every key. Send DIR/node.pub to the coordinator, and nothing else of that folder.
 """,
-        folder=False,
     )
     init.add_argument("dir", type=Path, metavar="DIR", help="absent or empty")
     init.add_argument(
@@ -117,7 +99,7 @@ It is shown before it is written, and sent by nobody but you. A running agent is
     preflight.add_argument(
         "--share", type=Path, metavar="FILE", help="write the report that may leave the site"
     )
-    _json_option(preflight)
+    add_json(preflight)
     doctor = _command(
         parsers,
         "doctor",
@@ -133,7 +115,7 @@ codes of the last refusals.
     doctor.add_argument(
         "--key-fingerprint", default="", metavar="SHA256:...", help="of this site's key, as it is listed"
     )
-    _json_option(doctor)
+    add_json(doctor)
 
 
 def _add_agent_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
@@ -147,9 +129,9 @@ As a service: docs/systemd. It connects to the coordinator and to nobody else.
 """,
     )
     status = _command(
-        parsers, "status", commands.status, "what the agent does, how far it is, what it waits for", ""
+        parsers, "status", commands.status, "what the agent does, how far it is, what it waits for"
     )
-    _json_option(status)
+    add_json(status)
     stop = _command(
         parsers,
         "stop",
@@ -158,7 +140,7 @@ As a service: docs/systemd. It connects to the coordinator and to nobody else.
         "`start` goes on with what it had begun.\n",
     )
     stop.add_argument(
-        "--timeout", type=_seconds, default=30.0, metavar="S", help="longest wait, in seconds (default: 30)"
+        "--timeout", type=seconds, default=30.0, metavar="S", help="longest wait, in seconds (default: 30)"
     )
 
 
@@ -168,22 +150,24 @@ def _add_agreement_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
         "studies",
         commands.studies,
         "what this site has agreed to, in plain words, with its hash",
-        "A study that changed is shown beside it, and refused until `accept`.\n",
+        "A study that waits for consent, or that changed, is shown too, and does nothing here until `accept`.\n",
     )
-    _json_option(studies)
+    add_json(studies)
     accept = _command(
         parsers,
         "accept",
         commands.accept,
-        "agree to a study that changed",
-        "Compare the hash with the coordinator over the phone first: fedecg-server lock.\n",
+        "agree to a study, or to its change",
+        """Compare the hash with the coordinator over the phone first: fedecg-server lock. It may be given before the
+study has come: then the site joins as soon as it comes with this hash, and with no other.
+""",
     )
     accept.add_argument("study", metavar="STUDY")
-    accept.add_argument("sha256", metavar="SHA256", help="of the changed lock, as `studies` shows it")
+    accept.add_argument("sha256", metavar="SHA256", help="of the lock, as `studies` shows it")
     key = _command(
-        parsers, "key", commands.key, "the fingerprint of this site's key, to be read over the phone", ""
+        parsers, "key", commands.key, "the fingerprint of this site's key, to be read over the phone"
     )
-    _json_option(key)
+    add_json(key)
     renew = _command(
         parsers,
         "renew-key",
@@ -198,41 +182,6 @@ Rounds in between go on without this site, as when its line is cut.
 """,
     )
     renew.add_argument("--use", action="store_true", help="put the new key in the place of the old one")
-
-
-def _command(
-    parsers: Commands[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    words: str,
-    epilog: str,
-    *,
-    folder: bool = True,
-) -> argparse.ArgumentParser:
-    parser = parsers.add_parser(
-        name,
-        help=words,
-        description=words[0].upper() + words[1:] + ".",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if folder:
-        parser.add_argument(
-            "dir", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: the current folder"
-        )
-    parser.set_defaults(command=run)
-    return parser
-
-
-def _json_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError
-    return seconds
 
 
 if __name__ == "__main__":

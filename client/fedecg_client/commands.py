@@ -137,14 +137,20 @@ def doctor(options: Options) -> int:
 
 
 def accept(options: Options) -> int:
-    """Agree to a changed lock."""
-    from fedecg_client.folder import open_site, study_name
+    """Agree to a lock: one that waits, or one that is still to come."""
+    from fedecg_client.folder import lock_sha256, open_site, study_name
     from fedecg_client.pinned import accept as accept_lock
 
     site = open_site(options.dir)
-    lock = accept_lock(site.folder, study_name(options.study), options.sha256.lower())
+    study, sha256 = study_name(options.study), lock_sha256(options.sha256)
+    lock = accept_lock(site.folder, study, sha256)
+    if lock is None:
+        print(
+            f"agreed to study {study} with the lock {sha256}, which has not come yet; with any other it waits"
+        )
+        return 0
     print("\n".join(lock.summary()))
-    print("agreed: the site goes on with the study at the coordinator's next message")
+    print("agreed: the site takes part from the coordinator's next message on, within half a minute")
     return 0
 
 
@@ -160,17 +166,27 @@ def studies(options: Options) -> int:
     if not joined:
         print("no study has been joined yet: that comes with the coordinator's first message")
     for entry in joined:
-        print(
-            "\n".join(map(printable, entry.lock.summary()))
-            if entry.lock
-            else f"{entry.study}: a damaged lock"
-        )
-        if entry.proposed:
-            print("\nCHANGED by the coordinator, and refused until you agree:")
-            print("\n".join(map(printable, entry.proposed.summary())))
-            print(f"To agree: fedecg-client accept {entry.study} {entry.proposed.sha256()}")
-        print()
+        print("\n".join(map(printable, _agreement(entry))), end="\n\n")
     return 0
+
+
+def _agreement(entry: Any) -> list[str]:
+    """A study as the people at the site read it: what was agreed to, and what waits."""
+    lines = entry.lock.summary() if entry.lock else []
+    if entry.damaged:
+        lines.append(f"{entry.study}: a damaged lock")
+    if entry.agreed:
+        lines.append(f"{entry.study}: agreed to the lock {entry.agreed}, which has not come yet")
+    if entry.proposed:
+        changed = "CHANGED by the coordinator, and refused until you agree:"
+        lines += [
+            "",
+            changed if lines else "WAITS for this site's consent, and does nothing here until you agree:",
+        ]
+        lines += entry.proposed.summary()
+        lines.append("Compare the hash with the coordinator over the phone (fedecg-server lock).")
+        lines.append(f"To agree: fedecg-client accept {entry.study} {entry.proposed.sha256()}")
+    return lines
 
 
 def key(options: Options) -> int:
@@ -248,6 +264,7 @@ def _study(entry: Any) -> dict[str, Any]:
         "summary": entry.lock.summary() if entry.lock else [],
         "proposed": entry.proposed.sha256() if entry.proposed else None,
         "proposed-summary": entry.proposed.summary() if entry.proposed else [],
+        "agreed": entry.agreed,
     }
 
 

@@ -24,12 +24,22 @@ __all__ = ["diagnose", "refusals"]
 MOST_REFUSALS = 10
 NOT_LET_IN = "FECG-648"
 PHONE = "Do not start. Compare again over the phone, with a number that you know; then bring the right file."
+LEFT_OUT = (
+    "The coordinator left this site's reply out and went on; it is asked again in the next round. If it happens again: "
+    "fedecg-client preflight (units, amplitudes, follow-up), then ask the coordinator what the others' look like."
+)
 # What a site does about what its events name, where it is not what the code's own message says.
 FIXES = {
     "2": "The site's own data: fedecg-client preflight says where.",
     "3": "The study's model does not fit this site: compare versions and settings with the coordinator.",
     "4": "This site's policy in site.toml, or a study that changed: fedecg-client studies shows what was agreed to.",
     "5": "Both sides must run the same fedecg: compare `fedecg --version` and the code fingerprint.",
+    "FECG-503": LEFT_OUT,
+    "FECG-504": LEFT_OUT,
+    "FECG-505": LEFT_OUT,
+    "FECG-515": LEFT_OUT,
+    "FECG-545": LEFT_OUT,
+    "FECG-554": "Read it (fedecg-client studies), compare its hash by phone, then: fedecg-client accept STUDY SHA256.",
     "FECG-411": "To take part, name the study in [policy] studies of site.toml.",
     "FECG-413": "Compare the new hash with the coordinator, then: fedecg-client accept STUDY SHA256.",
     "FECG-417": "To take part in it, name the phase in policy.phases of site.toml.",
@@ -113,10 +123,15 @@ def _locks(site: SiteFolder) -> Check:
     for joined in studies:
         name = f"study {joined.study}"
         wanted = site.settings.policy.locks.get(joined.study)
-        if joined.lock is None:
+        if joined.damaged:
             return failed(
                 "locks", "policy", "FECG-413", f"no lock of {name} that can be read", FIXES["FECG-413"]
             )
+        if joined.lock is None and joined.proposed:
+            found = f"{name} waits for this site's consent: {joined.proposed.sha256()}"
+            return failed("locks", "policy", "FECG-554", found, FIXES["FECG-554"])
+        if joined.lock is None:  # agreed to before it came
+            continue
         if wanted and wanted != joined.lock.sha256():
             return failed(
                 "locks", "policy", "FECG-412", f"another lock of {name} than policy.locks", FIXES["4"]

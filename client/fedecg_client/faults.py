@@ -176,7 +176,8 @@ def _unauthenticated(details: str) -> LinkError:
 def unknown_node() -> LinkError:
     """The coordinator does not know this node, or does not any more."""
     return _not_let_in(
-        "a key that is not this node's (removed, or the coordinator's database is new)", REGISTER
+        "a key that is not this node's (removed, or the coordinator's database is new)",
+        f"{REGISTER} {REMOVED}",
     )
 
 
@@ -186,10 +187,14 @@ REGISTER = (
 )
 
 
+REMOVED = "A key that was removed does not come back: fedecg-client renew-key makes a new one."
+
+
 def _refused(details: str) -> LinkError:
     if _flower_code(details) == RUNTIME_VERSION_INCOMPATIBLE:
         return LinkError(version_error("another minor version of Flower at the coordinator"))
-    return _not_let_in("a key that is not registered, or a node that counts as online already", REGISTER)
+    found = "a key that is not registered, or a node that counts as online already"
+    return _not_let_in(found, f"{REGISTER} {REMOVED}")
 
 
 def version_error(found: str) -> RunError:

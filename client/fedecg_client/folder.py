@@ -23,9 +23,13 @@ from fedecg.errors import RunError, SettingsError
 from fedecg.files import in_words, write_whole
 from fedecg_client.keys import make_key, read_authority
 
-__all__ = ["SiteFolder", "create_site", "open_site", "split_address", "study_name"]
+__all__ = [
+    "SiteFolder", "create_site", "lock_sha256", "made_state", "open_site", "site_state",
+    "split_address", "study_name",
+]  # fmt: skip
 
 STUDY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")  # that of StudySettings
+SHA256 = re.compile(r"[0-9a-f]{64}")
 TEMPLATE = {
     "name": 'name = "site-name"',
     "cohort": 'cohort = "cohort.csv"',
@@ -125,6 +129,31 @@ def create_site(
     return open_site(folder)
 
 
+def site_state(folder: Path) -> Path:
+    """Where a site keeps what it must not forget; there or not."""
+    return folder / "state"
+
+
+def made_state(folder: Path) -> Path:
+    """The same, made for its owner alone where it is not there.
+
+    Raises:
+        RunError: FECG-601 if it cannot be made.
+    """
+    state = site_state(folder)
+    try:
+        state.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            "FECG-601",
+            "folder state of the site",
+            found=type(error).__name__,
+            expected="a folder that can be written",
+            fix="Free space on that disk, or give the site's folder to the user that runs fedecg.",
+        ) from None
+    return state
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port`.
 
@@ -148,6 +177,17 @@ def study_name(text: str) -> str:
             "name of the study", "a name that no study can have", "1-64 small letters, digits, hyphens"
         )
     return text
+
+
+def lock_sha256(text: str) -> str:
+    """The hash of a lock, as people read it to each other: in small letters.
+
+    Raises:
+        SettingsError: FECG-124 for anything else.
+    """
+    if not SHA256.fullmatch(text.lower()):
+        raise _value("hash of the study's lock", "no sha256", "64 digits and letters a to f")
+    return text.lower()
 
 
 def _fill(folder: Path, authority: bytes, settings: str) -> None:

@@ -4,8 +4,10 @@ In:  the site's settings, the lock of a study or a task. Out: nothing, or a `Pol
      site's log and whose code alone goes to the coordinator; on disk the lock, and the rounds of the day.
 Called by the ClientApp for every message, so that it makes no difference which of Flower's processes runs it.
 
-A study is joined once: its lock is pinned, and every later lock and task must be of the pinned one. A policy of any
-study ("*": simulations) pins nothing.
+A study is joined once, with the site's consent: its lock is pinned, and every later lock and task must be of the
+pinned one. Consent is given by its hash (`fedecg-client accept`, before or after the lock has come, or `policy.locks`),
+or, with `policy.consent = "first"`, by naming the study. A policy of any study ("*": simulations) asks for none and
+pins nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from fedecg.federation.messages import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.fingerprint import code_fingerprint
 from fedecg_client.agreed import refuse_more_than_agreed
-from fedecg_client.pinned import pin, pinned_lock, propose
+from fedecg_client.pinned import agreed_sha256, pin, pinned_lock, propose
 from fedecg_client.workplace import made_state, phase_of
 
 __all__ = ["Gate"]
@@ -70,7 +72,8 @@ class Gate:
         Raises:
             PolicyError: FECG-411 study, FECG-412 and FECG-413 another lock, FECG-414 list of sites, FECG-415 steps.
             SettingsError: FECG-103 settings that cannot be.
-            FederationError: FECG-541 other code, FECG-542 a lock that does not speak of one study.
+            FederationError: FECG-541 other code, FECG-542 a lock that does not speak of one study; FECG-554 nobody at
+                the site has agreed to it yet.
             RunError: FECG-601 the lock cannot be pinned.
         """
         self._of_an_allowed_study(lock.study)
@@ -79,12 +82,14 @@ class Gate:
         if self._keeps_nothing():
             return
         pinned = pinned_lock(self.folder, lock.study)
-        if pinned is None:
-            pin(self.folder, lock)
-            log.info("%s joins a study:\n  %s", self.site.name, "\n  ".join(lock.summary()))
-        elif pinned.sha256() != lock.sha256():
+        if pinned is not None and pinned.sha256() == lock.sha256():
+            return
+        agreed = agreed_sha256(self.folder, lock.study)
+        if agreed != lock.sha256() and (pinned or not self._consents_unasked(lock)):
             propose(self.folder, lock)
-            raise _changed_lock(lock, pinned)
+            raise _changed_lock(lock, pinned) if pinned else _nobody_agreed(lock, agreed)
+        pin(self.folder, lock)
+        log.info("%s joins a study:\n  %s", self.site.name, "\n  ".join(lock.summary()))
 
     def admit(self, task: Task) -> None:
         """Is the task of the study that was joined, and of an allowed phase?
@@ -129,6 +134,11 @@ class Gate:
 
     def _keeps_nothing(self) -> bool:
         return ANY in self.site.policy.studies
+
+    def _consents_unasked(self, lock: StudyLock) -> bool:
+        """To the first lock of a study: the policy names its hash, or takes whatever comes first."""
+        policy = self.site.policy
+        return policy.consent == "first" or policy.locks.get(lock.study) == lock.sha256()
 
     def _of_an_allowed_study(self, name: str) -> None:
         allowed = self.site.policy.studies
@@ -198,7 +208,7 @@ class Gate:
                 expected="the lock that the site joined with",
                 fix="The coordinator greets every site before it sends tasks; see what it says of this site.",
             )
-        if (_hash_of(task.settings), task.bank_sha256) != (_hash_of(pinned.settings), pinned.bank_sha256):
+        if _agreed(task) != _agreed(pinned):
             raise PolicyError(
                 "FECG-416",
                 f"task of study {study}",
@@ -255,6 +265,18 @@ def _speaks_of_one_study(lock: StudyLock) -> None:
         )
 
 
+def _nobody_agreed(lock: StudyLock, agreed: str | None) -> FederationError:
+    name = lock.study
+    return FederationError(
+        "FECG-554",
+        f"lock of study {name}",
+        found=f"sha256 {lock.sha256()}",
+        expected=f"{agreed}, which this site agreed to" if agreed else "one that this site has agreed to",
+        fix="Read it (fedecg-client studies) and compare the hash with the coordinator's (fedecg-server lock); to take"
+        f" part run `fedecg-client accept {name} {lock.sha256()}`: the site then joins within half a minute.",
+    )
+
+
 def _changed_lock(lock: StudyLock, pinned: StudyLock) -> PolicyError:
     name = lock.study
     return PolicyError(
@@ -265,6 +287,11 @@ def _changed_lock(lock: StudyLock, pinned: StudyLock) -> PolicyError:
         fix=f"Read state/locks/{name}.proposed.txt and compare the hash with the coordinator; to accept it run"
         f" `fedecg-client accept {name} {lock.sha256()}`, or remove state/locks/{name}.json.",
     )
+
+
+def _agreed(of: Task | StudyLock) -> tuple[str, ...]:
+    """What a task and the pinned lock must have in common."""
+    return _hash_of(of.settings), of.bank_sha256, of.space_sha256, of.frequencies_sha256
 
 
 def _hash_of(settings: dict[str, Any]) -> str:

@@ -59,13 +59,14 @@ from fedecg_client.faults import (
     sorted_fault,
     unknown_node,
 )
-from fedecg_client.wire import Contents, Received, Reply
+from fedecg_client.wire import Announced, Contents, Received, Reply
 
 __all__ = ["Credentials", "Link", "load_credentials"]
 
 CALL_S, LAST_CALL_S = 20.0, 1.0
 OBJECT_S = 6 * 3600.0  # a slow line is not a fault; a silent one is
 SILENT_S = 60.0
+LARGE_BYTES = 65_536  # of an object that is not sent twice if that can be helped
 SLICE_S = 0.2  # how late a stop is noticed in a call
 BEAT_S = HEARTBEAT_DEFAULT_INTERVAL * 2 / 3
 BEAT_AGAIN_S = 3.0
@@ -112,15 +113,6 @@ def load_credentials(settings: ServerSettings) -> Credentials:
     return Credentials(files["ca.crt"], key)
 
 
-@dataclass
-class _Upload:
-    """A reply that the coordinator knows of, and the objects of it that it does not have yet."""
-
-    reply: Reply
-    session_id: str
-    missing: list[str]
-
-
 class Link:
     """Calls to the fleet port. Each may raise `LinkError`, `RunOverError` or, once `stop` is set, `StoppedError`.
 
@@ -137,7 +129,7 @@ class Link:
         self._version = RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()
         self._heard = time.monotonic()
         self._node: Node | None = None
-        self._upload: _Upload | None = None  # that is not finished
+        self._announced: tuple[Reply, Announced] | None = None  # whose upload is not finished
         self._ended = threading.Event()
         self._beats: threading.Thread | None = None
         self._open()
@@ -215,33 +207,54 @@ class Link:
         )
         self._call("ConfirmMessageReceived", request)
 
-    def push(self, reply: Reply, seconds: float, *, last: bool = False) -> None:
+    def go_on(self, reply: Reply, announced: Announced) -> None:
+        """The next push of this reply sends what is missing of it, as an agent that was killed announced it."""
+        self._announced = reply, announced
+
+    def push(
+        self,
+        reply: Reply,
+        seconds: float,
+        *,
+        last: bool = False,
+        tell: Callable[[Announced], None] = lambda _: None,
+    ) -> None:
         """Send a reply; one whose upload was cut goes on where it stopped.
 
         Announced anew it would be taken for another: once the coordinator has seen the announcement, Flower forgets the
         question, and would wait 180 s for the objects of the first one.
+
+        Args:
+            reply: as the worker made it.
+            seconds: that it took.
+            last: as of every call.
+            tell: called when it is announced, and after each large object.
         """
-        if self._upload is None or self._upload.reply is not reply:
+        if self._announced is None or self._announced[0] is not reply:
             request = PushMessagesRequest()
             request.CopyFrom(reply.request)
             request.node.CopyFrom(self._node or Node())
             request.clientapp_runtime_list.append(seconds)
             response = self._call("PushMessages", request, last=last)
-            self._upload = _Upload(reply, response.session_id, list(response.objects_to_push))
-        upload = self._upload
-        while upload.missing:
-            content = reply.contents[upload.missing[0]]
+            announced = Announced.of(reply, response.session_id, list(response.objects_to_push))
+            self._announced = reply, announced
+            tell(announced)
+        _, announced = self._announced
+        while announced.missing:
+            content = reply.contents[announced.missing[0]]
             part = PushObjectRequest(
                 node=self._node,
                 run_id=reply.run_id,
-                object_id=upload.missing[0],
+                object_id=announced.missing[0],
                 object_content=content,
-                session_id=upload.session_id,
+                session_id=announced.session_id,
             )
             self._call("PushObject", part, OBJECT_S, last=last)
             self.sent_bytes += len(content)
-            del upload.missing[0]
-        self._upload = None
+            del announced.missing[0]
+            if len(content) > LARGE_BYTES:
+                tell(announced)
+        self._announced = None
 
     def close(self) -> None:
         """End the heartbeats and the connection."""

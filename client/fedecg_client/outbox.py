@@ -29,14 +29,14 @@ log = logging.getLogger("fedecg.client")
 
 
 def task_key(task: Task, weights: NDArray[Any] | None, *more: object) -> str:
-    """What makes two tasks the same: their kind, document and weights, but not which replies they acknowledge.
+    """What makes two tasks the same: their kind, document and weights, but not what they say of earlier replies.
 
     Args:
         task: as it came.
         weights: that it carries.
         more: what else the reply depends on.
     """
-    document = task.model_dump(by_alias=True, exclude={"accepted"})
+    document = task.model_dump(by_alias=True, exclude={"accepted", "rejected"})
     text = json.dumps([type(task).__name__, document, list(map(str, more))], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     if weights is not None:

@@ -14,16 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fedecg.errors import CODES
 from fedecg.federation.lock import StudyLock
 from fedecg_client.folder import SiteFolder
+from fedecg_client.pinned import AGREED, PROPOSED, agreed_sha256
 from fedecg_client.running import running_agent
+from fedecg_client.site_status import LEFT_OUT
 
 __all__ = ["Joined", "joined_studies", "overview", "read_events", "status_lines"]
 
 SILENT_S = 120.0  # an agent that waits says so at least every 40 s, one that works every second
 LAST_EVENTS, TAIL_BYTES = 5, 1 << 18
 BYTES_MB = 1e6
-PROPOSED = ".proposed"
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,22 @@ class Joined:
 
     Attributes:
         study: its name.
-        lock: that the site agreed to; none if the file cannot be read.
-        proposed: a changed lock that waits for `accept`.
+        lock: that the site agreed to; none if it has agreed to none, or the file cannot be read.
+        proposed: a lock that waits for `accept`: the first, or a changed one.
+        agreed: hash of a lock that was agreed to and has not come yet.
+        damaged: the file of `lock` stands and cannot be read.
     """
 
     study: str
     lock: StudyLock | None
     proposed: StudyLock | None
+    agreed: str | None
+    damaged: bool
+
+    @property
+    def waits(self) -> bool:
+        """For somebody's consent."""
+        return self.proposed is not None
 
 
 def overview(site: SiteFolder) -> dict[str, Any]:
@@ -46,12 +57,15 @@ def overview(site: SiteFolder) -> dict[str, Any]:
 
     Returns:
         The keys of state/status.json, `state` corrected by what is true now, `said` what the file says of it,
-        `running`, `pid`, and the last events.
+        `running`, `pid`, and the last events. `code` is the agent's, or that of the last task if this site refused it;
+        `left-out` what the coordinator said of the last reply if it could not use it; `waits` the studies that wait
+        for `fedecg-client accept`.
 
     Raises:
         RunError: FECG-659 if it cannot be told whose lock it is.
     """
     pid, said = running_agent(site.state), _object(site.state / "status.json")
+    events = read_events(site.state)
     empty = dict.fromkeys(
         ("study", "phase", "round", "step", "steps", "eta-s", "code", "waiting-for", "updated")
     )
@@ -64,7 +78,10 @@ def overview(site: SiteFolder) -> dict[str, Any]:
         "running": pid is not None,
         "pid": pid,
         "connected": bool(pid and said.get("connected")),
-        "events": read_events(site.state)[-LAST_EVENTS:],
+        "code": said.get("code") or _refused_last(events),
+        "left-out": _object(site.state / LEFT_OUT) or None,
+        "waits": [entry.study for entry in joined_studies(site.state) if entry.waits],
+        "events": events[-LAST_EVENTS:],
     }
 
 
@@ -75,8 +92,16 @@ def status_lines(document: dict[str, Any]) -> list[str]:
     if document["running"] and document["phase"]:
         lines.append(f"work     {_work(document)}")
     if document["code"]:
-        waiting = document.get("waiting-for")
-        lines.append(f"code     {document['code']}" + (f" {waiting}" if waiting else ""))
+        words = document.get("waiting-for") or CODES.get(str(document["code"]), "")
+        lines.append(f"code     {document['code']}" + (f" {words}" if words else ""))
+    for study in document["waits"]:
+        lines.append(f"study    {study} waits for this site's consent. See: fedecg-client studies")
+    told = document["left-out"]
+    if told:
+        place = f"{told.get('phase')} round {told.get('round')}"
+        lines.append(
+            f"left out {told.get('code')} {told.get('meaning')} (the last reply; the coordinator said so with {place})"
+        )
     done = document.get("tasks-done")
     if done is not None:
         sent, received = (float(document.get(f"{way}-bytes") or 0) / BYTES_MB for way in ("sent", "received"))
@@ -114,15 +139,33 @@ def read_events(state: Path) -> list[dict[str, Any]]:
 
 def joined_studies(state: Path) -> list[Joined]:
     """The studies that have a lock here, or one that waits."""
-    names = {
-        file.name.removesuffix(".json").removesuffix(PROPOSED) for file in (state / "locks").glob("*.json")
-    }
-    return [
-        Joined(
-            name, _lock(state / "locks" / f"{name}.json"), _lock(state / "locks" / f"{name}{PROPOSED}.json")
-        )
-        for name in sorted(names)
-    ]
+    locks = state / "locks"
+    names = {file.name.removesuffix(".json").removesuffix(PROPOSED) for file in locks.glob("*.json")}
+    names |= {file.name.removesuffix(AGREED) for file in locks.glob(f"*{AGREED}")}
+    return [_joined(state, name) for name in sorted(names)]
+
+
+def _joined(state: Path, name: str) -> Joined:
+    file = state / "locks" / f"{name}.json"
+    lock = _lock(file)
+    return Joined(
+        name,
+        lock,
+        _lock(file.with_name(f"{name}{PROPOSED}.json")),
+        agreed_sha256(state.parent, name),
+        damaged=lock is None and file.exists(),
+    )
+
+
+def _refused_last(events: list[dict[str, Any]]) -> str | None:
+    """Code under which this site refused the last task that it was given; None if it did it."""
+    code, answered = None, True
+    for event in events:
+        if event["event"] == "task-refused":
+            code, answered = event.get("code"), False
+        elif event["event"] == "reply":  # the refusal itself travels as one
+            code, answered = (None if answered else code), True
+    return code if isinstance(code, str) else None
 
 
 def _state(pid: int | None, said: dict[str, Any]) -> str:

@@ -14,7 +14,9 @@ Flower internals used (flwr 1.39; an import that fails is FECG-642):
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message import remove_content_from_message
@@ -30,7 +32,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["Contents", "Received", "Reply", "context_of", "deflate", "error_reply", "inflate"]
+__all__ = ["Announced", "Contents", "Received", "Reply", "context_of", "deflate", "error_reply", "inflate"]
 
 Contents = dict[str, bytes]  # by object id (sha256 of the content)
 ERRORS = {
@@ -96,6 +98,46 @@ class Reply:
     def run_id(self) -> int:
         """Which run it belongs to."""
         return int(self.request.messages_list[0].metadata.run_id)
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A reply that the coordinator has been told of, as far as it must be known to send what is missing of it.
+
+    Args:
+        request: its head and tree.
+        root: bytes of the message object, which are another reply's if it is made again: they hold a time.
+        session_id: under which its objects are taken.
+        missing: ids of the objects that the coordinator has not taken yet.
+    """
+
+    request: PushMessagesRequest
+    root: bytes
+    session_id: str
+    missing: list[str]
+
+    @staticmethod
+    def of(reply: Reply, session_id: str, missing: list[str]) -> Announced:
+        """Of a reply whose upload has begun."""
+        root = reply.request.message_object_trees[0].object_id
+        return Announced(reply.request, reply.contents[root], session_id, list(missing))
+
+    @staticmethod
+    def from_document(document: dict[str, Any]) -> Announced:
+        """From `document`."""
+        request = PushMessagesRequest.FromString(b64decode(document["request"]))
+        return Announced(request, b64decode(document["root"]), document["session"], list(document["missing"]))
+
+    def document(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        request = b64encode(self.request.SerializeToString()).decode()
+        root = b64encode(self.root).decode()
+        return {"request": request, "root": root, "session": self.session_id, "missing": self.missing}
+
+    def reply_with(self, made_again: Reply) -> Reply | None:
+        """The reply that was announced, with the contents of one that was made again; None if that is another."""
+        contents = made_again.contents | {self.request.message_object_trees[0].object_id: self.root}
+        return Reply(self.request, contents) if set(self.missing) <= set(contents) else None
 
 
 def inflate(received: Received, contents: Contents) -> Message:

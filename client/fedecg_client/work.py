@@ -7,6 +7,7 @@ Called by the ClientApp. Data and network are opened once a process and reused f
 from __future__ import annotations
 
 import copy
+import logging
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ from fedecg.explanation.groups import (
     may_leave,
 )
 from fedecg.federation.messages import (
+    AlignmentFigures,
     CountsDocument,
     EvaluateReply,
     EvaluateTask,
     GridDocument,
     HazardDocument,
+    JoinedPart,
     JoinReply,
     JoinTask,
     Part,
@@ -58,11 +61,13 @@ from fedecg.federation.messages import (
 from fedecg.federation.sums import AssessReply, AssessTask
 from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
-from fedecg.model import Network, build_network, load_vector, stage_tensors, to_vector
-from fedecg.objectives import Baseline, public_grid
-from fedecg.text import Bank, load_bank
+from fedecg.model import Network, build_network, load_vector, tensors_of_stage, to_vector
+from fedecg.objectives import COLLAPSE_REMEDY, Baseline, public_grid
+from fedecg.text import Bank, frequencies_sha256, load_bank
+from fedecg.text.left_out import shown_vectors
 from fedecg.training import (
     SiteData,
+    Trained,
     load_site_data,
     log_hazards,
     site_generator,
@@ -74,6 +79,7 @@ from fedecg.training.randomness import repeated_seed
 from fedecg_client.workplace import Workplace
 
 __all__ = [
+    "alignment_figures",
     "assess",
     "concordance_counts",
     "evaluate",
@@ -94,7 +100,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 State = tuple[tuple[str | int, ...], ...]  # of a site's files
 
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+log = logging.getLogger("fedecg.client")
+
+PARTS: tuple[JoinedPart, ...] = ("train", "validation", "test", "align")
 
 
 def join(place: Workplace, task: JoinTask, weights: Weights) -> tuple[JoinReply, None]:
@@ -110,7 +118,7 @@ def join(place: Workplace, task: JoinTask, weights: Weights) -> tuple[JoinReply,
     return reply, None
 
 
-def parts_of(cohort: Cohort) -> dict[Part, PartCounts]:
+def parts_of(cohort: Cohort) -> dict[JoinedPart, PartCounts]:
     """Patients and events of the parts that there are."""
     return {
         part: PartCounts(patients=int(inside.sum()), events=int(cohort.event[inside].sum()))
@@ -141,11 +149,12 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
     names, sums = trained_names(network, settings, task.stage), None
     received = to_vector(network, names)
     if task.stage == "align":
-        trained = train_align(network, site, settings, task.round, _bank(settings).vectors, place.watch)
+        trained = train_align(network, site, settings, task.round, _vectors(settings), place.watch)
     else:
         baseline = _baseline(task.hazard)
         sums = _round_sums(network, site, settings, baseline, evaluation_grid(task.grid))
-        trained = train_survival(network, site, settings, task.round, baseline, place.watch)
+        vectors = _vectors(settings)
+        trained = train_survival(network, site, settings, task.round, baseline, place.watch, vectors)
     reply = TrainReply(
         site=site.name,
         round=task.round,
@@ -155,8 +164,28 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
         loss=trained.loss,
         code_fingerprint=code_fingerprint(),
         sums=sums,
+        alignment=alignment_figures(trained, settings) if task.stage == "align" else None,
     )
     return reply, encoded(to_vector(network, names), received, settings.federation.transfer)
+
+
+def alignment_figures(trained: Trained, settings: StudySettings) -> AlignmentFigures | None:
+    """What is said of an alignment round; a collapse stands in the site's own log whether or not it may be said."""
+    found = trained.ranks
+    if found is not None and found.collapsed:
+        log.warning(
+            "embeddings fill %.1f directions and what they are pulled to fills %.1f: %s",
+            found.embeddings,
+            found.targets,
+            COLLAPSE_REMEDY,
+        )
+    if not settings.privacy.tells_of_alignment:
+        return None
+    if found is None:
+        return AlignmentFigures(stated=trained.stated)
+    return AlignmentFigures(
+        stated=trained.stated, records=found.records, rank=found.embeddings, target_rank=found.targets
+    )
 
 
 def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[EvaluateReply, None]:
@@ -296,15 +325,8 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
     """The site's data and a network that holds the weights that came."""
     settings = settings_here(folder, task)
     torch.set_num_threads(settings.federation.threads)
-    if task.bank_sha256 != _bank(settings).sha256:
-        raise FederationError(
-            "FECG-514",
-            "code bank",
-            found="another sha256 than the study's",
-            expected="the bank that the coordinator uses",
-            fix="Copy the study's bank, both files, into banks/ of the site's folder.",
-        )
-    site = _site_data(folder, state_of_data(folder), settings.signals, settings.align)
+    _refuse_another_bank(folder, task, settings)
+    site = _site_data(folder, state_of_data(folder), settings.signals, settings.align, settings.seed)
     network = _network(
         settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
     )
@@ -314,6 +336,27 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
         )
     load_vector(network, trained_names(network, settings, task.stage), weights)
     return site, network, settings
+
+
+def _refuse_another_bank(folder: Path, task: Task, settings: StudySettings) -> None:
+    """What the site's targets are made of must be what the study agreed on."""
+    bank = _bank(settings)
+    has_reports = load_site(folder / "site.toml").text is not None
+    weighs = settings.align.class_weights == "public"
+    other = {
+        "code bank": task.bank_sha256 != bank.sha256,
+        "code bank's space for reports": has_reports and task.space_sha256 != bank.space_sha256,
+        "frequencies of codes": weighs and task.frequencies_sha256 != frequencies_sha256(),
+    }
+    for what, differs in other.items():
+        if differs:
+            raise FederationError(
+                "FECG-514",
+                what,
+                found="another sha256 than the study's",
+                expected="that which the coordinator uses",
+                fix="Install the study's version of fedecg; copy its bank, both files, into banks/ of the site's folder.",
+            )
 
 
 def settings_here(folder: Path, task: Task) -> StudySettings:
@@ -327,6 +370,11 @@ def settings_here(folder: Path, task: Task) -> StudySettings:
         return settings
     own = str(folder / "banks" / Path(bank).name)
     return settings.model_copy(update={"align": settings.align.model_copy(update={"bank": own})})
+
+
+def _vectors(settings: StudySettings) -> NDArray[np.float32]:
+    """(K, D) statements that alignment is shown."""
+    return shown_vectors(_bank(settings), settings.align.leave_out)
 
 
 def _bank(settings: StudySettings) -> Bank:
@@ -347,21 +395,24 @@ def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> 
 def state_of_data(folder: Path) -> State:
     """Changes when the site's name or any file of its data is replaced, so that a mended table is read anew."""
     site = load_site(folder / "site.toml")
-    files = [Path(site.cohort), Path(site.store) / "store.json"]
+    files = [Path(site.cohort), Path(site.store) / "store.json", *([Path(site.text.reports)] if site.text else [])]
     found = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files]
-    return (site.name, site.cohort, site.store), *found
+    text = site.text.model_dump_json() if site.text else ""
+    return (site.name, site.cohort, site.store, text), *found
 
 
 @lru_cache(maxsize=64)
-def _site_data(folder: Path, state: State, signals: SignalSettings, align: AlignSettings) -> SiteData:
+def _site_data(
+    folder: Path, state: State, signals: SignalSettings, align: AlignSettings, seed: int
+) -> SiteData:
     del state  # part of the key alone
-    return load_site_data(folder, StudySettings(signals=signals, align=align), _bank_of(align.bank))
+    settings = StudySettings(signals=signals, align=align, seed=seed)
+    return load_site_data(folder, settings, _bank_of(align.bank))
 
 
 def trained_names(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
     """Tensors that a stage trains and a message carries."""
-    reconstruction = getattr(settings, stage).reconstruction > 0
-    return stage_tensors(network, stage, reconstruction)
+    return tensors_of_stage(network, settings, stage)
 
 
 def concordance_counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:

@@ -8,6 +8,7 @@ Called by the ClientApp. Where there is no state folder, as in a simulation, not
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,16 +19,19 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fedecg.errors import RunError, SettingsError
+from fedecg.errors import CODES, RunError, SettingsError
 from fedecg.federation.messages import Task, TrainTask
+from fedecg.files import write_whole
 from fedecg.training import UNWATCHED, Checkpoint, Watch
-from fedecg_client.site_status import add_event
+from fedecg_client.folder import made_state, site_state
+from fedecg_client.site_status import LEFT_OUT, add_event
 
 __all__ = [
     "SITES_VARIABLE",
     "ProgressFile",
     "Workplace",
     "at_work",
+    "left_out",
     "made_state",
     "phase_of",
     "refused",
@@ -37,6 +41,8 @@ __all__ = [
 
 SITES_VARIABLE = "FEDECG_SITES"  # folder of site folders: for engines that only number their nodes
 SHOWN_EVERY_S = 1.0
+
+log = logging.getLogger("fedecg.client")
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,35 @@ def refused(folder: Path | None, code: str) -> None:
         add_event(state, "task-refused", code=code)
 
 
+def left_out(folder: Path, site: str, task: Task) -> None:
+    """Tell the people at the site what became of its last reply, if the coordinator could not use it.
+
+    Once a task, in the log and in state/events.jsonl; state/left-out.json stands until a reply has been taken.
+    """
+    state, code = site_state(folder), task.rejected.get(site)
+    if not state.is_dir():
+        return
+    if code is None:
+        with suppress(OSError):
+            (state / LEFT_OUT).unlink(missing_ok=True)
+        return
+    meaning = CODES.get(code, "a code of another version")
+    told = {
+        "code": code,
+        "meaning": meaning,
+        "phase": phase_of(task),
+        "round": task.round,
+        "repeat": task.repeat,
+    }
+    with suppress(OSError, ValueError):
+        if json.loads((state / LEFT_OUT).read_text(encoding="utf-8")) == told:
+            return  # the same task, sent again
+    log.warning("%s: the coordinator left out this site's last reply: %s %s", site, code, meaning)
+    add_event(state, "left-out", code=code)
+    with suppress(RunError):  # a full disk costs the display, not the round
+        write_whole(state / LEFT_OUT, json.dumps(told) + "\n")
+
+
 def phase_of(task: Task) -> str:
     """As statuses name it: align, survey, survival, evaluate, assess or explain."""
     return task.stage if isinstance(task, TrainTask) else type(task).__name__.removesuffix("Task").lower()
@@ -143,28 +178,3 @@ def site_folder(context: Context) -> Path:
         expected="node-config site-folder",
         fix="Start the node with --node-config 'site-folder=\"/path\"'.",
     )
-
-
-def site_state(folder: Path) -> Path:
-    """Where a site keeps what it must not forget; there or not."""
-    return folder / "state"
-
-
-def made_state(folder: Path) -> Path:
-    """The same, made for its owner alone where it is not there.
-
-    Raises:
-        RunError: FECG-601 if it cannot be made.
-    """
-    state = site_state(folder)
-    try:
-        state.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            "FECG-601",
-            "folder state of the site",
-            found=type(error).__name__,
-            expected="a folder that can be written",
-            fix="Free space on that disk, or give the site's folder to the user that runs fedecg.",
-        ) from None
-    return state

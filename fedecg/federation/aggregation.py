@@ -2,11 +2,16 @@
 
 In:  one flat float32 vector a site and its aggregation weight. Out: the next global vector (float32).
 Called by the server's strategy; knows neither Flower nor files, so that it can be proven.
+
+Everything goes through the vectors by blocks of coordinates: what is sliced may lie on disk (`Update`), and no copy
+in float64 is ever longer than a block. Each coordinate's result is that of the whole vectors, to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +19,28 @@ from numpy.typing import NDArray
 from fedecg.config import FederationSettings, StudySettings
 from fedecg.errors import FederationError
 
-__all__ = ["ROBUST", "aggregation_weight", "average", "check_update", "combine", "exploding", "update_norm"]
+__all__ = [
+    "ROBUST",
+    "Update",
+    "aggregation_weight",
+    "average",
+    "check_update",
+    "combine",
+    "exploding",
+    "norm",
+    "update_norm",
+]
 
 Vector = NDArray[np.float32]
+BLOCK = 1 << 16  # coordinates
+
+
+class Update(Protocol):
+    """A site's vector, (P,) float32: an array, or something that reads its slices from elsewhere."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Vector: ...
 
 
 def check_update(update: Vector | None, size: int) -> Vector:
@@ -28,7 +52,7 @@ def check_update(update: Vector | None, size: int) -> Vector:
     if update is None or update.shape != (size,):
         found = "none" if update is None else f"{update.size} numbers"
         raise FederationError("FECG-504", "update of a site", found=found, expected=f"{size} numbers")
-    bad = int(update.size - np.count_nonzero(np.isfinite(update)))
+    bad = sum(int(np.count_nonzero(~np.isfinite(update[part]))) for part in _blocks(size))
     if bad:
         raise FederationError(
             "FECG-505",
@@ -42,7 +66,14 @@ def check_update(update: Vector | None, size: int) -> Vector:
 
 def update_norm(update: Vector, sent: Vector) -> float:
     """How far a site has moved the weights: Euclidean norm of (P,) update - sent."""
-    return float(np.linalg.norm(update.astype(np.float64) - sent))
+    parts = (update[part].astype(np.float64) - sent[part] for part in _blocks(len(sent)))
+    return math.sqrt(sum(float(np.square(part).sum()) for part in parts))
+
+
+def norm(weights: Vector) -> float:
+    """Euclidean norm of (P,) weights."""
+    parts = (weights[part].astype(np.float64) for part in _blocks(len(weights)))
+    return math.sqrt(sum(float(np.square(part).sum()) for part in parts))
 
 
 def exploding(
@@ -97,7 +128,7 @@ def aggregation_weight(settings: StudySettings, stage: str, patients: int, event
     return float(events if by_events else patients)
 
 
-def average(updates: Mapping[str, Vector], weights: Mapping[str, float]) -> Vector:
+def average(updates: Mapping[str, Update], weights: Mapping[str, float]) -> Vector:
     """Weighted mean of the sites' vectors: float64 sums in the order of site names, so bit-reproducible.
 
     Args:
@@ -122,23 +153,28 @@ def average(updates: Mapping[str, Vector], weights: Mapping[str, float]) -> Vect
             expected="at least one patient (or event, where weights are events)",
             fix='Use [federation] weight = "patients", or a loss that is a sum over patients.',
         )
-    mean = np.zeros(len(next(iter(updates.values()))), dtype=np.float64)
-    for name in names:
-        mean += updates[name].astype(np.float64) * (weights[name] / total)
-    return mean.astype(np.float32)
+    out = _like(updates)
+    for part in _blocks(len(out)):
+        mean = np.zeros(part.stop - part.start, dtype=np.float64)
+        for name in names:
+            mean += updates[name][part].astype(np.float64) * (weights[name] / total)
+        out[part] = mean
+    return out
 
 
-def median(updates: Mapping[str, Vector], weights: Mapping[str, float], hostile: int) -> Vector:
+def median(updates: Mapping[str, Update], weights: Mapping[str, float], hostile: int) -> Vector:
     """Median of each coordinate, whatever the sites' sizes: fewer than half of the sites can lie without harm.
 
     Source: Yin et al. 2018, arXiv 1803.01498.
     """
     del weights, hostile
-    middle: NDArray[np.float64] = np.median(_stacked(updates), axis=0)
-    return middle.astype(np.float32)
+    out = _like(updates)
+    for part in _blocks(len(out)):
+        out[part] = np.median(_stacked(updates, part), axis=0)
+    return out
 
 
-def trimmed_mean(updates: Mapping[str, Vector], weights: Mapping[str, float], hostile: int) -> Vector:
+def trimmed_mean(updates: Mapping[str, Update], weights: Mapping[str, float], hostile: int) -> Vector:
     """Mean of each coordinate without its `hostile` largest and smallest values, whatever the sites' sizes.
 
     Raises:
@@ -147,13 +183,16 @@ def trimmed_mean(updates: Mapping[str, Vector], weights: Mapping[str, float], ho
     Source: Yin et al. 2018, arXiv 1803.01498.
     """
     del weights
-    values = np.sort(_stacked(updates), axis=0)
-    _refuse_too_few(len(values), 2 * hostile + 1, "trimmed-mean")
-    mean: NDArray[np.float64] = values[hostile : len(values) - hostile].mean(axis=0)
-    return mean.astype(np.float32)
+    sites, out = len(updates), _like(updates)
+    _refuse_too_few(sites, 2 * hostile + 1, "trimmed-mean")
+    for part in _blocks(len(out)):
+        kept = np.sort(_stacked(updates, part), axis=0)[hostile : sites - hostile]
+        # Added row by row: numpy's sum over a single column would go in another order.
+        out[part] = sum(kept[1:], start=kept[0]) / len(kept)
+    return out
 
 
-def krum(updates: Mapping[str, Vector], weights: Mapping[str, float], hostile: int) -> Vector:
+def krum(updates: Mapping[str, Update], weights: Mapping[str, float], hostile: int) -> Vector:
     """The one update that is closest to its `sites - hostile - 2` nearest others, as it came.
 
     Raises:
@@ -162,17 +201,32 @@ def krum(updates: Mapping[str, Vector], weights: Mapping[str, float], hostile: i
     Source: Blanchard et al. 2017, NeurIPS 30.
     """
     del weights
-    values = _stacked(updates)
-    _refuse_too_few(len(values), 2 * hostile + 3, "krum")
-    squares = np.stack([np.square(values - own).sum(axis=1) for own in values])  # (sites, sites)
-    nearest = np.sort(squares, axis=1)[:, 1 : len(values) - hostile - 1]  # the first is the update itself
-    closest: NDArray[np.float64] = values[int(np.argmin(nearest.sum(axis=1)))]
-    return closest.astype(np.float32)
+    sites, out = len(updates), _like(updates)
+    _refuse_too_few(sites, 2 * hostile + 3, "krum")
+    squares = np.zeros((sites, sites))
+    for part in _blocks(len(out)):
+        values = _stacked(updates, part)
+        squares += np.stack([np.square(values - own).sum(axis=1) for own in values])
+    nearest = np.sort(squares, axis=1)[:, 1 : sites - hostile - 1]  # the first is the update itself
+    closest = updates[sorted(updates)[int(np.argmin(nearest.sum(axis=1)))]]
+    for part in _blocks(len(out)):
+        out[part] = closest[part]
+    return out
 
 
-def _stacked(updates: Mapping[str, Vector]) -> NDArray[np.float64]:
-    """(sites, P) in the order of names."""
-    return np.stack([updates[name] for name in sorted(updates)]).astype(np.float64)
+def _blocks(size: int) -> Iterator[slice]:
+    """Of BLOCK coordinates each; the last may be shorter."""
+    return (slice(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK))
+
+
+def _like(updates: Mapping[str, Update]) -> Vector:
+    """(P,), to be filled."""
+    return np.empty(len(next(iter(updates.values()))), dtype=np.float32)
+
+
+def _stacked(updates: Mapping[str, Update], part: slice) -> NDArray[np.float64]:
+    """(sites, block) in the order of names."""
+    return np.stack([updates[name][part] for name in sorted(updates)]).astype(np.float64)
 
 
 def _refuse_too_few(sites: int, least: int, algorithm: str) -> None:
@@ -187,7 +241,7 @@ def _refuse_too_few(sites: int, least: int, algorithm: str) -> None:
 
 
 def combine(
-    settings: FederationSettings, updates: Mapping[str, Vector], weights: Mapping[str, float]
+    settings: FederationSettings, updates: Mapping[str, Update], weights: Mapping[str, float]
 ) -> Vector:
     """The next weights, by `federation.algorithm`. What fedprox adds to the local steps is in `fedecg.training`."""
     if settings.algorithm in ROBUST:
@@ -195,7 +249,7 @@ def combine(
     return average(updates, weights)
 
 
-ROBUST: dict[str, Callable[[Mapping[str, Vector], Mapping[str, float], int], Vector]] = {
+ROBUST: dict[str, Callable[[Mapping[str, Update], Mapping[str, float], int], Vector]] = {
     "median": median,
     "trimmed-mean": trimmed_mean,
     "krum": krum,

@@ -29,6 +29,7 @@ from fedecg.federation.messages import (
     EvaluateReply,
     GridDocument,
     HazardDocument,
+    JoinedPart,
     Part,
     PartCounts,
     RiskMoments,
@@ -64,7 +65,7 @@ class HazardState:
         self,
         settings: StudySettings,
         survey: Mapping[str, SurveyReply],
-        parts: Mapping[str, Mapping[Part, PartCounts]],
+        parts: Mapping[str, Mapping[JoinedPart, PartCounts]],
     ) -> None:
         self.settings, self.parts = settings, dict(parts)
         public = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
@@ -94,7 +95,7 @@ class HazardState:
             time_cuts_days=self.grid.time_cuts_days.tolist(), risk_cuts=self.grid.risk_cuts.tolist()
         )
 
-    def admit(self, site: str, reply: SurveyReply, parts: Mapping[Part, PartCounts]) -> None:
+    def admit(self, site: str, reply: SurveyReply, parts: Mapping[JoinedPart, PartCounts]) -> None:
         """A site that was away when the others were surveyed takes part from now on; the bins stay as they are."""
         events = np.array(reply.train_events, dtype=np.int64)
         self.events[site] = np.add.reduceat(events, self._starts)
@@ -198,7 +199,7 @@ def check_events(events: int, sites: int) -> None:
 
 
 def check_survey(
-    settings: StudySettings, parts: Mapping[str, Mapping[Part, PartCounts]], site: str, reply: SurveyReply
+    settings: StudySettings, parts: Mapping[str, Mapping[JoinedPart, PartCounts]], site: str, reply: SurveyReply
 ) -> None:
     """Sums of a survey must be as long as the public grid.
 
@@ -238,7 +239,7 @@ def _check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
         )
 
 
-def _check_total(site: str, part: Part, events: Sequence[int], parts: Mapping[Part, PartCounts]) -> None:
+def _check_total(site: str, part: Part, events: Sequence[int], parts: Mapping[JoinedPart, PartCounts]) -> None:
     if sum(events) != parts.get(part, PartCounts(patients=0, events=0)).events:
         _refuse_total(site, part)
 

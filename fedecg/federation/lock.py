@@ -17,9 +17,11 @@ from fedecg.config import SITE_NAME, STUDY_NAME, Section, StudySettings, parse_s
 __all__ = ["StudyLock", "settings_document"]
 
 HEX = r"^[0-9a-f]{64}$"
+HEX_OR_NONE = r"^([0-9a-f]{64})?$"
 ONLY_THE_COORDINATORS: Mapping[str, Any] = {
     "data": True,
     "partition": True,
+    "site_defaults": True,
     "federation": {"backend"},
     "align": {"start"},
 }
@@ -36,6 +38,11 @@ class StudyLock(Section):
     study: Annotated[str, Field(pattern=STUDY_NAME)]
     settings: dict[str, Any]  # as `settings_document` gives them
     bank_sha256: Annotated[str, Field(pattern=HEX)]  # the code bank
+    # Of the bank: its centre, whitening and language model, for sites with reports; "" where it keeps none.
+    space_sha256: Annotated[str, Field(pattern=HEX_OR_NONE)] = ""
+    frequencies_sha256: Annotated[str, Field(pattern=HEX_OR_NONE)] = (
+        ""  # public counts that class weights follow
+    )
     code_fingerprint: Annotated[str, Field(pattern=HEX)]  # the installed fedecg that every site must run
     sites: list[
         Annotated[str, Field(pattern=SITE_NAME)]

@@ -21,6 +21,7 @@ from fedecg.evaluation import Concordance, PairSquares, RiskTimeGrid, SiteCounts
 from fedecg.federation.lock import StudyLock
 
 __all__ = [
+    "AlignmentFigures",
     "CountsDocument",
     "EvaluateReply",
     "EvaluateTask",
@@ -29,6 +30,7 @@ __all__ = [
     "HazardDocument",
     "JoinReply",
     "JoinTask",
+    "JoinedPart",
     "PartCounts",
     "RiskMoments",
     "RoundSums",
@@ -52,10 +54,13 @@ JSON = "json"
 
 # Bounds far beyond any study, so that no sum over sites can overflow.
 Count = Annotated[int, Field(ge=0, le=2**40)]
+Code = Annotated[str, Field(pattern=r"^FECG-[0-9]{3}$")]
 Sum = Annotated[float, Field(ge=0, le=1e100)]
 SignedSum = Annotated[float, Field(ge=-1e100, le=1e100)]
 Part = Literal["train", "validation", "test"]
+JoinedPart = Literal[Part, "align"]  # align: ECGs without a known outcome, which nothing evaluates
 FARTHEST_RISK = 50.0
+PIECE_BYTES = 1 << 20  # of one array: the SuperLink waits 180 s for each object, which 47 kbit/s keep
 KINDS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))  # weights; changes (`transfer`)
 
 
@@ -140,7 +145,7 @@ class JoinReply(Section):
     """A site's name, its counts by part, and the code it runs."""
 
     site: str
-    parts: dict[Part, PartCounts]
+    parts: dict[JoinedPart, PartCounts]
     code_fingerprint: str
     lock_sha256: str
 
@@ -180,8 +185,11 @@ class Task(Section):
         0  # training again, with the seed of `repeated_seed`
     )
     bank_sha256: str  # the code bank that both sides must hold
+    space_sha256: str = ""  # what puts reports beside its statements; read by sites with reports
+    frequencies_sha256: str = ""  # public counts of codes; read where align.class-weights = "public"
     settings: dict[str, Any]  # those of the lock; the site validates them itself
     accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived
+    rejected: dict[str, Code] = {}  # site -> why the coordinator left out the last reply that it had of it
 
 
 class SurveyTask(Task):
@@ -215,6 +223,25 @@ class RoundSums(Section):
     risk: RiskMoments
 
 
+class AlignmentFigures(Section):
+    """What a site says of its alignment round, unless that must stay at home (`PrivacySettings.tells_of_alignment`).
+
+    How many records of what alignment learns from state something, and, in rounds in which it is looked at, on how many
+    records which effective ranks were found, of embeddings and of targets (`fedecg.training.collapse`).
+    """
+
+    stated: Count
+    records: Count = 0
+    rank: Annotated[float, Field(ge=0, le=2**40)] | None = None
+    target_rank: Annotated[float, Field(ge=0, le=2**40)] | None = None
+
+    @model_validator(mode="after")
+    def _ranks_of_some_records(self) -> AlignmentFigures:
+        if not (self.rank is None) == (self.target_rank is None) == (self.records == 0):
+            raise ValueError("expected both ranks with the records that they are of, or none of the three")
+        return self
+
+
 class TrainReply(Section):
     """Beside the update (the vector): counts, and sums under the weights that the site received."""
 
@@ -226,6 +253,7 @@ class TrainReply(Section):
     loss: float
     code_fingerprint: str
     sums: RoundSums | None = None  # survival rounds
+    alignment: AlignmentFigures | None = None  # alignment rounds
 
 
 class EvaluateTask(Task):
@@ -250,7 +278,7 @@ class Failure(Section):
     """A site could not do its task: the code alone, never the text of an exception."""
 
     site: str
-    failed: Annotated[str, Field(pattern=r"^FECG-[0-9]{3}$")]
+    failed: Code
 
 
 Document = TypeVar("Document", bound=Section)
@@ -283,29 +311,67 @@ def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArra
 
 
 def to_record(weights: NDArray[Any]) -> ArrayRecord:
-    """A flat vector of one of KINDS as Flower carries it."""
-    return ArrayRecord({VECTOR: Array(np.ascontiguousarray(weights, dtype=weights.dtype.newbyteorder("<")))})
+    """A flat vector of one of KINDS as Flower carries it: one array, or as many of PIECE_BYTES as it takes.
+
+    An array costs two objects, each of them a call and a transaction a hop, so that a small vector stays whole; an
+    object that takes longer than 180 s on a slow line is given up by the SuperLink, so that a large one is split.
+    """
+    vector = np.ascontiguousarray(weights, dtype=weights.dtype.newbyteorder("<"))
+    length = PIECE_BYTES // vector.itemsize
+    names = _piece_names(math.ceil(len(vector) / length))
+    starts = range(0, max(len(vector), 1), length)
+    return ArrayRecord(
+        {name: Array(vector[start : start + length]) for name, start in zip(names, starts, strict=True)}
+    )
 
 
 def from_record(record: ArrayRecord) -> NDArray[Any]:
     """The flat vector of a record.
 
     Raises:
-        FederationError: FECG-501 for anything but one vector of KINDS.
+        FederationError: FECG-501 for anything but one vector of KINDS, split as `to_record` splits it.
     """
-    array = record.get(VECTOR)
+    names = _piece_names(len(record))
+    if set(names) != set(record):
+        raise _no_vector("arrays of other names")
+    first = _piece(record, names[0])
+    length = PIECE_BYTES // first.itemsize
+    if len(names) == 1 and len(first) <= length:
+        return first
+    if any(len(record[name].data) < PIECE_BYTES for name in names[:-1]):  # before their sum is allocated
+        raise _no_vector("pieces of other lengths or kinds")
+    last = _piece(record, names[-1])
+    whole = np.empty(length * (len(names) - 1) + len(last), first.dtype)
+    for number, name in enumerate(names):
+        piece = _piece(record, name)
+        is_last = number == len(names) - 1
+        if piece.dtype != first.dtype or not (0 < len(piece) <= length if is_last else len(piece) == length):
+            raise _no_vector("pieces of other lengths or kinds")
+        whole[number * length : number * length + len(piece)] = piece
+    return whole
+
+
+def _piece_names(pieces: int) -> list[str]:
+    return [VECTOR] if pieces <= 1 else [f"{VECTOR}-{number}" for number in range(pieces)]
+
+
+def _piece(record: ArrayRecord, name: str) -> NDArray[Any]:
     try:
-        values = None if array is None else array.numpy()
+        values = record[name].numpy()
     except Exception:  # whatever Flower makes of bytes that are no array
-        values = None
-    if values is None or values.dtype not in KINDS or values.ndim != 1:
-        raise FederationError(
-            "FECG-501",
-            "weights of a message",
-            found="another array",
-            expected="one vector of float32, or a change in 16 bits",
-        )
+        raise _no_vector("another array") from None
+    if values.dtype not in KINDS or values.ndim != 1:
+        raise _no_vector("another array")
     return values
+
+
+def _no_vector(found: str) -> FederationError:
+    return FederationError(
+        "FECG-501",
+        "weights of a message",
+        found=found,
+        expected=f"one vector of float32, or a change in 16 bits, in pieces of {PIECE_BYTES} bytes",
+    )
 
 
 def size_bytes(content: RecordDict) -> int:

@@ -28,6 +28,7 @@ import httpx
 
 from fedecg.errors import FedecgError
 from fedecg.federation.bundle import bundle_sha256
+from fedecg.memory import return_freed_memory
 from fedecg_server.coordinator import Coordinator, open_coordinator
 from fedecg_server.superlink import check_flower_version
 
@@ -64,7 +65,8 @@ class Host:
         from fedecg_server.runtime import Desk
 
         settings, tls = self.coordinator.settings, self.coordinator.tls
-        desk = Desk(settings.control_address, tls.ca, self.coordinator.secret)
+        self.coordinator.run.mkdir(parents=True, exist_ok=True)
+        desk = Desk(settings.control_address, tls.ca, self.coordinator.secret, room=self.coordinator.run)
         self.tell("ready")
         while True:
             try:
@@ -146,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=int, metavar="FD")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
+    return_freed_memory()  # a coordinator trains nothing: what a model took is given back, not kept for the next
     try:
         Host(open_coordinator(options.folder), options.report).serve()
     except StopRequestedError:

@@ -3,11 +3,15 @@
 In:  the folder. Out: a tar file, 0600, whole or not at all, and a list of what is in it. Called by `fedecg-server
 backup`. Everything in the folder is saved but logs, the state of running processes and half-written files; what cannot
 be saved as it is (a link, a pipe, a damaged database) is refused, not left out.
+A backup does not know who was removed since it was made. In the tar file, and nowhere else, stands RESTORED: a folder
+that has it lets nobody in before somebody has said that its list of sites is still right (`check_not_restored`).
 """
 
 from __future__ import annotations
 
 import errno
+import io
+import json
 import os
 import sqlite3
 import stat
@@ -15,16 +19,19 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fedecg.errors import RunError
+from fedecg.files import whole_file
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.sites import read_sites
 
-__all__ = ["Backup", "back_up"]
+__all__ = ["Backup", "back_up", "check_not_restored"]
 
+RESTORED = "restored.json"
 NOT_SAVED = ("log", "state")  # logs; locks and ids of running processes
 ATTEMPTS, BETWEEN_S = 5, 0.5  # while a study writes
 DATABASE_S = 30.0  # longest wait for the SuperLink to end a write
@@ -62,7 +69,7 @@ def back_up(coordinator: Coordinator, out: Path) -> Backup:
     _check_target(coordinator, target)
     _check_complete(coordinator)
     with (
-        _whole_file(target) as part,
+        whole_file(target, f"backup {target.name}", private=True) as part,  # it holds private keys
         tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as room,
     ):
         for attempt in range(ATTEMPTS):
@@ -87,11 +94,41 @@ def back_up(coordinator: Coordinator, out: Path) -> Backup:
     return Backup(sorted(names), target.stat().st_size, left, database is not None)
 
 
+def check_not_restored(coordinator: Coordinator, list_is_right: bool) -> None:
+    """Before anybody is let in: is the list of sites that of today, or that of a backup?
+
+    Args:
+        coordinator: the folder.
+        list_is_right: somebody says that no site of the list has been removed since the backup was made.
+
+    Raises:
+        RunError: FECG-693 if it comes from a backup and nobody has said so.
+    """
+    mark = coordinator.folder / RESTORED
+    if list_is_right:
+        with suppress(FileNotFoundError):
+            mark.unlink()
+    if not mark.exists():
+        return
+    try:
+        made = str(json.loads(mark.read_text(encoding="utf-8"))["made"])
+    except (OSError, ValueError, KeyError, TypeError):
+        made = "a day that is not known"
+    names = ", ".join(read_sites(coordinator).sites) or "none"
+    raise RunError(
+        "FECG-693",
+        "list of sites",
+        found=f"that of a backup of {made[:80]}: {names}",
+        expected="your word that none of them was removed since: a key that was removed must not come back",
+        fix="Remove who has left: fedecg-server site remove NAME. Then: fedecg-server start --restored.",
+    )
+
+
 def _files(folder: Path) -> Iterator[Path]:
     """Every file to be saved, the database aside, which is copied by SQLite."""
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if inside.parts[0] in NOT_SAVED or _is_part(path) or _is_database(inside):
+        if inside.parts[0] in (*NOT_SAVED, RESTORED) or _is_part(path) or _is_database(inside):
             continue
         mode = path.lstat().st_mode if os.path.lexists(path) else 0  # 0: replaced since it was listed
         if stat.S_ISREG(mode):
@@ -154,6 +191,10 @@ def _write_tar(part: Path, coordinator: Coordinator, files: list[Path], database
                 tar.add(file, str(file.relative_to(coordinator.folder)), recursive=False)
             if database:
                 tar.add(database, "superlink/database")
+            mark = tarfile.TarInfo(RESTORED)
+            content = json.dumps({"made": datetime.now(UTC).isoformat(timespec="seconds")}).encode()
+            mark.size, mark.mode, mark.mtime = len(content), 0o600, int(time.time())
+            tar.addfile(mark, io.BytesIO(content))
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -179,27 +220,6 @@ def _check_complete(coordinator: Coordinator) -> None:
     missing = [file.name for file in needed if not file.is_file()]
     if missing:
         raise _incomplete(f"{len(missing)} missing file(s): {', '.join(missing)}", "Restore them first.")
-
-
-@contextmanager
-def _whole_file(target: Path) -> Iterator[Path]:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # it holds private keys
-        yield part
-        part.replace(target)
-    except OSError as error:
-        raise RunError(
-            "FECG-601",
-            f"backup {target.name}",
-            found=type(error).__name__,
-            expected="a place that can be written, with space left, and a folder that can be read",
-            fix="Choose another --out, or free space on that disk.",
-        ) from None
-    finally:  # when all went well it has been renamed
-        with suppress(OSError):
-            part.unlink()
 
 
 def _incomplete(found: str, fix: str) -> RunError:

@@ -9,9 +9,7 @@ Source: RFC 5280 (profile), CA/Browser Forum baseline requirements 6.3.2 (825 da
 from __future__ import annotations
 
 import ipaddress
-import os
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -298,27 +296,8 @@ def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write_private(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Whole or not at all, and 0600 from its first byte on."""
     form, encryption = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, PRIVATE)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.private_bytes(serialization.Encoding.PEM, form, encryption))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise RunError(
-            "FECG-601",
-            f"file {path.name}",
-            found=type(error).__name__,
-            expected="a folder that can be written, with space left",
-            fix="Free space on that disk, or look at the folder's permissions.",
-        ) from None
-    finally:  # when all went well it has been renamed
-        with suppress(OSError):
-            part.unlink()
+    write_whole(path, key.private_bytes(serialization.Encoding.PEM, form, encryption), private=True)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -8,25 +8,24 @@ Nothing here loads torch or Flower; what does is loaded when its command runs.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from fedecg.exits import exit_status
+from fedecg.command_line import Commands, add_command, add_group, add_json, port, program, run, seconds
 from fedecg_server import commands
 
 __all__ = ["main"]
 
-Commands = argparse._SubParsersAction  # argparse has no public name for it
+_command = partial(add_command, folder=True)
 
 DESCRIPTION = "Coordinate a federated study: hospitals train one network, and no ECG leaves a hospital."
 EXAMPLES = """from nothing to a report:
   fedecg-server init study --name ecg.example.org   # a folder with keys and certificates; then:  cd study
   (edit study.toml; give tls/ca.crt to every site)
   fedecg-server site add city --key node.pub        # once for every site; node.pub comes from the site
-  fedecg-server lock                                # what the sites agree to; compare the hash over the phone
+  fedecg-server lock                                # what the sites agree to; read them its hash over the phone
   fedecg-server start                               # in the foreground; Ctrl-C stops it cleanly
   fedecg-server status                              # from another terminal
   fedecg-server resume                              # after a stop or a crash: at most one round is repeated
@@ -38,32 +37,15 @@ DIR is the current folder unless it is named. Sites use fedecg-client. Research 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        options.parser.print_help()
-        return 0
-    return exit_status(lambda: int(options.command(options)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "fedecg-server",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fedecg-server {version('fedecg')}")
-    parser.set_defaults(command=None, parser=parser)
-    parsers = parser.add_subparsers(metavar="COMMAND")
+    parser, parsers = program("fedecg-server", DESCRIPTION, EXAMPLES)
     _add_folder_commands(parsers)
     _add_site_commands(parsers)
     _add_study_commands(parsers)
-    return parser
+    return run(parser, arguments)
 
 
 def _add_folder_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
-    init = _command(
+    init = add_command(
         parsers,
         "init",
         commands.init,
@@ -76,7 +58,6 @@ machine, or its IPv4 address. A site connects to HOST:N and to nothing else.
 
 Next: edit DIR/study.toml; give DIR/tls/ca.crt to every site.
 """,
-        folder=False,
     )
     init.add_argument("dir", type=Path, metavar="DIR", help="must not exist")
     init.add_argument("--name", required=True, metavar="HOST", help="public DNS name or IPv4 address")
@@ -102,18 +83,18 @@ fedecg-server stop; fedecg-server resume. Sites come back by themselves and no r
 
 The file holds private keys. Restore, here or on another machine of the same name (never on two at once):
 
-  mkdir -m 700 DIR && tar -xpf study-monday.tar -C DIR && fedecg-server start DIR
+  mkdir -m 700 DIR && tar -xpf study-monday.tar -C DIR && fedecg-server site list --dir DIR
+  fedecg-server site remove NAME --dir DIR      # who was removed since is on the list again
+  fedecg-server start DIR --restored
 """,
     )
     backup.add_argument("--out", type=Path, required=True, metavar="FILE.tar", help="must not exist")
-    _json_option(backup)
+    add_json(backup)
 
 
 def _add_site_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
-    site = parsers.add_parser("site", help="add, remove and list the sites that may take part")
-    site.set_defaults(parser=site)
-    actions = site.add_subparsers(metavar="ACTION")
-    add = _command(
+    actions = add_group(parsers, "site", "add, remove and list the sites that may take part")
+    add = add_command(
         actions,
         "add",
         commands.site_add,
@@ -123,26 +104,26 @@ def _add_site_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
 NAME is the name in the site's site.toml; node.pub is the public key that `fedecg-client init` made at the site.
 Compare the fingerprint that is printed with the one that the site reads over the phone.
 """,
-        folder=False,
     )
     add.add_argument("name", metavar="NAME")
     add.add_argument("--key", type=Path, required=True, metavar="FILE.pub", help="the site's public key")
-    remove = _command(
+    remove = add_command(
         actions,
         "remove",
         commands.site_remove,
         "let a site take part no more, at once",
-        "Its messages are refused from now on. Its key does not come back: to return, a site makes a new one.\n",
-        folder=False,
+        """Its messages are refused from now on. Its key does not come back: to return, a site makes a new one
+(fedecg-client renew-key).
+""",
     )
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--yes", action="store_true", help="do not ask")
-    listing = _command(actions, "list", commands.site_list, "names, fingerprints, node ids", "", folder=False)
+    listing = add_command(actions, "list", commands.site_list, "names, fingerprints, node ids")
     for action in (add, remove, listing):
         action.add_argument(
             "--dir", type=Path, default=Path(), metavar="DIR", help="default: the current folder"
         )
-        _json_option(action)
+        add_json(action)
 
 
 def _add_study_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
@@ -155,7 +136,8 @@ def _add_study_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
 and the same hash before it takes part, and refuses the study if any of it changes afterwards.
 """,
     )
-    _json_option(lock)
+    lock.add_argument("--sha256", action="store_true", help="print the hash alone")
+    add_json(lock)
     start = _command(
         parsers,
         "start",
@@ -168,6 +150,11 @@ with a code waits for `resume`: a service may always call `start`.
     start.add_argument(
         "--new", action="store_true", help="put an earlier run aside (run-DATE-TIME) and begin another"
     )
+    start.add_argument(
+        "--restored",
+        action="store_true",
+        help="after a backup was restored: no site of the list was removed since it was made",
+    )
     _command(
         parsers,
         "resume",
@@ -179,7 +166,7 @@ with a code waits for `resume`: a service may always call `start`.
         parsers, "stop", commands.stop, "stop a running coordinator cleanly", "`resume` goes on.\n"
     )
     stop.add_argument(
-        "--timeout", type=_seconds, default=60.0, metavar="S", help="longest wait, in seconds (default: 60)"
+        "--timeout", type=seconds, default=60.0, metavar="S", help="longest wait, in seconds (default: 60)"
     )
     status = _command(
         parsers,
@@ -188,7 +175,7 @@ with a code waits for `resume`: a service may always call `start`.
         "where the study stands, whom it waits for, when the certificate ends",
         "Works beside a running study, after it, and after a crash.\n",
     )
-    _json_option(status)
+    add_json(status)
     dashboard = _command(
         parsers,
         "dashboard",
@@ -199,7 +186,7 @@ server.toml. It reads files and changes nothing.
 """,
     )
     dashboard.add_argument(
-        "--port", type=_port, metavar="N", help="default: dashboard-port of server.toml; 0 = any that is free"
+        "--port", type=port, metavar="N", help="default: dashboard-port of server.toml; 0 = any that is free"
     )
     report = _command(
         parsers,
@@ -214,49 +201,7 @@ server.toml. It reads files and changes nothing.
         choices=("observed", "simulated"),
         help="what the sites' outcomes are, if the run does not say",
     )
-    _json_option(report)
-
-
-def _command(
-    parsers: Commands[argparse.ArgumentParser],
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    words: str,
-    epilog: str,
-    *,
-    folder: bool = True,
-) -> argparse.ArgumentParser:
-    parser = parsers.add_parser(
-        name,
-        help=words,
-        description=words[0].upper() + words[1:] + ".",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if folder:
-        parser.add_argument(
-            "dir", type=Path, nargs="?", default=Path(), metavar="DIR", help="default: the current folder"
-        )
-    parser.set_defaults(command=run, parser=parser)
-    return parser
-
-
-def _json_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError
-    return seconds
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    add_json(report)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def site_remove(options: Options) -> int:
 
     coordinator = open_coordinator(options.dir)
     _ask(
-        f"Remove {options.name}? Its key does not come back: to return, the site makes a new one.",
+        f"Remove {options.name}? Its key does not come back: to return, the site makes a new one (renew-key).",
         options.yes,
     )
     change = remove_site(coordinator, options.name)
@@ -148,7 +148,7 @@ def lock(options: Options) -> int:
     if options.json:
         document = {"sha256": agreed.sha256(), "summary": agreed.summary()}
         return _print_json(document | {"lock": agreed.model_dump(by_alias=True)})
-    print("\n".join(agreed.summary()))
+    print(agreed.sha256() if options.sha256 else "\n".join(agreed.summary()))
     if not agreed.sites:
         print("There is no site in the list yet: every site that is added changes the hash.", file=sys.stderr)
     return 0
@@ -156,12 +156,20 @@ def lock(options: Options) -> int:
 
 def start(options: Options) -> int:
     """Begin the study, or go on with it."""
-    return _serve(open_coordinator(options.dir), resume=False, new=options.new)
+    from fedecg_server.backup import check_not_restored
+
+    coordinator = open_coordinator(options.dir)
+    check_not_restored(coordinator, options.restored)
+    return _serve(coordinator, resume=False, new=options.new)
 
 
 def resume(options: Options) -> int:
     """Go on with the study."""
-    return _serve(open_coordinator(options.dir), resume=True, new=False)
+    from fedecg_server.backup import check_not_restored
+
+    coordinator = open_coordinator(options.dir)
+    check_not_restored(coordinator, False)
+    return _serve(coordinator, resume=True, new=False)
 
 
 def stop(options: Options) -> int:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedecg.config import StudySettings
 from fedecg.evaluation import assessment_entry
@@ -32,13 +31,13 @@ from fedecg_server.baselines import baselines_entry, checked_baselines
 from fedecg_server.explanation import Explained, checked_explanation, risk_cuts
 from fedecg_server.questions import Questions, concordance_of
 from fedecg_server.run_folder import RunFolder
+from fedecg_server.shelf import Shelved
 from fedecg_server.shipped import shipped_baseline, shipped_population
 from fedecg_server.stability import Repeats
 from fedecg_server.stage import Candidate
 
 __all__ = ["Conclusion"]
 
-Vector = NDArray[np.float32]
 
 
 @dataclass
@@ -120,7 +119,7 @@ class Conclusion:
         def check(site: str, reply: ExplainReply) -> Explained:
             return checked_explanation(self.settings, self.bank, part, nobody, members[site], reply)
 
-        vector = joined_models([self.best.vector, *others])
+        vector = joined_models([self.best.vector.whole(), *(other.whole() for other in others)])
         found = self.questions.sums("explain", task, vector, ExplainReply, check)
         if not found:
             return
@@ -131,7 +130,7 @@ class Conclusion:
         self.folder.keep_explanation(entry)
         write_verdicts(self.folder.model, entry)
 
-    def compare(self, initial: Vector) -> None:
+    def compare(self, initial: Shelved) -> None:
         """What each site reaches alone, and with age and sex.
 
         Args:

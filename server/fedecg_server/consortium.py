@@ -37,6 +37,7 @@ FIRST_LOOK_S, LONGEST_LOOK_S, SHARE_OF_ELAPSED = 0.05, 2.0, 0.02
 ROLL_CALL_EVERY_S = 1.0
 GREET_AGAIN_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a site that failed is asked again
+UNUSUAL_S = 10.0  # beyond twice its usual time: a site is said to be waited for
 USUAL_OF = 5  # exchanges of a kind whose median time is a site's usual one
 UNREACHABLE = "FECG-508"
 COMES_BACK = {UNREACHABLE, "FECG-418", "FECG-419"}  # its process or line; its hours; its rounds of the day
@@ -76,7 +77,7 @@ class _Exchange(Generic[Reply]):
 
     number: int
     kind: str
-    content: RecordDict
+    content: Callable[[], RecordDict]
     read: Callable[[str, Message], Reply]
     start_s: float
     gathered: Gathered[Reply]
@@ -170,14 +171,14 @@ class Consortium:
 
         Args:
             kind: Flower's message type.
-            content: makes the record, once: all sites get the same.
+            content: makes the record; all sites that are asked at once get the same one.
             read: reads and checks a site's reply; a FederationError rejects it under its code.
             sites: names; None: all members.
             at_most_s: wait so long for these sites and no longer, whatever the quorum.
         """
         self._exchanges += 1
         gathered = Gathered[Reply](expected=sorted(self.members if sites is None else sites))
-        exchange = _Exchange(self._exchanges, kind, content(), read, time.monotonic(), gathered, at_most_s)
+        exchange = _Exchange(self._exchanges, kind, content, read, time.monotonic(), gathered, at_most_s)
         self._called_s = float("-inf")
         arrived: dict[str, str] = {}
         while True:
@@ -188,7 +189,7 @@ class Consortium:
             if self._over(exchange):
                 break
             self.journal.wait(
-                exchange.open, exchange.elapsed_s, self._allowed_s(exchange), exchange.enough_s is None
+                exchange.open, exchange.elapsed_s, self._allowed_s(exchange), self._is_waiting(exchange)
             )
             time.sleep(_look_s(exchange.elapsed_s))
         self.received = {site: arrived[site] for site in gathered.replies}
@@ -206,8 +207,11 @@ class Consortium:
             "stage": stage,
             "round": number,
             "bank_sha256": self.lock.bank_sha256,
+            "space_sha256": self.lock.space_sha256,
+            "frequencies_sha256": self.lock.frequencies_sha256,
             "settings": self.lock.settings,
             "accepted": self.accepted,
+            "rejected": self.journal.left_out,
         }
 
     def _over(self, exchange: _Exchange[Reply]) -> bool:
@@ -234,6 +238,16 @@ class Consortium:
             return settings.deadline_s
         slowest = max((median(time_s) for time_s in times if time_s), default=0.0)
         return min(settings.deadline_s, max(exchange.enough_s, 2 * slowest) + settings.grace_s)
+
+    def _is_waiting(self, exchange: _Exchange[Reply]) -> bool:
+        """Whether those at work are too few for the quorum, or take longer than they usually do."""
+        working = {asked.site for asked in self._asked.values() if asked.exchange == exchange.number}
+        if len(exchange.gathered.replies) + len(working) < self.settings.quorum:
+            return True
+        times = [self.usual_s.get((site, exchange.kind)) for site in working]
+        if not times or not all(times):
+            return False
+        return exchange.elapsed_s > 2 * max(median(time_s) for time_s in times if time_s) + UNUSUAL_S
 
     def _closed(self, exchange: _Exchange[Reply]) -> Gathered[Reply]:
         """What came of it; whoever has not answered is late, rejected for the moment, or away."""
@@ -266,9 +280,10 @@ class Consortium:
         ]
         if not names:
             return
-        # One record for all: each copy of it would cost the server a model.
-        messages = [Message(exchange.content, self.members[site].node, exchange.kind) for site in names]
-        size = size_bytes(exchange.content)
+        # One record for all, and none between two pushes: each costs the server a model.
+        content = exchange.content()
+        size = size_bytes(content)
+        messages = [Message(content, self.members[site].node, exchange.kind) for site in names]
         identities = list(self.grid.push_messages(messages))
         for site, identity in zip(names, identities, strict=False):
             if identity:
@@ -285,12 +300,11 @@ class Consortium:
             return arrived
         for message in self.grid.pull_messages(set(self._asked)):
             asked = self._asked.pop(message.metadata.reply_to_message_id, None)
-            if asked is None:
-                continue
-            if asked.exchange != exchange.number:  # too late for its own exchange, free for this one
-                self.journal.event("readmitted", site=asked.site)
-            elif self._take(exchange, asked, message):
+            if asked is not None and asked.exchange != exchange.number:
+                self.journal.event("readmitted", site=asked.site)  # too late for its own exchange, free for this one
+            elif asked is not None and self._take(exchange, asked, message):
                 arrived[asked.site] = reply_sha256(message.content)
+            del message  # the next one is fetched once there is room for it
         return arrived
 
     def _take(self, exchange: _Exchange[Reply], asked: _Asked, message: Message) -> bool:

@@ -18,7 +18,7 @@ STATE_WORDS = {
     "not-started": "Not started yet.",
     "starting": "Starting.",
     "running": "Running.",
-    "waiting": "Waiting: too few sites for a round.",
+    "waiting": "Waiting: too few sites for a round, or sites that take longer than usual.",
     "stopped": "Stopped. `fedecg-server start` goes on with it.",
     "completed": "Completed.",
     "completed-partial": "Completed, without some sites' replies.",

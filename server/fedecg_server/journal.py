@@ -21,6 +21,8 @@ __all__ = ["EVENTS", "STATUS", "Journal", "SiteLine"]
 
 STATUS, EVENTS = "status.json", "events.jsonl"
 UPDATE_EVERY_S = 1.0
+# Codes of a site itself, or of no reply at all: a site is not told what it has said.
+NO_VERDICTS = {"FECG-508", "FECG-541", "FECG-542", "FECG-554", "FECG-599"}
 
 
 @dataclass
@@ -31,6 +33,7 @@ class SiteLine:
     last_round: int | None = None
     code: str | None = None
     seconds: float | None = None  # of its last answer
+    left_out: str | None = None  # why its last reply was left out, until it has answered again
 
     def entry(self, name: str) -> dict[str, Any]:
         """As it stands in status.json."""
@@ -70,7 +73,14 @@ class Journal:
     def resume(self, records: Sequence[RoundRecord]) -> None:
         """Go on with a run that has made these rounds."""
         self.bytes = sum(record.bytes for record in records)
+        for site, code in records[-1].rejected.items() if records else ():
+            self.mark(site, "rejected", code)
         self.c_index = next((record.validation for record in reversed(records) if record.validation), None)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Site -> the code under which its last reply was left out: what it is told with its next task."""
+        return {name: line.left_out for name, line in sorted(self.sites.items()) if line.left_out}
 
     def event(self, event: str, **facts: object) -> None:
         """Append a line; names of sites, counts and codes only."""
@@ -86,9 +96,16 @@ class Journal:
         self.state, self.phase, self.rounds, self.round = "running", phase, rounds, round_number
         self.write()
 
-    def wait(self, names: list[str], waited_s: float, at_most_s: float, below_quorum: bool) -> None:
-        """Still waiting; written at most once a second."""
-        self.state = "waiting" if below_quorum else "running"
+    def wait(self, names: list[str], waited_s: float, at_most_s: float, waiting: bool) -> None:
+        """An exchange goes on; written at most once a second.
+
+        Args:
+            names: of the sites that have not answered.
+            waited_s, at_most_s: since the exchange began, and how long it may last.
+            waiting: whether this is more than the ordinary length of an exchange: sites take longer than usual, or
+                those at work are too few for the quorum.
+        """
+        self.state = "waiting" if waiting else "running"
         self.waiting_for, self.waited_s, self.at_most_s = names, round(waited_s, 1), round(at_most_s, 1)
         if time.monotonic() - self._written_s >= UPDATE_EVERY_S:
             self.write()
@@ -97,6 +114,10 @@ class Journal:
         """What a site does now; its last round and its last seconds stay until they are replaced."""
         line = self.sites.setdefault(site, SiteLine(state))
         line.state, line.code = state, code
+        if state == "answered":
+            line.left_out = None
+        elif state == "rejected" and code and code.startswith("FECG-5") and code not in NO_VERDICTS:
+            line.left_out = code
         if seconds is not None:
             line.seconds = round(seconds, 3)
             line.last_round = self.round or line.last_round  # phases without rounds leave it

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fedecg.config import StudySettings
 from fedecg.federation.lock import StudyLock, settings_document
 from fedecg.fingerprint import code_fingerprint
-from fedecg.text import load_bank
+from fedecg.text import frequencies_sha256, load_bank
 
 __all__ = ["study_lock"]
 
@@ -26,10 +26,13 @@ def study_lock(settings: StudySettings, names: Iterable[str]) -> StudyLock:
     Raises:
         TextError: FECG-241..244 if the code bank cannot be used.
     """
+    bank = load_bank(settings.align.bank)
     return StudyLock(
         study=settings.name,
         settings=settings_document(settings),
-        bank_sha256=load_bank(settings.align.bank).sha256,
+        bank_sha256=bank.sha256,
+        space_sha256=bank.space_sha256,
+        frequencies_sha256=frequencies_sha256(),
         code_fingerprint=code_fingerprint(),
         sites=sorted(names),
     )

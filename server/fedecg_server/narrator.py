@@ -16,8 +16,8 @@ from fedecg.progress import Progress
 __all__ = ["Narrator"]
 
 SAY_AGAIN_S = 60.0  # a wait that goes on is said again
-WAIT_FROM_S = 10.0  # shorter waits are the ordinary length of a round
-WAITING = "waiting"  # state of a study below its quorum
+WAIT_FROM_S = 10.0  # shorter waits are not worth a line
+WAITING = "waiting"  # state of a study that has too few sites, or whose sites take longer than usual
 ODD = {"late", "rejected", "offline", "refused"}
 
 
@@ -33,7 +33,7 @@ class Narrator:
         self.status, self.progress = status, progress
         self._written = 0  # change time of the document that was read last, in ns
         self._place: tuple[object, ...] = ()
-        self._waiting: tuple[str, ...] | None = None
+        self._waiting: tuple[bool, tuple[str, ...]] | None = None
         self._sites: dict[str, str] = {}
         self._said_s = 0.0
 
@@ -64,15 +64,16 @@ class Narrator:
     def _wait(self, document: dict[str, Any]) -> None:
         names = tuple(document.get("waiting-for") or ())
         waited, at_most = document.get("waited-s") or 0.0, document.get("at-most-s") or 0.0
-        below_quorum = document.get("state") == WAITING
-        if waited < WAIT_FROM_S or not (names or below_quorum):
+        waiting = document.get("state") == WAITING
+        if waited < (WAIT_FROM_S if waiting else SAY_AGAIN_S) or not (names or waiting):
             return
         now = time.monotonic()
-        if names == self._waiting and now - self._said_s < SAY_AGAIN_S:
+        if (waiting, names) == self._waiting and now - self._said_s < SAY_AGAIN_S:
             return
-        self._waiting, self._said_s = names, now
+        self._waiting, self._said_s = (waiting, names), now
         whom = ", ".join(names) or "sites to join"
-        self.progress.say(f"waiting for {whom}, {waited:.0f} s of at most {at_most:.0f} s")
+        begin = f"waiting for {whom}" if waiting else f"{whom}: at work"
+        self.progress.say(f"{begin}, {waited:.0f} s of at most {at_most:.0f} s")
 
     def _odd_sites(self, document: dict[str, Any]) -> None:
         now = {site["name"]: site["state"] for site in document.get("sites") or []}

@@ -61,7 +61,8 @@ def print_overview(document: dict[str, Any], console: Console) -> None:
     """The document for people."""
     lines = [f"state    {_state_words(document)}"]
     if document["waiting-for"]:
-        lines.append(f"waiting  {_waiting_words(document)}")
+        label = "waiting" if document["state"] == "waiting" else "at work"
+        lines.append(f"{label}  {_waiting_words(document)}")
     if document["c-index"]:
         lines.append(f"C-index  {_c_index_words(document['c-index'])}")
     certificate = document["certificate"]

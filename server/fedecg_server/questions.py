@@ -1,6 +1,7 @@
 """Exchanges without training: survey, evaluation, sums. Who fails is warned of and left out.
 
 In:  the consortium, a task, weights. Out: checked replies by site name. Called by the study and its conclusion.
+What all sites have answered is kept (`concluded`), so that a coordinator that was killed does not ask again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from fedecg.federation.hazard import HazardState, check_survey, federated_concor
 from fedecg.federation.messages import (
     EvaluateReply,
     EvaluateTask,
+    JoinedPart,
     Part,
     PartCounts,
     SurveyReply,
@@ -32,12 +34,14 @@ from fedecg.federation.messages import (
 )
 from fedecg.federation.sums import AssessReply
 from fedecg.progress import Progress
+from fedecg_server.concluded import NOTHING, Concluded, key_of
 from fedecg_server.consortium import COMES_BACK, Consortium, Gathered
+from fedecg_server.shelf import Shelved
 
 __all__ = ["Questions", "concordance_of"]
 
-Vector = NDArray[np.float32]
-Parts = dict[str, dict[Part, PartCounts]]
+Vector = NDArray[np.float32] | Shelved  # read when it is sent
+Parts = dict[str, dict[JoinedPart, PartCounts]]
 Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply, BaselinesReply)
 Sums = TypeVar("Sums")
 NO_ANSWER = "no answer"
@@ -52,12 +56,14 @@ class Questions:
         consortium: its sites.
         progress: warns of who failed.
         parts: what the sites that were surveyed joined with; only they are asked further.
+        concluded: what they have answered already.
     """
 
     settings: StudySettings
     consortium: Consortium
     progress: Progress
     parts: Parts = field(default_factory=dict)
+    concluded: Concluded = NOTHING
 
     def survey(self, vector: Vector, repeat: int = 0) -> dict[str, SurveyReply]:
         """Events and sums on the public grid, under given weights.
@@ -97,7 +103,7 @@ class Questions:
         parts = {site: dict(members[site].joined.parts) for site in newcomers}
         read = self._reader(SurveyReply, partial(check_survey, self.settings, parts))
         grace_s = self.settings.federation.grace_s
-        gathered = self.consortium.ask("query.survey", lambda: pack(task, vector), read, newcomers, grace_s)
+        gathered = self.consortium.ask("query.survey", lambda: pack(task, np.asarray(vector)), read, newcomers, grace_s)
         for site in gathered.replies:
             self.progress.say(f"{site} takes part from now on")
             refused.pop(site, None)
@@ -149,13 +155,17 @@ class Questions:
         reply: type[Reply],
         check: Callable[[str, Reply], None],
     ) -> dict[str, Reply]:
-        """One exchange with the sites that are, or were, surveyed.
+        """One exchange with the sites that are, or were, surveyed; or what came of it before the run was resumed.
 
         Raises:
             FederationError: FECG-507 fewer usable replies than the quorum, with the codes of those left out.
         """
+        key = key_of(kind, task, vector)
+        kept = self._kept(key, reply, check)
+        if kept is not None:
+            return kept
         gathered = self.consortium.ask(
-            kind, lambda: pack(task, vector), self._reader(reply, check), self.parts
+            kind, lambda: pack(task, np.asarray(vector)), self._reader(reply, check), self.parts
         )
         failed = _failed(gathered)
         for site, code in failed.items():
@@ -169,7 +179,24 @@ class Questions:
                 expected=f"at least {self.settings.federation.quorum} (federation.quorum)",
                 fix=f"Left out: {', '.join(f'{site} ({code})' for site, code in failed.items())}.",
             )
+        self._keep(key, gathered.replies, failed)
         return gathered.replies
+
+    def _kept(
+        self, key: str, kind: type[Reply], check: Callable[[str, Reply], None]
+    ) -> dict[str, Reply] | None:
+        answers = self.concluded.answers(key)
+        if answers is None or not set(answers.replies) <= set(self.consortium.members):
+            return None  # a site that is not back yet: what it joined with is not known
+        replies = {site: kind.model_validate_json(text) for site, text in sorted(answers.replies.items())}
+        for site, document in replies.items():
+            check(site, document)
+        self.consortium.refused.update(answers.failed)
+        return replies
+
+    def _keep(self, key: str, replies: Mapping[str, Section], failed: Mapping[str, str]) -> None:
+        if self.concluded.keep_answers(key, replies, failed):
+            self.consortium.accepted = self.consortium.received
 
     def _reader(
         self, kind: type[Reply], check: Callable[[str, Reply], None]

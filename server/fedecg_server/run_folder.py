@@ -19,6 +19,7 @@ from fedecg.errors import FedecgError, RunError
 from fedecg.federation.rounds import RoundRecord
 from fedecg.files import write_whole
 from fedecg.report.summary import coordinator_summary
+from fedecg_server.concluded import forget
 from fedecg_server.journal import EVENTS, STATUS
 
 __all__ = ["RunFolder", "read_json", "write_json"]
@@ -42,6 +43,11 @@ class RunFolder:
         self.model = path / MODEL
         self._rounds: list[RoundRecord] = []
 
+    @property
+    def rounds(self) -> list[RoundRecord]:
+        """The book so far."""
+        return list(self._rounds)
+
     def begin(self, settings: StudySettings) -> None:
         """Make room for a new run: an earlier result must not be taken for this one's.
 
@@ -61,7 +67,8 @@ class RunFolder:
             *MODEL_FILES,
         ):
             (self.path / earlier).unlink(missing_ok=True)
-        write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True)))
+        forget(self.path)
+        write_whole(self.path / STUDY, tomli_w.dumps(settings.model_dump(by_alias=True, exclude_none=True)))
         self._rounds = []
 
     def resume(self, records: list[RoundRecord]) -> None:

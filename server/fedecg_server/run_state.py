@@ -1,34 +1,29 @@
 """Where a study stands, in one file that appears whole or not at all: what a coordinator that was killed goes on from.
 
 In:  the weights, the baseline hazard, the best weights so far, the book of rounds. Out: `state/checkpoint.safetensors`
-in the run folder, replaced after every round: arrays, and a JSON document with their sha256.
+in the run folder, replaced after every round: arrays, and a JSON document with their sha256 (`array_file`).
 Called by the study. Everything else follows from the settings and the seed, so that a study that was resumed ends
 with the same bits as one that was not. No pickle: arrays and JSON.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from fedecg.config import Section, Stage
 from fedecg.errors import RunError
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import Part, PartCounts, RiskMoments, SurveyReply
-from fedecg.files import write_whole
+from fedecg.federation.messages import JoinedPart, PartCounts, RiskMoments, SurveyReply
+from fedecg_server.array_file import DamagedError, Stored, read_arrays, write_arrays
+from fedecg_server.shelf import Shelved
 
 __all__ = ["BestDocument", "RunState", "read_state", "write_state"]
 
 STATE = "state/checkpoint.safetensors"
-DOCUMENT = "document"
 
 
 class BestDocument(Section):
@@ -46,7 +41,7 @@ class RunState(Section):
     lock: StudyLock
     stage: Stage
     done: int  # rounds of the stage
-    parts: dict[str, dict[Part, PartCounts]]  # site -> what it joined with when it was surveyed
+    parts: dict[str, dict[JoinedPart, PartCounts]]  # site -> what it joined with when it was surveyed
     survey: dict[str, SurveyReply]
     late_survey: dict[str, SurveyReply]  # of sites that came in the survival stage
     best: BestDocument | None
@@ -58,49 +53,32 @@ class RunState(Section):
     records: list[dict[str, Any]]
 
 
-def write_state(folder: Path, state: RunState, arrays: dict[str, NDArray[Any]]) -> None:
+def write_state(folder: Path, state: RunState, arrays: Mapping[str, Stored]) -> None:
     """Replace the checkpoint.
 
     Raises:
         RunError: FECG-601 if it cannot be written; the one before then stays.
     """
-    document = state.model_dump_json(by_alias=True)
-    packed = save(
-        {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())},
-        metadata={DOCUMENT: document, "sha256": _sha256(document, arrays)},
-    )
-    write_whole(folder / STATE, packed)
+    write_arrays(folder / STATE, arrays, state.model_dump_json(by_alias=True))
 
 
-def read_state(folder: Path) -> tuple[RunState, dict[str, NDArray[Any]]] | None:
-    """The checkpoint, or None where there is none.
+def read_state(folder: Path) -> tuple[RunState, dict[str, Shelved]] | None:
+    """The checkpoint, its arrays where they lie; None where there is none.
 
     Raises:
         RunError: FECG-546 if it is damaged or of another version of fedecg.
     """
     try:
-        data = (folder / STATE).read_bytes()
+        document, arrays = read_arrays(folder / STATE)
+        return RunState.model_validate_json(document), arrays
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _damaged(type(error).__name__) from None
-    try:
-        arrays = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        document = header[DOCUMENT]
-        if header["sha256"] != _sha256(document, arrays):
-            raise _damaged("another sha256")
-        return RunState.model_validate_json(document), arrays
-    except (SafetensorError, ValidationError, KeyError, ValueError) as error:
+    except DamagedError as error:
+        raise _damaged(str(error)) from None
+    except ValidationError as error:
         raise _damaged(type(error).__name__) from None
-
-
-def _sha256(document: str, arrays: dict[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(document.encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def _damaged(found: str) -> RunError:

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.app.message import make_message
@@ -41,6 +42,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
+
+from fedecg_server.shelf import ShelvedContents
 
 __all__ = ["Desk", "ReplyGrid", "Task"]
 
@@ -92,10 +95,11 @@ class Desk:
         address: host:port of the control port, on this machine.
         ca: certificate authority of its certificate.
         secret: file of the secret that entitles to take tasks.
+        room: folder on the disk that takes replies while they come; None: the system's own.
     """
 
-    def __init__(self, address: str, ca: Path, secret: Path) -> None:
-        self.address, self.ca = address, ca.read_bytes()
+    def __init__(self, address: str, ca: Path, secret: Path, room: Path | None = None) -> None:
+        self.address, self.ca, self.room = address, ca.read_bytes(), room
         self._client = RuntimeHttpClient.from_server_address(
             server_address=address,
             insecure=False,
@@ -117,7 +121,7 @@ class Desk:
         answer = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[COMPONENT]))
         if not (answer.HasField("task") and answer.token):
             return None
-        grid = ReplyGrid(self.address, False, self.ca, token=answer.token)
+        grid = ReplyGrid(self.address, False, self.ca, token=answer.token, room=self.room)
         heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(grid._runtime_client))
         heartbeat.start()
         try:
@@ -146,23 +150,26 @@ class _Announced:
     sender: int
     message_id: str
     objects: list[str]
-    contents: dict[str, bytes] = field(default_factory=dict)
+    contents: ShelvedContents
 
 
 class ReplyGrid(HttpGrid):
     """Flower's grid, without its waits: a reply that is still being uploaded is left for the next look.
 
     HttpGrid sleeps 1 s, then 2 s, 4 s ... for each such reply, and a site that died half-way holds up all the others
-    for minutes. Here what has come is kept, and what is not there yet is asked for again when the caller looks again.
-    A reply that is no message, or another site's, becomes Flower's error "message unavailable" and ends nothing.
+    for minutes. Here what has come is kept on disk, and what is not there yet is asked for again when the caller looks
+    again. A reply that is no message, or another site's, becomes Flower's error "message unavailable" and ends nothing.
     """
 
-    def __init__(self, address: str, insecure: bool, root_certificates: bytes, *, token: str) -> None:
+    def __init__(
+        self, address: str, insecure: bool, root_certificates: bytes, *, token: str, room: Path | None = None
+    ) -> None:
         super().__init__(address, insecure, root_certificates, token=token)
+        self._room = room
         self._announced: dict[str, _Announced] = {}  # by the id of the message that is answered
 
-    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies that have come whole, to any of these messages.
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
+        """Replies that have come whole, to any of these messages; each is put together when it is asked for.
 
         Args:
             message_ids: of messages that were pushed; an answered one is announced once and then known here.
@@ -171,22 +178,24 @@ class ReplyGrid(HttpGrid):
         unknown = asked - set(self._announced)
         if unknown:
             self._look(unknown)
-        come: list[Message] = []
         for message_id in sorted(asked & set(self._announced)):
-            reply = self._whole(message_id, self._announced[message_id])
-            if reply is not None:
+            state = self._fetched(self._announced[message_id])
+            if state == "lost":
                 del self._announced[message_id]
-                come.append(reply)
-        return come
+                yield self._in_place_of(message_id, "the upload of the reply was not finished")
+            elif state == "whole":  # no name here for what is handed out: it would be kept
+                yield self._read(message_id, self._announced.pop(message_id))
 
     def _look(self, message_ids: set[str]) -> None:
         answer = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
         for reply, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
             head, objects = reply.metadata, [node.object_id for node in iterate_object_tree(tree)]
-            self._announced[head.reply_to_message_id] = _Announced(head.src_node_id, head.message_id, objects)
+            self._announced[head.reply_to_message_id] = _Announced(
+                head.src_node_id, head.message_id, objects, ShelvedContents(self._room)
+            )
 
-    def _whole(self, message_id: str, announced: _Announced) -> Message | None:
-        """The reply if all of it is there; an error in its place if it will never be; None if it is still coming."""
+    def _fetched(self, announced: _Announced) -> Literal["coming", "whole", "lost"]:
+        """Fetch what has come of a reply since the last look; one that is whole is confirmed."""
         for identity in announced.objects:
             if identity in announced.contents:
                 continue
@@ -194,16 +203,16 @@ class ReplyGrid(HttpGrid):
                 PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=identity)
             )
             if not answer.object_found:  # the SuperLink has given up the upload
-                return self._in_place_of(message_id, "the upload of the reply was not finished")
+                return "lost"
             if not answer.object_available:
-                return None
+                return "coming"
             announced.contents[identity] = answer.object_content
         self._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(
                 node=self.node, run_id=self.run.run_id, message_object_id=announced.message_id
             )
         )
-        return self._read(message_id, announced)
+        return "whole"
 
     def _read(self, message_id: str, announced: _Announced) -> Message:
         try:

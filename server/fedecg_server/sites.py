@@ -30,7 +30,9 @@ __all__ = ["Change", "SiteEntry", "SiteList", "add_site", "read_sites", "registe
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # that of SiteSettings
 LOCK_S = 30.0  # longest wait for another command that changes the list
-NEW_KEY = "Remove the site; the site makes a new key; add it again."
+NEW_KEY = (
+    "The site makes a new key (fedecg-client renew-key); remove the site and add it again with node.new.pub."
+)
 
 
 class SiteEntry(Section):
@@ -113,7 +115,7 @@ def add_site(coordinator: Coordinator, name: str, key_file: Path) -> Change:
         if name in nodes.refused:
             _write(coordinator, sites, sites.sites)
             (coordinator.folder / entry.key).unlink(missing_ok=True)
-            raise _refused("a key that it unregistered for good", "The site makes a new key.")
+            raise _refused("a key that it unregistered for good", NEW_KEY)
         entries = _with_ids(entries, nodes)
         _write(coordinator, sites, entries)
         return Change(entries[name], live=True)
@@ -231,7 +233,7 @@ def _check_free(sites: SiteList, name: str, key: SiteKey) -> None:
             "key file",
             found=f"the key of {holder}" if holder else "a key that was removed",
             expected="a key of its own for each site, and a new one after a removal",
-            fix="The site makes a new key (fedecg-client init) and sends node.pub.",
+            fix="The site makes a new key (fedecg-client renew-key) and sends node.new.pub.",
         )
 
 

@@ -1,6 +1,7 @@
 """How a stage's rounds run: tasks out, replies checked, added up by site name, weights on.
 
 In:  study settings, the sites that have joined, a flat vector. Out: the vector after the last round, a record a round.
+An update is checked when it comes and put on disk until all are there, so that memory does not grow with the sites.
 `AlignRounds` and `SurvivalRounds` are run by the study, one after the other.
 """
 
@@ -19,15 +20,15 @@ from fedecg.config import Stage, StageSettings, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation import aggregation
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import PartCounts, RiskMoments, TrainReply, TrainTask, pack, read_reply
+from fedecg.federation.messages import JoinedPart, RiskMoments, TrainReply, TrainTask, pack, read_reply
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
+from fedecg_server.shelf import Shelved, shelve
 
-__all__ = ["AlignRounds", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
+__all__ = ["AlignRounds", "Answer", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
 
 Vector = NDArray[np.float32]
-Answer = tuple[TrainReply, Vector]
 MAX_ATTEMPTS = 3
 
 
@@ -37,12 +38,21 @@ def repeat_label(stage: str, repeat: int) -> str:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A site's reply, its update on disk, and how far that has moved the weights."""
+
+    reply: TrainReply
+    update: Shelved
+    norm: float
+
+
+@dataclass(frozen=True)
 class Candidate:
     """Weights that validation has judged: after how many rounds, their stratified C, their log-hazard moments."""
 
     rounds: int
     score: float
-    vector: Vector
+    vector: Shelved
     moments: list[RiskMoments]
 
 
@@ -60,6 +70,7 @@ class StageRounds(ABC):
     """
 
     stage: ClassVar[Stage]
+    learned_from: ClassVar[tuple[JoinedPart, ...]] = ("train",)
 
     settings: StudySettings
     consortium: Consortium
@@ -122,7 +133,7 @@ class StageRounds(ABC):
         if len(record.answered) < self.settings.federation.quorum:
             self.keep(record)
         check_quorum(record, self.settings.federation.quorum)
-        replies = {site: reply for site, (reply, _) in gathered.replies.items()}
+        replies = {site: answer.reply for site, answer in gathered.replies.items()}
         if not self.digest(record, replies):
             record.repeated = True
             self.keep(record)
@@ -131,7 +142,7 @@ class StageRounds(ABC):
             site: aggregation.aggregation_weight(self.settings, self.stage, reply.patients, reply.events)
             for site, reply in replies.items()
         }
-        updates = {site: update for site, (_, update) in gathered.replies.items()}
+        updates = {site: answer.update for site, answer in gathered.replies.items()}
         vector = aggregation.combine(self.settings.federation, updates, weights)
         self.keep(record)
         return vector
@@ -162,11 +173,14 @@ class StageRounds(ABC):
 
         Raises:
             FederationError: whatever makes the reply unusable.
+            RunError: FECG-601 no room on disk for the update.
         """
         reply, update = read_reply(message, TrainReply)
         self.check(site, number, reply)
         weights = decoded(update, self.current, self.settings.federation.transfer)
-        return reply, aggregation.check_update(weights, len(self.current))
+        checked = aggregation.check_update(weights, len(self.current))
+        norm = aggregation.update_norm(checked, self.current)
+        return Answer(reply, shelve(checked, self.consortium.journal.folder), norm)
 
     def check(self, site: str, number: int, reply: TrainReply) -> None:
         """A reply must be this site's, of this round and of the same code.
@@ -190,23 +204,20 @@ class StageRounds(ABC):
                 expected="the one it joined with",
                 fix="Install the same version of fedecg at every site.",
             )
-        train = joined.parts.get("train", PartCounts(patients=0, events=0))
-        if reply.patients > train.patients or reply.events > train.events:
+        parts = [joined.parts[part] for part in self.learned_from if part in joined.parts]
+        patients, events = sum(part.patients for part in parts), sum(part.events for part in parts)
+        if reply.patients > patients or reply.events > events:
             raise FederationError(
                 "FECG-515",
                 "patients and events of a reply",
                 found="more than the site joined with",
-                expected=f"at most {train.patients} and {train.events}",
+                expected=f"at most {patients} and {events}",
             )
 
     def leave_out_exploding(self, gathered: Gathered[Answer]) -> None:
         """Finite updates can be absurd, too: reject those far beyond the others' and the site's own."""
-        lengths = {
-            site: aggregation.update_norm(update, self.current)
-            for site, (_, update) in gathered.replies.items()
-        }
-        weights_norm = float(np.linalg.norm(self.current.astype(np.float64)))
-        for site in aggregation.exploding(lengths, self.norms, weights_norm):
+        lengths = {site: answer.norm for site, answer in gathered.replies.items()}
+        for site in aggregation.exploding(lengths, self.norms, aggregation.norm(self.current)):
             del gathered.replies[site]
             gathered.rejected[site] = "FECG-545"
             self.consortium.journal.mark(site, "rejected", "FECG-545")
@@ -223,7 +234,12 @@ class StageRounds(ABC):
             answered=sorted(gathered.replies),
             rejected=gathered.rejected,
             late=gathered.late,
-            loss={site: reply.loss for site, (reply, _) in gathered.replies.items()},
+            loss={site: answer.reply.loss for site, answer in gathered.replies.items()},
+            alignment={
+                site: answer.reply.alignment.model_dump(by_alias=True)
+                for site, answer in gathered.replies.items()
+                if answer.reply.alignment is not None
+            },
             bytes=gathered.bytes,
             seconds=gathered.seconds,
         )
@@ -237,6 +253,7 @@ class AlignRounds(StageRounds):
     """Stage 1: the update is all that comes back."""
 
     stage = "align"
+    learned_from = ("train", "align")
 
     def task(self, number: int) -> TrainTask:
         """Weights and settings."""
@@ -262,6 +279,8 @@ class SurvivalRounds(StageRounds):
     def run_round(self, number: int, vector: Vector) -> Vector:
         """As every round; whoever has come since the survey is surveyed first."""
         self.survey_newcomers(vector)
+        if number == self.settings.survival.freeze_rounds + 1:
+            self.norms.clear()  # how far a site moves the risk head is no measure of how far it moves all
         return super().run_round(number, vector)
 
     def sites(self) -> list[str]:
@@ -293,5 +312,6 @@ class SurvivalRounds(StageRounds):
         stratified = (validation or {}).get("stratified")
         score = float(stratified) if isinstance(stratified, float) else float("-inf")
         if self.best is None or score >= self.best.score:
-            self.best = Candidate(after_rounds, score, self.current, moments)
+            kept = shelve(self.current, self.consortium.journal.folder)
+            self.best = Candidate(after_rounds, score, kept, moments)
         return self.best

@@ -20,11 +20,13 @@ from fedecg.errors import FedecgError, RunError
 from fedecg.federation.hazard import HazardState, check_events
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.messages import SurveyReply
-from fedecg.federation.rounds import RoundRecord, validation_entry
+from fedecg.federation.rounds import RoundRecord, alignment_notes, alignment_summary, validation_entry
 from fedecg.fingerprint import code_fingerprint
-from fedecg.model import Network, build_network, load_aligned, load_vector, stage_tensors, to_vector
+from fedecg.model import Network, build_network, load_aligned, load_vector, tensors_of_stage, to_vector
 from fedecg.progress import Progress
 from fedecg.text import load_bank
+from fedecg_server.array_file import Stored
+from fedecg_server.concluded import Concluded
 from fedecg_server.conclusion import Conclusion
 from fedecg_server.consortium import Consortium, Names
 from fedecg_server.journal import Journal
@@ -32,7 +34,8 @@ from fedecg_server.lock import study_lock
 from fedecg_server.questions import Questions, concordance_of
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.run_state import BestDocument, RunState, read_state, write_state
-from fedecg_server.stability import Repeats
+from fedecg_server.shelf import Shelved, shelve
+from fedecg_server.stability import Book, Repeats
 from fedecg_server.stage import AlignRounds, Candidate, StageRounds, SurvivalRounds, repeat_label
 
 __all__ = ["Study", "run_study"]
@@ -89,16 +92,17 @@ class Study:
     names: Names | None = None
     records: list[RoundRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    trained: dict[str, Vector] = field(default_factory=dict)  # stage -> weights after its last round
+    trained: dict[str, Shelved] = field(default_factory=dict)  # stage -> weights after its last round
     norms: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # stage -> site -> of its updates
     done: dict[str, int] = field(default_factory=dict)  # stage -> rounds that a checkpoint holds
     survey: dict[str, SurveyReply] = field(default_factory=dict)
     late_survey: dict[str, SurveyReply] = field(
         default_factory=dict
     )  # of sites that came in the survival stage
-    resumed: dict[str, NDArray[Any]] = field(default_factory=dict)  # arrays of a checkpoint
+    resumed: dict[str, Shelved] = field(default_factory=dict)  # arrays of a checkpoint
     best: Candidate | None = None
-    survival_start: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    initial: Shelved | None = None  # weights with which alignment began
+    survival_start: Shelved | None = None
     _survival: SurvivalRounds | None = None
     _counted_s: float = 0.0  # up to when the seconds of a stage are counted
 
@@ -115,7 +119,6 @@ class Study:
         )
         if settings.align.start:
             load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
-        self.initial = self._vector("align")
         self.run = token_hex(8)
         registered = [] if self.names is None else self.names().values()
         self.lock: StudyLock = study_lock(settings, registered)
@@ -141,6 +144,7 @@ class Study:
             self.folder.begin(self.settings)
         else:
             self._resume(*found)
+        self.questions.concluded = Concluded(self.folder.path if self.folder.resumable else None, self.run)
         self.journal.head = {"study": self.settings.name, "run": self.run, "lock": self.lock.sha256()}
         self.journal.event("start" if found is None else "resume", run=self.run, lock=self.lock.sha256())
         self.journal.write()
@@ -193,13 +197,14 @@ class Study:
 
     def align(self) -> None:
         """Stage 1: alignment pretraining; the network then holds what was learned."""
-        start = self.resumed.get("align", self._vector("align"))
+        self.initial = self._shelved("align")
+        start = self.resumed.pop("align", self.initial)
         rounds = AlignRounds(self.settings, self.consortium, self._keep, partial(self._save, "align", None))
-        load_vector(self.network, self._names("align"), self._rounds(rounds, start))
+        load_vector(self.network, self._names("align"), self._rounds(rounds, start).whole())
 
     def survive(self) -> tuple[HazardState, Candidate]:
         """Stage 2: survey, Cox rounds, validation of the last weights; returns what validation chose."""
-        start = self.survival_start = self._vector("survival")
+        start = self.survival_start = self._shelved("survival")
         surveyed = not self.survey
         if surveyed:
             self.journal.enter("survey")
@@ -210,7 +215,7 @@ class Study:
         if surveyed:
             self._save("survival", hazard, 0, start)
         if "cumulative" in self.resumed:
-            hazard.restore(self.resumed["cumulative"], self.resumed["risk_cuts"])
+            hazard.restore(self.resumed["cumulative"].whole(), self.resumed["risk_cuts"].whole())
         rounds = SurvivalRounds(
             self.settings, self.consortium, self._keep, partial(self._save, "survival", hazard), hazard=hazard
         )
@@ -219,7 +224,7 @@ class Study:
         self._survival = rounds
         if not self.settings.survival.rounds and not self.settings.align.rounds:
             self.progress.warn("no round of either stage: the figures are those of an untrained network")
-        rounds.current = self._rounds(rounds, self.resumed.get("survival", start))
+        rounds.current = self._rounds(rounds, self.resumed.pop("survival", start)).whole()
         return hazard, self._judge_last(rounds)
 
     def _judge_last(self, rounds: SurvivalRounds) -> Candidate:
@@ -240,12 +245,12 @@ class Study:
             self.late_survey[site] = reply
             hazard.admit(site, reply, self.questions.parts[site])
 
-    def _save(self, stage: Stage, hazard: HazardState | None, done: int, vector: Vector) -> None:
+    def _save(self, stage: Stage, hazard: HazardState | None, done: int, vector: Vector | Shelved) -> None:
         """Where the study stands after a round; arrays that are not trained any more stay as they were."""
         if not self.folder.resumable:
             return
         accepted = self.consortium.received
-        arrays: dict[str, NDArray[Any]] = {**self.trained, stage: vector}
+        arrays: dict[str, Stored] = {**self.trained, stage: vector}
         best = None
         if hazard is not None:
             arrays |= {"cumulative": hazard.cumulative, "risk_cuts": hazard.grid.risk_cuts}
@@ -276,13 +281,13 @@ class Study:
     def conclude(self, hazard: HazardState, best: Candidate) -> dict[str, Any]:
         """Evaluate the best weights once, on validation and test; write the model; return the result."""
         start, other_s = time.monotonic(), sum(self.seconds.values())
-        load_vector(self.network, self._names("survival"), best.vector)
+        load_vector(self.network, self._names("survival"), best.vector.whole())
         end = Conclusion(self.settings, self.folder, self.questions, self.network, self.bank, hazard, best)
         evaluation = end.ship()
         end.assess()
         if self.settings.evaluation.explain:
             end.explain(self._repeats())
-        if self.settings.evaluation.baselines:
+        if self.settings.evaluation.baselines and self.initial is not None:
             end.compare(self.initial)
         trained_s = sum(self.seconds.values()) - other_s  # again, with other seeds
         self.seconds["evaluation"] = time.monotonic() - start - trained_s
@@ -302,6 +307,7 @@ class Study:
                 stage: sum(r.stage == stage and not r.repeated for r in self.records) for stage in STAGES
             },
             "best-round": best.rounds,
+            "alignment": alignment_summary(self.records),
             "evaluation": evaluation,
             "bytes-per-round": exchanged,
             "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
@@ -309,13 +315,14 @@ class Study:
             "settings-sha256": settings_sha256(self.settings),
         }
 
-    def _rounds(self, rounds: StageRounds, start: Vector) -> Vector:
+    def _rounds(self, rounds: StageRounds, start: Vector | Shelved) -> Shelved:
         label, title = rounds.label, LABELS[rounds.stage]
         rounds.norms = self.norms.setdefault(label, {})
         self._counted_s = time.monotonic()
         title = f"{title}, seed {rounds.repeat}" if rounds.repeat else title
         with self.progress.task(title, rounds.schedule.rounds) as self._advance:
-            self.trained[label] = rounds.run(start, self.done.get(label, 0))
+            vector = rounds.run(np.asarray(start), self.done.get(label, 0))
+            self.trained[label] = shelve(vector, self.folder.path)
         return self.trained[label]
 
     def _keep(self, record: RoundRecord) -> None:
@@ -332,12 +339,15 @@ class Study:
         if record.missing or record.late:
             absent = ", ".join([*record.missing, *record.late])
             self.progress.warn(f"{record.stage} round {record.round}: no answer from {absent}")
+        for line in alignment_notes(record):
+            self.progress.warn(line)
         if record.repeated:
             self.progress.warn(f"{record.stage} round {record.round} repeated with a fresh baseline hazard")
         self._advance(record.round, _note(record))
 
     def _repeats(self) -> Repeats:
         """The study's training, ready to be done again with other seeds."""
+        assert self.survival_start is not None
 
         def survey(vector: Vector, repeat: int) -> HazardState:
             replies = self.questions.survey(vector, repeat)
@@ -353,22 +363,26 @@ class Study:
             survey,
             self._judge_last,
             self.progress,
+            Book(self.questions.concluded, self.folder, self.records, self.seconds),
         )
 
     def _site_entry(self, name: str) -> dict[str, Any]:
         parts = self.consortium.members[name].joined.parts
         return {
             "name": name,
-            "patients": sum(part.patients for part in parts.values()),
+            "patients": sum(counts.patients for part, counts in parts.items() if part != "align"),
             "events": sum(part.events for part in parts.values()),
             "parts": {part: counts.model_dump() for part, counts in parts.items()},
         }
 
     def _names(self, stage: Stage) -> tuple[str, ...]:
-        return stage_tensors(self.network, stage, getattr(self.settings, stage).reconstruction > 0)
+        return tensors_of_stage(self.network, self.settings, stage)
 
     def _vector(self, stage: Stage) -> Vector:
         return to_vector(self.network, self._names(stage))
+
+    def _shelved(self, stage: Stage) -> Shelved:
+        return shelve(self._vector(stage), self.folder.path)
 
 
 def _by_site(times: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:

@@ -18,16 +18,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fedecg.errors import RunError
+from fedecg.errors import CODES, RunError
 from fedecg.progress import Progress
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.host_process import HostEvent, HostProcess
 from fedecg_server.narrator import Narrator
+from fedecg_server.room import no_room
 from fedecg_server.server_lock import only_one, stop_running
 from fedecg_server.sites import register_all
 from fedecg_server.submit import SubmissionError, submit_study
 from fedecg_server.superlink import SuperLink
-from fedecg_server.watch import watch
+from fedecg_server.unfinished import check_same_study
+from fedecg_server.watch import Pages, watch
 
 __all__ = ["start", "stop"]
 
@@ -41,6 +43,7 @@ PROBE_EVERY_S, MOST_MISSES = (
     12,
 )  # a SuperLink that runs and does not answer: two minutes, it may be busy
 NOT_READY, KEYS_REFUSED = "FECG-682", "FECG-675"
+BELOW_QUORUM, NOT_WRITTEN = "FECG-507", "FECG-601"
 STATUS, ROUNDS, RESULT, FAILED, STUDY = (
     "status.json",
     "rounds.json",
@@ -65,15 +68,15 @@ def start(coordinator: Coordinator, resume: bool = False, new: bool = False) -> 
         0 completed, or stopped on request; 5 completed without some sites; else the status of the study's code.
 
     Raises:
-        RunError: FECG-681 .. FECG-688, and what `SuperLink.start` and `register_all` raise.
+        RunError: FECG-681 .. FECG-688, FECG-692, and what `SuperLink.start` and `register_all` raise.
     """
     progress = Progress("coordinator")
     with only_one(coordinator), _asked_to_stop() as asked:
         ended = _opened(coordinator, resume, new, progress)
         if ended is not None:
             return ended
-        with watch(coordinator, progress):
-            return Supervisor(coordinator, progress, asked).run()
+        with watch(coordinator, progress) as pages:
+            return Supervisor(coordinator, progress, asked, pages).run()
 
 
 def stop(coordinator: Coordinator, timeout_s: float = 30.0) -> int:
@@ -98,10 +101,13 @@ class Supervisor:
         coordinator: the folder.
         progress: where lines go.
         asked: whether somebody has asked it to stop.
+        pages: the dashboard and the metrics, if they are served.
     """
 
-    def __init__(self, coordinator: Coordinator, progress: Progress, asked: StopRequest) -> None:
-        self.coordinator, self.progress, self.asked = coordinator, progress, asked
+    def __init__(
+        self, coordinator: Coordinator, progress: Progress, asked: StopRequest, pages: Pages | None = None
+    ) -> None:
+        self.coordinator, self.progress, self.asked, self.pages = coordinator, progress, asked, pages
         self.link, self.host = SuperLink(coordinator), HostProcess(coordinator)
         self.narrator = Narrator(coordinator.run / STATUS, progress)
         self.run_id: str | None = None  # of the run that was submitted last, while it is alive
@@ -146,9 +152,11 @@ class Supervisor:
         return None
 
     def _tend(self) -> None:
-        """Keep logs bounded, and end a SuperLink that no longer answers; the next turn starts another."""
+        """Keep logs bounded and pages served; end a SuperLink that no longer answers: the next turn starts another."""
         self.link.tend()
         self.host.tend()
+        if self.pages:
+            self.pages.tend()
         if time.monotonic() - self.probe_s < PROBE_EVERY_S:
             return
         self.probe_s = time.monotonic()
@@ -239,12 +247,22 @@ class Supervisor:
         """Count a failure, and wait longer after each; too many without a new round are the end.
 
         Raises:
-            RunError: FECG-687.
+            RunError: FECG-687; FECG-692 if the disk is full.
         """
         now, rounds = time.monotonic(), _rounds(self.coordinator)
         if rounds != self.rounds or now - self.failed_s > HEALTHY_S:
             self.failures = 0
         self.failures, self.failed_s, self.rounds = self.failures + 1, now, rounds
+        full = no_room(self.coordinator)
+        if self.failures >= FAILURES and full:
+            raise RunError(
+                "FECG-692",
+                "coordinator's disk",
+                found=f"{full}; the last failure: {what}",
+                expected="room for what a round writes",
+                fix="Make room on that disk. Nothing half-written is taken for whole: then fedecg-server start goes on "
+                "(a service that restarts does so by itself).",
+            )
         if self.failures >= FAILURES:
             raise RunError(
                 "FECG-687",
@@ -253,7 +271,7 @@ class Supervisor:
                 expected="a study that goes on",
                 fix="Mend the cause that log/app.log or log/superlink.log names, then: fedecg-server start.",
             )
-        self.progress.warn(what)
+        self.progress.warn(f"{what}; {full}" if full else what)
         # The first failure is mended at once.
         self.pause_until_s = now + min(LONGEST_PAUSE_S, 2.0 ** (self.failures - 1) - 1.0)
 
@@ -277,14 +295,28 @@ def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
         return None
     if progress:
         progress.say(line)
+        for words in _causes(coordinator, failed) if isinstance(failed, dict) else ():
+            progress.say(words)
     return code
+
+
+def _causes(coordinator: Coordinator, failed: dict[str, Any]) -> Iterator[str]:
+    """What stopped a study that ended with a code, as far as the folder tells, and where it is mended."""
+    status = _read(coordinator.run / STATUS)
+    sites = status.get("sites") if isinstance(status, dict) and failed.get("code") == BELOW_QUORUM else None
+    for site in sites or []:
+        code = site.get("code")
+        if site.get("state") in ("rejected", "refused") and code:
+            yield f"{site.get('name')}: {code} {CODES.get(code, '')}; at that site: fedecg-client doctor"
+    if failed.get("code") == NOT_WRITTEN and (full := no_room(coordinator)):
+        yield full
 
 
 def _opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress) -> int | None:
     """Make the run folder ready; the exit status if there is nothing left to run.
 
     Raises:
-        RunError: FECG-686 if there is no run to resume.
+        RunError: FECG-686 if there is no run to resume; FECG-520 if it cannot go on with study.toml as it is now.
     """
     begun = any((coordinator.run / name).exists() for name in (STUDY, STATUS, FAILED))
     finished = (coordinator.run / RESULT).exists()
@@ -296,6 +328,8 @@ def _opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progres
             expected="an unfinished run, or one that ended with a code",
             fix="Begin one: fedecg-server start, or, beside a finished one, fedecg-server start --new.",
         )
+    if not new and not finished:
+        check_same_study(coordinator.run, coordinator.study())
     if new and (begun or finished):
         aside = coordinator.run.with_name(f"run-{datetime.now():%Y%m%d-%H%M%S}")
         coordinator.run.rename(aside)

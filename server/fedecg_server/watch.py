@@ -21,15 +21,56 @@ from fedecg_server.child import Child
 from fedecg_server.coordinator import Coordinator, open_coordinator
 from fedecg_server.loopback_http import LoopbackServer, serving
 
-__all__ = ["main", "watch"]
+__all__ = ["Pages", "main", "watch"]
 
 LOG = "watch.log"
 STOP_S = 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # before a process that died is started again
 DASHBOARD, METRICS = "dashboard", "metrics"
 
 
+class Pages:
+    """The process that serves; whatever ends it, it comes back, later each time.
+
+    Args:
+        coordinator: the folder.
+        served: dashboard, metrics, or both.
+        progress: where it is said that it died.
+    """
+
+    def __init__(self, coordinator: Coordinator, served: list[str], progress: Progress) -> None:
+        self.coordinator, self.served, self.progress = coordinator, served, progress
+        self.pause_s, self.again_s = FIRST_PAUSE_S, float("inf")
+        self.child = self._started()
+
+    def tend(self) -> None:
+        """Start it again if it has died and its pause is over."""
+        now = time.monotonic()
+        if self.child.alive:
+            return
+        if self.again_s == float("inf"):
+            self.progress.warn(
+                f"{' and '.join(self.served)}: ended (log/{LOG}), and will be back; the study goes on"
+            )
+            self.again_s = now + self.pause_s
+            self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
+        elif now >= self.again_s:
+            self.again_s = float("inf")
+            with suppress(OSError):  # no room for a log, no process: at the next look it is dead again
+                self.child = self._started()
+
+    def end(self) -> None:
+        """Stop it for certain."""
+        self.child.ask_to_stop()
+        self.child.stop(STOP_S)
+
+    def _started(self) -> Child:
+        command = [sys.executable, "-m", "fedecg_server.watch", str(self.coordinator.folder), *self.served]
+        return Child(command, os.environ, self.coordinator.log / LOG)
+
+
 @contextmanager
-def watch(coordinator: Coordinator, progress: Progress) -> Iterator[None]:
+def watch(coordinator: Coordinator, progress: Progress) -> Iterator[Pages | None]:
     """Serve what is switched on; it ends with the block.
 
     Args:
@@ -38,15 +79,13 @@ def watch(coordinator: Coordinator, progress: Progress) -> Iterator[None]:
     """
     served = [name for name, port in _ports(coordinator).items() if _can_be_had(name, port, progress)]
     if not served:
-        yield
+        yield None
         return
-    command = [sys.executable, "-m", "fedecg_server.watch", str(coordinator.folder), *served]
-    child = Child(command, os.environ, coordinator.log / LOG)
+    pages = Pages(coordinator, served, progress)
     try:
-        yield
+        yield pages
     finally:
-        child.ask_to_stop()
-        child.stop(STOP_S)
+        pages.end()
 
 
 def main(words: list[str]) -> int:

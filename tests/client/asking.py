@@ -26,7 +26,7 @@ from fedecg_simulations.grid import InProcessGrid
 HEADER = "record,patient,part,event,follow_up_days,age_years,female,codes\n"
 ROWS = "0,1,train,1,10.0,60.0,1.0,{}\n1,2,train,0,20.0,61.0,0.0,{}\n2,3,test,0,5.0,70.0,1.0,{}\n"
 NOON = datetime(2026, 5, 4, 12, 0)
-POLICY = 'studies = ["hf"]'
+POLICY = 'studies = ["hf"]\nconsent = "first"'
 
 
 def write_site(

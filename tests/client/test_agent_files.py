@@ -6,14 +6,18 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flwr.app import Message as FlowerMessage
 from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import Message, ObjectTree
+from flwr.supercore.task_identity import TaskIdentity
 
+from fedecg.federation.messages import Failure, pack
 from fedecg_client import site_status
 from fedecg_client.in_hand import InHand, Kept
 from fedecg_client.site_status import SiteStatus
-from fedecg_client.wire import Received
+from fedecg_client.wire import Announced, Received, Reply, deflate
 
 
 def told(folder: Path) -> dict[str, object]:
@@ -82,6 +86,40 @@ def test_a_message_in_hand_is_found_again_by_the_next_agent(tmp_path: Path) -> N
     assert (found.begun, found.received.run_id, found.received.object_ids) == (2, 7, ["bb", "aa"])
     kept.forget()
     assert kept.left(status) is None
+
+
+def announced_reply(created_at: float) -> Reply:
+    """A reply of a document and a vector, as a worker makes it; made again it differs in its time alone."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 7, 5
+    content = pack(Failure(site="north", failed="FECG-599"), np.arange(9, dtype=np.float32))
+    message = FlowerMessage(content, dst_node_id=1, message_type="train")
+    message.metadata.__dict__["_created_at"] = created_at
+    return deflate(message)
+
+
+def test_an_agent_that_was_killed_sends_the_rest_of_the_reply_that_it_had_announced(tmp_path: Path) -> None:
+    first, again = announced_reply(1.0), announced_reply(2.0)
+    root = first.request.message_object_trees[0].object_id
+    assert root not in again.contents
+    missing = [name for name in first.contents if name != root][1:] + [root]
+    kept = Kept(tmp_path / "in-hand.json")
+    kept.keep(InHand(received(), begun=1, announced=Announced.of(first, "session", missing)))
+    found = kept.left(SiteStatus(tmp_path, "north"))
+    assert found is not None
+    assert found.announced is not None
+    assert (found.announced.session_id, found.announced.missing) == ("session", missing)
+    same = found.announced.reply_with(again)
+    assert same is not None
+    assert same.request == first.request
+    assert {name: same.contents[name] for name in missing} == {name: first.contents[name] for name in missing}
+
+
+def test_another_reply_than_the_one_announced_is_not_taken_for_it() -> None:
+    first = announced_reply(1.0)
+    announced = Announced.of(first, "session", list(first.contents))
+    other = deflate(FlowerMessage(pack(Failure(site="north", failed="FECG-501")), dst_node_id=1, message_type="train"))
+    assert announced.reply_with(other) is None
+    assert announced.reply_with(announced_reply(3.0)) is not None
 
 
 def test_a_disk_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:

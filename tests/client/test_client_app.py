@@ -11,7 +11,7 @@ from asking import HEADER, ROWS, answer, join, lock_of, said, study, task_of, tr
 
 from fedecg.federation.messages import Failure, JoinReply, JoinTask, pack
 from fedecg.fingerprint import code_fingerprint
-from fedecg.text import load_bank, write_bank
+from fedecg.text import frequencies_sha256, load_bank, write_bank
 from fedecg_client.app import SITES_VARIABLE
 
 SECRET = "patient-4711"
@@ -94,6 +94,27 @@ def test_settings_out_of_range_are_refused_by_the_site(tmp_path: Path) -> None:
 def test_a_bank_of_another_hash_is_refused(tmp_path: Path) -> None:
     folder = write_site(tmp_path, 'studies = ["*"]')
     assert failed(said(train(folder, task_of(LOCK, bank_sha256="other")))) == "FECG-514"
+
+
+def test_a_space_for_reports_of_another_hash_is_refused_by_a_site_that_has_reports(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_site(tmp_path, 'studies = ["*"]')
+    task = task_of(LOCK, space_sha256="0" * 64)
+    assert failed(said(train(folder, task))) != "FECG-514"  # no reports: nothing of the site depends on it
+    (folder / "site.toml").write_text((folder / "site.toml").read_text() + '\n[text]\nencoder = "model"\n')
+    assert failed(said(train(folder, task))) == "FECG-514"
+    assert "code bank's space for reports: found another sha256 than the study's" in caplog.text
+    own = task_of(LOCK, space_sha256=load_bank("minilm-demo").space_sha256)
+    assert failed(said(train(folder, own))) != "FECG-514"
+
+
+def test_frequencies_of_another_hash_are_refused_where_classes_are_weighted(tmp_path: Path) -> None:
+    folder = write_site(tmp_path, 'studies = ["*"]')
+    weighing = lock_of(study(align={"class-weights": "public"}))
+    assert failed(said(train(folder, task_of(weighing, frequencies_sha256="0" * 64)))) == "FECG-514"
+    assert failed(said(train(folder, task_of(weighing, frequencies_sha256=frequencies_sha256())))) != "FECG-514"
+    assert failed(said(train(folder, task_of(LOCK, frequencies_sha256="0" * 64)))) != "FECG-514"
 
 
 def test_a_node_without_a_site_folder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,14 +140,12 @@ def test_removing_the_pinned_file_accepts_the_next_lock(tmp_path):
 
 def test_only_the_hash_that_was_proposed_can_be_accepted(tmp_path):
     gate(tmp_path).admit_study(LOCK)
-    nothing = refusal(accept, tmp_path, "hf", CHANGED.sha256())
-    assert str(nothing).startswith(
-        "FECG-413 lock of study 'hf': found none that was proposed; expected one of sha256"
-    )
     refusal(gate(tmp_path).admit_study, CHANGED)
     error = refusal(accept, tmp_path, "hf", "0" * 64)
-    assert f"found a proposed one of sha256 {CHANGED.sha256()}; expected one of sha256 '000" in str(error)
-    assert "a lock is proposed when the site meets the coordinator" in error.fix
+    assert f"found one of sha256 {CHANGED.sha256()} that waits; expected one of sha256 '000" in str(error)
+    assert error.fix == (
+        "Compare the hash with the coordinator's: fedecg-server lock there, fedecg-client studies here."
+    )
     assert pinned_lock(tmp_path, "hf") == LOCK
 
 
@@ -157,7 +155,7 @@ def test_a_pinned_lock_that_cannot_be_read_is_not_taken_for_none(tmp_path):
     error = refusal(gate(tmp_path).admit_study, LOCK)
     assert str(error) == (
         "FECG-413 lock of study 'hf': found hf.json that cannot be read; expected the lock that the site agreed to."
-        " Remove the file; the next lock that the policy allows is then kept."
+        " Remove the file; the next lock is then agreed to anew (policy.consent)."
     )
 
 
@@ -259,9 +257,12 @@ def test_a_task_of_another_lock_is_refused(joined):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"settings": lock_of(study(seed=1)).settings}, {"settings": {"name": "hf"}}, {"bank_sha256": "0" * 64}],
-    ids=["seed", "defaults", "bank"],
-)
+    [
+        {"settings": lock_of(study(seed=1)).settings}, {"settings": {"name": "hf"}}, {"bank_sha256": "0" * 64},
+        {"space_sha256": "0" * 64}, {"frequencies_sha256": "0" * 64},
+    ],
+    ids=["seed", "defaults", "bank", "space", "frequencies"],
+)  # fmt: skip
 def test_a_task_under_the_locks_hash_with_other_contents_is_refused(joined, changes):
     error = refusal(gate(joined).admit, task_of(LOCK, **changes))
     assert str(error) == (

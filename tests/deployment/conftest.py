@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fleet_server import FleetServers
 from loopback import AgentProcess, Authority, Driver, Processes, SuperLink, until, write_site
 
 from fedecg.federation.bundle import bundle_files
@@ -53,3 +54,11 @@ def make_site(tmp_path: Path, superlink: SuperLink) -> Iterator[MakeSite]:
     finally:
         processes.end()
     until(lambda: not processes.left(), 5, f"left running: {processes.left()}")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., int]]:
+    """Starts gRPC servers that are no SuperLinks; see `FleetServers.start`."""
+    servers = FleetServers()
+    yield servers.start
+    servers.end()

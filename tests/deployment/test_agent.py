@@ -48,6 +48,27 @@ def proxy(superlink: SuperLink) -> Iterator[Proxy]:
     line.close()
 
 
+class Busy:
+    """A site at work; its table is a pipe that gives nothing until `held.release()`."""
+
+    def __init__(self, agent: AgentProcess, driver: Driver) -> None:
+        self.agent, self.held = agent, Held(agent.folder)
+        self.node = agent.start().online()
+        driver.say(self.node, within_s=60)
+        self.worker = working(agent)
+
+    def table_is_back(self) -> None:
+        """The pipe becomes the table that it was."""
+        self.held.file.unlink()
+        self.held.file.write_text(COHORT)
+
+
+@pytest.fixture
+def busy(make_site: MakeSite, driver: Driver) -> Busy:
+    """An agent whose worker has a message in hand, and is held there."""
+    return Busy(make_site(), driver)
+
+
 def working(agent: AgentProcess) -> int:
     """Wait until a worker has the message in hand; its pid."""
     until(
@@ -90,17 +111,13 @@ def test_a_message_that_the_app_does_not_know_is_answered_with_a_code_alone(
 
 
 def test_a_worker_killed_in_mid_task_is_replaced_and_given_the_message_again(
-    make_site: MakeSite, driver: Driver
+    busy: Busy, driver: Driver
 ) -> None:
-    agent = make_site()
-    held = Held(agent.folder)
-    node = agent.start().online()
-    driver.say(node, within_s=60)
-    first = working(agent)
+    agent, first = busy.agent, busy.worker
     os.kill(first, signal.SIGKILL)
     until(lambda: other_worker(agent, first), 15, "a new worker")
     time.sleep(0.5)
-    held.release()
+    busy.held.release()
     (reply,) = driver.read()
     assert reply["error"] is None
     assert json.loads(reply["text"])["site"] == "north"
@@ -109,22 +126,17 @@ def test_a_worker_killed_in_mid_task_is_replaced_and_given_the_message_again(
 
 
 def test_a_message_that_kills_two_workers_is_answered_with_an_error_and_the_node_stays(
-    make_site: MakeSite, driver: Driver
+    busy: Busy, driver: Driver
 ) -> None:
-    agent = make_site()
-    held = Held(agent.folder)
-    node = agent.start().online()
-    driver.say(node, within_s=60)
-    first = working(agent)
+    agent, first = busy.agent, busy.worker
     os.kill(first, signal.SIGKILL)
     second = until(lambda: other_worker(agent, first), 15, "a second worker")
     time.sleep(0.5)
     os.kill(second, signal.SIGKILL)
     (reply,) = driver.read()
     assert (reply["error"], reply["reason"]) == (CRASHED, "FECG-599")
-    held.file.unlink()
-    held.file.write_text(COHORT)
-    (reply,) = driver.ask(node)
+    busy.table_is_back()
+    (reply,) = driver.ask(busy.node)
     assert reply["error"] is None
     assert names(agent).count("online") == 1
 
@@ -156,18 +168,14 @@ def test_an_idle_agent_that_was_killed_is_back_within_15_s_as_the_same_node(
 
 
 def test_an_agent_killed_in_mid_task_goes_on_with_the_message_when_it_is_back(
-    make_site: MakeSite, driver: Driver
+    busy: Busy, driver: Driver
 ) -> None:
-    agent = make_site()
-    held = Held(agent.folder)
-    node = agent.start().online()
-    driver.say(node, within_s=60)
-    worker = working(agent)
+    agent = busy.agent
     agent.kill()
-    until(lambda: not Path(f"/proc/{worker}").exists(), 3, "the worker dies with its agent")
-    assert agent.start().online() == node
+    until(lambda: not Path(f"/proc/{busy.worker}").exists(), 3, "the worker dies with its agent")
+    assert agent.start().online() == busy.node
     working(agent)
-    held.release()
+    busy.held.release()
     (reply,) = driver.read()
     assert reply["error"] is None
     assert "resume" in names(agent)
@@ -177,20 +185,16 @@ def test_an_agent_killed_in_mid_task_goes_on_with_the_message_when_it_is_back(
 
 
 def test_a_stop_in_mid_task_tells_the_coordinator_and_leaves_nothing(
-    make_site: MakeSite, driver: Driver, superlink: SuperLink
+    busy: Busy, driver: Driver, superlink: SuperLink
 ) -> None:
-    agent = make_site()
-    Held(agent.folder)
-    node = agent.start().online()
-    driver.say(node, within_s=60)
-    worker = working(agent)
+    agent = busy.agent
     began = time.monotonic()
     assert agent.stop() == 0
     assert time.monotonic() - began < 5
     (reply,) = driver.read()
     assert reply["error"] == NODE_UNAVAILABLE  # by the agent's word or, once it is offline, by Flower's
-    assert not Path(f"/proc/{worker}").exists()
-    assert superlink.status_of(node) == "offline"
+    assert not Path(f"/proc/{busy.worker}").exists()
+    assert superlink.status_of(busy.node) == "offline"
     state = agent.folder / "state"
     assert not any((state / name).exists() for name in ("node-id", "agent.pid", "in-hand.json"))
     assert (agent.status["state"], agent.status["connected"]) == ("stopped", False)

@@ -114,6 +114,7 @@ def test_ten_minutes_on_one_machine_and_the_rest_of_the_guide(terminal: Terminal
     prepare, run, end = (with_free_ports(block, ports) for block in blocks("Ten minutes on one machine"))
     said = terminal.run(prepare)
     assert "Lock (sha256)" in said
+    assert said.count("agreed to study two-hospitals with the lock ") == 2
     said = terminal.run(run)
     assert "two-hospitals" in said
     said = terminal.run(end)
@@ -123,9 +124,14 @@ def test_ten_minutes_on_one_machine_and_the_rest_of_the_guide(terminal: Terminal
     assert [site["name"] for site in result["sites"]] == ["city", "coast"]
     assert (terminal.folder / "coordinator" / "run" / "report.html").exists()
 
-    backup, restore = indented("Backup and restore").splitlines()
+    backup, restore, start = indented("Backup and restore").splitlines()
     terminal.run(f"ln -s coordinator study; {backup.replace('/elsewhere/', '')}")
-    terminal.run(f"rm study; {restore.split(' && fedecg-server')[0]}")
+    said = terminal.run(f"rm study; {restore}; fedecg-server start study || test $? = 1")
+    assert "city" in said
+    assert re.search(
+        r"FECG-693 list of sites: found that of a backup of 20.*: city, coast; expected your word", said
+    )
+    assert "nothing to do; another run" in terminal.run(start)  # the study is finished
     assert terminal.run("fedecg-server status study").startswith("state    completed")
     terminal.run(
         "fedecg-server renew study; fedecg-client renew-key sites/city; fedecg-client key sites/city"

@@ -5,8 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,38 +21,6 @@ from fedecg_client.link import Link, load_credentials
 
 Call = Callable[[bytes, grpc.ServicerContext], bytes]
 AUTHORITY = Authority.new()
-
-
-class Fleet(grpc.GenericRpcHandler):
-    """A gRPC server whose every method does the same."""
-
-    def __init__(self, call: Call | None) -> None:
-        self.call = call
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        del details  # whatever is called
-        return grpc.unary_unary_rpc_method_handler(self.call) if self.call else None
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., int]]:
-    """A server with a certificate, or without one; its port."""
-    servers = []
-
-    def start(certificate: tuple[bytes, bytes] | None, call: Call | None = None) -> int:
-        server = grpc.server(ThreadPoolExecutor(2), handlers=[Fleet(call)])
-        if certificate:
-            chain, key = certificate
-            port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(((key, chain),)))
-        else:
-            port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        servers.append(server)
-        return int(port)
-
-    yield start
-    for server in servers:
-        server.stop(0).wait()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fedecg.config import FederationSettings, StudySettings, parse_settings
 from fedecg.errors import FederationError
 from fedecg.federation.aggregation import (
+    BLOCK,
     ROBUST,
     aggregation_weight,
     average,
@@ -19,6 +20,7 @@ from fedecg.federation.aggregation import (
     exploding,
     krum,
     median,
+    norm,
     trimmed_mean,
     update_norm,
 )
@@ -106,6 +108,57 @@ def test_krum_and_the_trimmed_mean_are_flowers(seed: int) -> None:
     assert trimmed_mean(updates, {}, 2) == pytest.approx(trim_mean(stacked, 2 / 7))
 
 
+def whole_average(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    mean = np.zeros(values.shape[1])
+    for value, share in zip(values, shares, strict=True):
+        mean += value * share
+    return mean.astype(np.float32)
+
+
+def whole_krum(values: np.ndarray, hostile: int) -> np.ndarray:
+    squares = np.stack([np.square(values - own).sum(axis=1) for own in values])
+    nearest = np.sort(squares, axis=1)[:, 1 : len(values) - hostile - 1]
+    return values[int(np.argmin(nearest.sum(axis=1)))].astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 77])
+@pytest.mark.parametrize("sites", [5, 12])
+def test_by_blocks_every_mean_has_the_bits_of_the_whole_vectors(size: int, sites: int) -> None:
+    """The formulas that take all vectors at once, in float64, as they stood before there were blocks."""
+    updates = vectors(sites, size, size + sites)
+    weights = {name: float(3 * place + 1) for place, name in enumerate(updates)}
+    values = np.stack([updates[name] for name in sorted(updates)]).astype(np.float64)
+    shares = np.array([weights[name] / sum(weights.values()) for name in sorted(updates)])
+    assert average(updates, weights).tobytes() == whole_average(values, shares).tobytes()
+    assert median(updates, weights, 1).tobytes() == np.median(values, axis=0).astype(np.float32).tobytes()
+    trimmed = np.sort(values, axis=0)[1 : sites - 1].mean(axis=0).astype(np.float32)
+    assert trimmed_mean(updates, weights, 1).tobytes() == trimmed.tobytes()
+    assert krum(updates, weights, 1).tobytes() == whole_krum(values, 1).tobytes()
+
+
+class Slices:
+    """An update of which nothing but slices can be had, and none longer than a block."""
+
+    def __init__(self, vector: np.ndarray) -> None:
+        self.vector = vector
+
+    def __len__(self) -> int:
+        return len(self.vector)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        assert part.stop - part.start <= BLOCK
+        return self.vector[part]
+
+
+@pytest.mark.parametrize("name", ["fedavg", *sorted(ROBUST)])
+def test_no_algorithm_asks_for_more_of_an_update_than_a_block(name: str) -> None:
+    updates = vectors(6, BLOCK + 5, 4)
+    settings = FederationSettings.model_validate({"algorithm": name})
+    weights = dict.fromkeys(updates, 1.0)
+    sliced = {site: Slices(vector) for site, vector in updates.items()}
+    assert combine(settings, sliced, weights).tobytes() == combine(settings, updates, weights).tobytes()
+
+
 def test_the_median_is_that_of_each_coordinate() -> None:
     updates = {
         name: np.array(pair, np.float32) for name, pair in (("a", (1, 9)), ("b", (2, 0)), ("c", (50, 4)))
@@ -142,3 +195,6 @@ def test_an_update_that_explodes_is_found_by_the_round_and_by_its_own_past() -> 
 
 def test_the_norm_of_an_update_is_how_far_the_weights_moved() -> None:
     assert update_norm(np.array([4.0, 6.0], np.float32), np.array([1.0, 2.0], np.float32)) == 5.0
+    sent, moved = vectors(2, 2 * BLOCK + 9, 8).values()
+    assert norm(sent) == pytest.approx(float(np.linalg.norm(sent.astype(np.float64))))
+    assert update_norm(moved, sent) == pytest.approx(float(np.linalg.norm(moved.astype(np.float64) - sent)))

@@ -7,6 +7,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts
 from fedecg.federation.messages import (
+    PIECE_BYTES,
     CountsDocument,
     Failure,
     JoinReply,
@@ -70,6 +71,60 @@ def test_arrays_other_than_one_float32_vector_are_refused() -> None:
     content = pack(REPLY)
     content["weights"] = ArrayRecord({"flat": Array(np.zeros(3))})
     with pytest.raises(FederationError, match="FECG-501.*one vector of float32"):
+        unpack(content, TrainReply)
+
+
+@pytest.mark.parametrize(("kind", "pieces"), [(np.float32, 4), (np.float16, 2), (np.uint16, 2)])
+def test_a_large_vector_travels_in_pieces_of_bounded_size_and_comes_back_bit_for_bit(
+    kind: type[np.generic], pieces: int
+) -> None:
+    vector = (np.arange(3 * PIECE_BYTES // 4 + 5) % 60_000).astype(kind)
+    content = pack(REPLY, vector)
+    record = content.array_records["weights"]
+    assert sorted(record) == [f"flat-{number}" for number in range(pieces)]
+    assert max(len(array.data) for array in record.values()) <= PIECE_BYTES + 128  # numpy's header
+    back = unpack(content, TrainReply)[1]
+    assert back is not None
+    assert (back.dtype, back.tobytes()) == (vector.dtype, vector.tobytes())
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES // 4, PIECE_BYTES // 4 + 1, PIECE_BYTES // 2])
+def test_vectors_around_the_length_of_a_piece_come_back_and_small_ones_stay_one_array(size: int) -> None:
+    vector = np.arange(size, dtype=np.float32)
+    content = pack(REPLY, vector)
+    assert len(content.array_records["weights"]) == (1 if size <= PIECE_BYTES // 4 else 2)
+    back = unpack(content, TrainReply)[1]
+    assert back is not None
+    assert back.tobytes() == vector.tobytes()
+
+
+FULL = PIECE_BYTES // 4
+WRONG_SPLITS = {
+    "one longer than a piece": {"flat": FULL + 1},
+    "short piece first": {"flat-0": 5, "flat-1": FULL},
+    "too long piece": {"flat-0": FULL, "flat-1": FULL + 1},
+    "empty last piece": {"flat-0": FULL, "flat-1": 0},
+    "piece missing": {"flat-0": FULL, "flat-2": 3},
+    "one more": {"flat": 3, "more": 3},
+    "a split of one": {"flat-0": 3},
+    "nothing": {},
+    "many tiny ones": {f"flat-{number}": 1 for number in range(3000)},
+}
+
+
+@pytest.mark.parametrize("split", WRONG_SPLITS.values(), ids=WRONG_SPLITS.keys())
+def test_any_other_split_than_the_layout_prescribes_is_refused(split: dict[str, int]) -> None:
+    content = pack(REPLY)
+    content["weights"] = ArrayRecord({name: Array(np.zeros(size, np.float32)) for name, size in split.items()})
+    with pytest.raises(FederationError, match=r"FECG-501 weights of a message: .*in pieces of 1048576 bytes"):
+        unpack(content, TrainReply)
+
+
+def test_pieces_of_different_kinds_are_refused() -> None:
+    content = pack(REPLY)
+    pieces = {"flat-0": Array(np.zeros(FULL, np.float32)), "flat-1": Array(np.zeros(3, np.float16))}
+    content["weights"] = ArrayRecord(pieces)
+    with pytest.raises(FederationError, match=r"FECG-501.*pieces of other lengths or kinds"):
         unpack(content, TrainReply)
 
 

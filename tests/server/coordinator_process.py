@@ -193,7 +193,7 @@ class Site:
         shutil.copy(coordinator.tls.ca, folder / "ca.crt")
         document = tomllib.loads((folder / "site.toml").read_text())
         document["server"] = {"address": f"127.0.0.1:{coordinator.settings.port}"}
-        document["policy"] = {"studies": [coordinator.study().name]}
+        document["policy"] = {"studies": [coordinator.study().name], "consent": "first"}
         (folder / "site.toml").write_text(tomli_w.dumps(document))
         add_site(coordinator, self.name, folder / "node.pub")
         self.process: subprocess.Popen[bytes] | None = None

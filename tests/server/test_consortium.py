@@ -239,21 +239,28 @@ def test_a_site_outside_its_hours_is_asked_again_and_named_if_it_stays_away(
     assert grid.pushed.count((3, "train")) == 2
 
 
-def test_the_status_names_whom_it_waits_for_and_for_how_long(grid: LineGrid, tmp_path: Path) -> None:
-    grid.takes_s = {4: 1.6}
-    sites = consortium(grid, tmp_path, quorum=3)
-    sites.join()
+def status_while(sites: Consortium, folder: Path) -> list[dict[str, object]]:
+    """Every status.json that is written while an exchange goes on."""
     seen: list[dict[str, object]] = []
     honest = sites.journal.write
 
     def watch() -> None:
         honest()
-        seen.append(json.loads((tmp_path / "status.json").read_text()))
+        seen.append(json.loads((folder / "status.json").read_text()))
 
     sites.journal.write = watch  # type: ignore[method-assign]
     ask(sites)
+    sites.journal.write = honest  # type: ignore[method-assign]
+    return seen
+
+
+def test_the_status_names_whom_it_waits_for_and_for_how_long(grid: LineGrid, tmp_path: Path) -> None:
+    grid.takes_s = {4: 1.6}
+    sites = consortium(grid, tmp_path, quorum=3)
+    sites.join()
+    seen = status_while(sites, tmp_path)
     waiting = [entry for entry in seen if entry["waiting-for"] == ["valley"]]
-    assert waiting[-1]["state"] == "waiting"
+    assert waiting[-1]["state"] == "running"  # it works, and nobody knows yet how long it usually takes
     assert waiting[-1]["at-most-s"] == 5.0
     assert {
         "name": "valley",
@@ -262,6 +269,34 @@ def test_the_status_names_whom_it_waits_for_and_for_how_long(grid: LineGrid, tmp
         "code": None,
         "seconds": None,
     } in waiting[-1]["sites"]  # type: ignore[operator]
+
+
+def test_an_ordinary_round_runs_and_one_that_takes_longer_than_usual_waits(
+    grid: LineGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedecg_server.consortium.UNUSUAL_S", 0.4)
+    monkeypatch.setattr("fedecg_server.journal.UPDATE_EVERY_S", 0.0)
+    grid.takes_s = {2: 0.3, 3: 0.3, 4: 0.3}
+    sites = consortium(grid, tmp_path, quorum=3)
+    sites.join()
+    for _ in range(2):
+        assert {entry["state"] for entry in status_while(sites, tmp_path)} == {"running"}
+    grid.takes_s = {2: 0.3, 3: 0.3, 4: 1.8}
+    states = [entry["state"] for entry in status_while(sites, tmp_path)]
+    assert states[0] == "running"
+    assert states[-1] == "waiting"
+    assert states == sorted(states)  # it changes once
+
+
+def test_a_round_that_too_few_sites_work_on_waits_from_its_beginning(
+    grid: LineGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedecg_server.journal.UPDATE_EVERY_S", 0.0)
+    grid.takes_s = {2: 0.3, 3: 0.3, 4: 0.3}
+    sites = consortium(grid, tmp_path, quorum=3, **{"patience-s": 0.8, "deadline-s": 0.8})
+    sites.join()
+    grid.away = {4}
+    assert {entry["state"] for entry in status_while(sites, tmp_path)} == {"waiting"}
 
 
 def test_joining_waits_for_the_sites_of_the_lock_but_not_longer_than_the_grace(

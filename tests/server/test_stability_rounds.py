@@ -174,7 +174,7 @@ def test_a_study_stopped_while_it_trains_again_does_so_again_with_the_same_bits(
         if stopped_in == "training":
             patch.setattr(Study, "_rounds", stopping)
         else:
-            patch.setattr(Study, "_explain", stopping_sums)
+            patch.setattr(conclusion_module, "joined_models", stopping_sums)
         with pytest.raises(Killed):
             finished(make(tmp_path / "resumed"))
     result = finished(make(tmp_path / "resumed"))

@@ -204,8 +204,10 @@ def test_a_wait_is_told_with_whom_and_how_long(tmp_path: Path, capsys: pytest.Ca
     site = {"name": "coast", "state": "working", "last-round": 2, "code": None, "seconds": None}
     document = {"state": "running", "phase": "survival", "round": 3, "rounds": 40, "waiting-for": ["coast"]}
     document |= {"waited-s": 41.0, "at-most-s": 300.0, "sites": [site], "c-index": {"stratified": 0.7123}}
-    for state, code in (("working", None), ("late", None), ("rejected", "FECG-505"), ("answered", None)):
-        status.write_text(json.dumps(document | {"sites": [site | {"state": state, "code": code}]}))
+    told = (("running", "working", None), ("waiting", "working", None), ("waiting", "late", None))
+    for study, state, code in (*told, ("waiting", "rejected", "FECG-505"), ("running", "answered", None)):
+        sites = [site | {"state": state, "code": code}]
+        status.write_text(json.dumps(document | {"state": study, "sites": sites}))
         os.utime(status, ns=(0, narrator._written + 1))
         narrator.look()
         narrator.look()  # nothing is said twice
@@ -216,6 +218,10 @@ def test_a_wait_is_told_with_whom_and_how_long(tmp_path: Path, capsys: pytest.Ca
         "coast: rejected (FECG-505)",
         "coast: answered",
     ]
+    status.write_text(json.dumps(document | {"waited-s": 61.0, "at-most-s": 900.0}))
+    os.utime(status, ns=(0, narrator._written + 1))
+    narrator.look()
+    assert capsys.readouterr().err.splitlines() == ["coast: at work, 61 s of at most 900 s"]
 
 
 def test_our_own_bundle_refused_ends_it_and_a_foreign_one_does_not(

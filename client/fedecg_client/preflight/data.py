@@ -38,7 +38,7 @@ class SiteDataChecks:
 
     def check_cohort(self) -> Check:
         """The table: schema, patients, events, follow-up by part."""
-        from fedecg.cohort import read_cohort
+        from fedecg.cohort import ALIGN, PARTS, read_cohort
 
         file = Path(self.site.settings.cohort)
         if not file.is_file():
@@ -46,8 +46,15 @@ class SiteDataChecks:
                 "cohort", KIND, "FECG-227", "no table where `cohort` of site.toml points to",
                 "Put it there, or write its path into site.toml.",
             )  # fmt: skip
-        self.cohort = cohort = read_cohort(file)
-        parts = {part: _counts(cohort, part) for part in ("train", "validation", "test")}
+        cohort = read_cohort(file)
+        if not len(cohort):
+            return failed(
+                "cohort", KIND, "FECG-661", "a table without a row below its header", "Write one row an ECG into it.",
+            )  # fmt: skip
+        self.cohort = cohort
+        parts = {part: _counts(cohort, part) for part in PARTS}
+        if (cohort.part == ALIGN).any():
+            parts[ALIGN] = _counts(cohort, ALIGN)
         code, fault = _unusable(parts, survival="survival" in self.site.settings.policy.phases)
         notes = _notes(cohort)
         words = "; ".join(f"{part} {_part_words(counts)}" for part, counts in parts.items())
@@ -110,24 +117,26 @@ class SiteDataChecks:
         if lock is None or self.cohort is None or self.store is None:
             return
         settings = parse_settings(StudySettings, lock.settings)
-        if self.store.samples != settings.signals.samples:
+        signals = settings.signals
+        if self.store.samples != signals.samples or self.store.input != signals.input:
             raise ModelError(
                 "FECG-327",
                 f"signal store, for study {study}",
-                found=f"signals of {self.store.samples} samples",
-                expected=f"{settings.signals.samples} samples (signals.samples of the study)",
+                found=f"signals of {self.store.samples} samples ({self.store.input})",
+                expected=f"{signals.samples} samples ({signals.input}), as in the study's [signals]",
                 fix="Build the store with the study's [signals] settings.",
             )
         targets(self.cohort.codes, load_bank(settings.align.bank), settings.align.likelihood_zero)
 
 
 def _counts(cohort: Cohort, part: str) -> dict[str, Any]:
-    """Of one part; events and follow-up of patients, each once."""
+    """Of one part; events and follow-up of patients, each once. Nobody in the part "align" is followed."""
     import numpy as np
 
     here = cohort.select(cohort.part == part)
     _, first, ecgs = np.unique(here.patient, return_index=True, return_counts=True)
     days = here.follow_up_days[first]
+    days = days[~np.isnan(days)]
     quantiles: NDArray[np.float64] = (
         np.quantile(days, QUANTILES) if len(days) else np.full(len(QUANTILES), np.nan)
     )
@@ -148,13 +157,16 @@ def _counts(cohort: Cohort, part: str) -> dict[str, Any]:
 
 def _part_words(counts: dict[str, Any]) -> str:
     days = counts["follow-up-days"]
+    if not days and counts["patients"]:
+        return f"{counts['patients']} patients without a known outcome"
     followed = f", median {days['0.5'] / 365.25:.1f} years" if days else ""
     return f"{counts['patients']} patients, {counts['events']} events{followed}"
 
 
 def _unusable(parts: dict[str, dict[str, Any]], *, survival: bool) -> tuple[str | None, str]:
     """What would end the first round; alignment takes several ECGs of a patient, survival does not."""
-    empty = [part for part in ("train", "test") if not parts[part]["patients"]]
+    learned = parts["train"]["patients"] + (0 if survival else parts.get("align", {}).get("patients", 0))
+    empty = [part for part, some in (("train", learned), ("test", parts["test"]["patients"])) if not some]
     if empty:
         return "FECG-665", f"no patient in {' and '.join(empty)}"
     if survival and parts["train"]["several-ecgs"]:
@@ -167,7 +179,7 @@ def _unusable(parts: dict[str, dict[str, Any]], *, survival: bool) -> tuple[str 
 
 def _notes(cohort: Cohort) -> list[str]:
     notes = []
-    if cohort.follow_up_days.max() < SHORT_DAYS:
+    if (cohort.follow_up_days[cohort.part != "align"] < SHORT_DAYS).all():
         notes.append(f"nobody is followed for {SHORT_DAYS:.0f} days: is the unit of follow_up_days days?")
     if not cohort.event.any():
         notes.append(

@@ -95,7 +95,8 @@ class Fleet:
             return failed(
                 name, KIND, "FECG-648", "a key that is not on the coordinator's list (not added yet, or removed)",
                 "Send node.pub to the coordinator, who runs `fedecg-server site add NAME --key node.pub`, and compare "
-                "the fingerprint over the phone: fedecg-client key.",
+                "the fingerprint over the phone: fedecg-client key. A key that was removed does not come back: "
+                "fedecg-client renew-key.",
             )  # fmt: skip
         words = "on the coordinator's list" + (f"; the agent runs (process {running})" if running else "")
         return passed(name, KIND, words)

@@ -21,10 +21,16 @@ def lines(checks: Sequence[Check]) -> list[str]:
     told = []
     for check in checks:
         code = f"{check.code} " if check.code else ""
-        told.append(printable(f"{MARKS[check.ok]}  {check.name:<{width}}  {code}{check.found}"))
+        told += _lines(f"{MARKS[check.ok]}  {check.name:<{width}}  ", f"{code}{check.found}")
         if check.ok is False and check.fix:
-            told.append(printable(f"      {'':<{width}}  -> {check.fix}"))
+            told += _lines(f"      {'':<{width}}  ", f"-> {check.fix}")
     return told
+
+
+def _lines(begin: str, text: str) -> list[str]:
+    """A text of one or more lines, the later ones below the first: none can pass for a check of its own."""
+    first, *rest = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return [printable(begin + first), *(printable(" " * len(begin) + line) for line in rest)]
 
 
 def document(site: str, checked: str, checks: Sequence[Check]) -> dict[str, Any]:
@@ -48,5 +54,5 @@ def document(site: str, checked: str, checks: Sequence[Check]) -> dict[str, Any]
 
 
 def printable(text: str) -> str:
-    """Nothing that a terminal would take as a command: names in a certificate are a stranger's text."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """One line, with nothing that a terminal would take as a command: names in a certificate are a stranger's text."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.splitlines()))

@@ -66,15 +66,17 @@ def _cohort(check: Check | None) -> dict[str, Any] | str | None:
     if check is None or "parts" not in check.details:
         return None
     parts: dict[str, dict[str, Any]] = check.details["parts"]
-    if all(_enough(counts) for counts in parts.values()):
+    if all(_enough(counts, known=part != "align") for part, counts in parts.items()):
         return {part: _told(counts) for part, counts in parts.items()}
     whole = {key: sum(counts[key] for counts in parts.values()) for key in ("patients", "events")}
     return {"all": _told({**whole, "follow-up-days": {}})} if _enough(whole) else WITHHELD
 
 
-def _enough(counts: dict[str, Any]) -> bool:
-    """Patients, those with an event and those without."""
+def _enough(counts: dict[str, Any], *, known: bool = True) -> bool:
+    """Patients, those with an event and those without; where no outcome is known, patients alone."""
     patients, events = int(counts["patients"]), int(counts["events"])
+    if not known:
+        return patients >= LEAST_PATIENTS
     return patients >= LEAST_PATIENTS and LEAST_EVENTS <= events <= patients - LEAST_EVENTS
 
 

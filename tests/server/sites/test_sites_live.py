@@ -1,11 +1,9 @@
-"""Who may take part: key files that somebody sent, the list on disk, and a real SuperLink that is told of it."""
+"""The list of sites and a running SuperLink: who may join, at once, and who may no more."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -14,70 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization as forms
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from site_keys import Key, new_key, public
 
-from fedecg.errors import FedecgError, RunError, SettingsError
+from fedecg.errors import RunError, SettingsError
 from fedecg.federation.identity import read_public_key
 from fedecg_server.control import NodeRegistry
-from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
+from fedecg_server.coordinator import Coordinator
 from fedecg_server.sites import add_site, read_sites, register_all, remove_site
-
-LINE = (forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH)
-Key = ec.EllipticCurvePrivateKey
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def new_key() -> Key:
-    return ec.generate_private_key(ec.SECP384R1())
-
-
-def public(key: Key) -> bytes:
-    return key.public_key().public_bytes(*LINE)
-
-
-def private(key: Key) -> bytes:
-    return key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, forms.NoEncryption())
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sites") / "coordinator"
-    create_coordinator(folder, "127.0.0.1", free_port())
-    return folder
-
-
-@pytest.fixture
-def coordinator(made: Path, tmp_path: Path) -> Coordinator:
-    """A folder of its own, with free ports."""
-    shutil.copytree(made, tmp_path / "coordinator")
-    file = tmp_path / "coordinator" / "server.toml"
-    text = file.read_text().replace("control-port = 9093", f"control-port = {free_port()}")
-    file.write_text(text)
-    return open_coordinator(file.parent)
-
-
-@pytest.fixture
-def key_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write a site's node.pub; without content, of a new key."""
-
-    def write(content: bytes | None = None, name: str = "node.pub") -> Path:
-        path = tmp_path / name
-        path.write_bytes(public(new_key()) + b" somebody@somewhere\n" if content is None else content)
-        return path
-
-    return write
 
 
 @contextmanager
@@ -323,225 +270,3 @@ def test_answers_that_flower_would_not_give_are_told_and_the_site_stays_in_the_l
 def test_registering_needs_a_superlink(coordinator: Coordinator) -> None:
     with pytest.raises(RunError, match="FECG-675 SuperLink: found nobody who listens on control-port"):
         register_all(coordinator)
-
-
-def test_a_site_is_written_down_with_its_key_and_the_fingerprint_that_ssh_keygen_prints(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    key = new_key()
-    change = add_site(coordinator, "city", key_file(public(key) + b" doctor@pc-17.hospital\n"))
-    kept = (coordinator.keys / "city.pub").read_text()
-    assert kept == f"{public(key).decode()} city\n"  # the comment stayed behind
-    assert read_sites(coordinator).sites == {"city": change.entry}
-    if shutil.which("ssh-keygen"):
-        words = ["ssh-keygen", "-l", "-f", str(coordinator.keys / "city.pub")]
-        assert change.entry.fingerprint in subprocess.run(words, capture_output=True, text=True).stdout
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "a/b",
-        "../b",
-        "..",
-        ".hidden",
-        "-x",
-        "a b",
-        "a\n",
-        "a\0b",
-        "x" * 65,
-        "ö",
-        "a\\b",
-        "~",
-        "$(id)",
-        "a;b",
-    ],
-)
-def test_names_that_could_lead_elsewhere_are_refused(
-    coordinator: Coordinator, key_file: Callable[..., Path], name: str
-) -> None:
-    with pytest.raises(SettingsError, match="FECG-126 name of the site: found a name that cannot be used"):
-        add_site(coordinator, name, key_file())
-    assert list(coordinator.keys.iterdir()) == []
-    assert read_sites(coordinator).sites == {}
-
-
-def test_a_name_or_key_that_is_taken_is_refused(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    city = key_file()
-    add_site(coordinator, "city", city)
-    for name in ("city", "City"):
-        with pytest.raises(SettingsError, match="FECG-126 name of the site: found a name that is taken"):
-            add_site(coordinator, name, key_file(name="other.pub"))
-    with pytest.raises(SettingsError, match="FECG-129 key file: found the key of city"):
-        add_site(coordinator, "coast", city)
-    assert [file.name for file in coordinator.keys.iterdir()] == ["city.pub"]
-
-
-def test_a_private_key_is_refused_with_the_advice_to_make_a_new_one_and_never_copied(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    key = new_key()
-    pkcs8 = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
-    legacy = key.private_bytes(
-        forms.Encoding.PEM, forms.PrivateFormat.TraditionalOpenSSL, forms.NoEncryption()
-    )
-    for content in (private(key), pkcs8, legacy, public(key) + b"\n" + private(key)):
-        with pytest.raises(
-            SettingsError, match="FECG-128 key file: found a PRIVATE key.*makes a new one"
-        ) as refusal:
-            add_site(coordinator, "city", key_file(content))
-        assert content.splitlines()[1].decode() not in str(refusal.value)
-    everything = b"".join(file.read_bytes() for file in coordinator.folder.rglob("*") if file.is_file())
-    for content in (private(key), pkcs8, legacy):
-        assert content.splitlines()[1] not in everything
-    assert list(coordinator.keys.iterdir()) == []
-
-
-def hostile_keys() -> dict[str, tuple[bytes, str]]:
-    line = public(new_key())
-    kind, encoded = line.split()
-    p256 = ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(*LINE)
-    other = [ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)]
-    pem = new_key().public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
-    return {
-        "empty": (b"", "0 lines"),
-        "a word": (b"hello\n", "a line of another kind"),
-        "no key": (kind + b"\n", "a line of another kind"),
-        "trailing junk": (line + b"AAAA", "a damaged key|not written as OpenSSH"),
-        "cut short": (line[:-20], "a damaged key"),
-        "second key": (line + b"\n" + public(new_key()), "2 lines"),
-        "options": (b'command="rm -rf /" ' + line, "a line of another kind"),
-        "other base64": (kind + b" " + encoded.replace(b"A", b"*", 1), "a damaged key"),
-        "padded junk": (kind + b" " + encoded + b"====", "a damaged key|not written as OpenSSH"),
-        "another curve": (p256, "a line of another kind"),
-        "curve under the wrong name": (kind + b" " + p256.split()[1], "a damaged key|a key of another kind"),
-        "ed25519": (other[0].public_key().public_bytes(*LINE), "a line of another kind"),
-        "rsa": (other[1].public_key().public_bytes(*LINE), "a line of another kind"),
-        "pem": (pem, "lines"),
-        "zeros": (b"\0" * 1000, "a line of another kind"),
-        "not text": (bytes(range(256)), "lines|another kind"),
-        "10 MB": (line + b" " * 10_000_000, "a file of more than 4096 bytes"),
-    }
-
-
-@pytest.mark.parametrize("case", list(hostile_keys()))
-def test_key_files_that_are_none_are_refused_and_nothing_is_kept(
-    coordinator: Coordinator, key_file: Callable[..., Path], case: str
-) -> None:
-    content, words = hostile_keys()[case]
-    with pytest.raises(SettingsError, match=rf"FECG-127 key file: found .*({words}).*expected one line"):
-        add_site(coordinator, "city", key_file(content))
-    assert list(coordinator.keys.iterdir()) == []
-    assert read_sites(coordinator).sites == {}
-
-
-def test_links_pipes_folders_and_absent_files_are_no_keys(
-    coordinator: Coordinator, key_file: Callable[..., Path], tmp_path: Path
-) -> None:
-    (tmp_path / "link.pub").symlink_to(key_file())
-    os.mkfifo(tmp_path / "pipe.pub")
-    (tmp_path / "folder.pub").mkdir()
-    for name, words in {
-        "link.pub": "a symbolic link",
-        "pipe.pub": "no plain file",
-        "folder.pub": "no plain file|IsADirectoryError",
-        "absent.pub": "FileNotFoundError",
-    }.items():
-        with pytest.raises(SettingsError, match=f"FECG-127 key file: found .*({words})"):
-            add_site(coordinator, "city", tmp_path / name)
-
-
-def test_a_site_that_is_not_in_the_list_cannot_be_removed(coordinator: Coordinator) -> None:
-    with pytest.raises(RunError, match="FECG-676 site: found none of that name among 0"):
-        remove_site(coordinator, "city")
-
-
-def test_a_removed_site_leaves_only_the_fingerprint_of_its_key(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    entry = add_site(coordinator, "city", key_file()).entry
-    remove_site(coordinator, "city")
-    assert json.loads(coordinator.sites_file.read_text()) == {"sites": {}, "removed": [entry.fingerprint]}
-    assert list(coordinator.keys.iterdir()) == []
-    add_site(coordinator, "city", key_file())  # a new key under the old name
-
-
-def test_a_key_changed_by_hand_is_noticed(coordinator: Coordinator, key_file: Callable[..., Path]) -> None:
-    add_site(coordinator, "city", key_file())
-    (coordinator.keys / "city.pub").write_bytes(public(new_key()))
-    with pytest.raises(
-        SettingsError, match="FECG-129 key of city: found another fingerprint than in sites.json"
-    ):
-        register_all(coordinator)
-    remove_site(coordinator, "city")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{",
-        '{"sites": []}',
-        '{"sites": {"a/b": {"key": "keys/a.pub", "fingerprint": "SHA256:' + "A" * 43 + '"}}}',
-        '{"sites": {"a": {"key": "keys/a.pub", "fingerprint": "none"}}}',
-        '{"sites": {"a": {"key": "../../etc/passwd", "fingerprint": "SHA256:' + "A" * 43 + '"}}}',
-        "[" * 100_000,
-    ],
-)
-def test_a_damaged_list_is_refused_and_not_written_over(
-    coordinator: Coordinator, key_file: Callable[..., Path], text: str
-) -> None:
-    coordinator.sites_file.write_text(text)
-    for step in (lambda: read_sites(coordinator), lambda: add_site(coordinator, "city", key_file())):
-        with pytest.raises(RunError, match="FECG-672 sites.json: found .*Restore it from a backup"):
-            step()
-    assert coordinator.sites_file.read_text() == text
-
-
-def test_a_list_that_another_command_is_changing_is_waited_for_and_not_for_ever(
-    coordinator: Coordinator, key_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedecg_server.sites.LOCK_S", 0.2)
-    with (coordinator.state / "sites.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="FECG-678 list of sites: found another command"):
-            add_site(coordinator, "city", key_file())
-    add_site(coordinator, "city", key_file())
-
-
-def test_a_full_disk_is_a_coded_error_and_leaves_the_list_as_it_was(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    add_site(coordinator, "city", key_file())
-    before, key = coordinator.sites_file.read_text(), key_file(name="coast.pub")
-    resource_limited = (
-        "import resource, signal, sys; from pathlib import Path\n"
-        "from fedecg_server.coordinator import open_coordinator; from fedecg_server.sites import add_site\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "add_site(open_coordinator(sys.argv[1]), 'coast', Path(sys.argv[2]))"
-    )
-    words = [sys.executable, "-c", resource_limited, str(coordinator.folder), str(key)]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "FECG-601 file coast.pub: found file too large" in done.stderr
-    assert coordinator.sites_file.read_text() == before
-    assert [file.name for file in coordinator.keys.iterdir()] == ["city.pub"]
-
-
-def test_adding_many_sites_at_once_loses_none(
-    coordinator: Coordinator, key_file: Callable[..., Path]
-) -> None:
-    files = {f"site-{number}": key_file(name=f"{number}.pub") for number in range(8)}
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda item: add_site(coordinator, *item), files.items()))
-    assert set(read_sites(coordinator).sites) == set(files)
-
-
-def test_every_refusal_leaves_a_list_that_can_be_read(coordinator: Coordinator, tmp_path: Path) -> None:
-    with pytest.raises(FedecgError):
-        add_site(coordinator, "city", tmp_path / "absent.pub")
-    assert read_sites(coordinator).sites == {}
