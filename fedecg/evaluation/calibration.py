@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import KroghInterpolator
 from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from fedecg.errors import FederationError
 from fedecg.evaluation.inputs import checked_outcomes
@@ -229,6 +228,8 @@ def _fit(sums: HazardCalibrationSums) -> _Fit:
     first = min(max(left - STENCIL // 2 + 1, 0), last + 1 - STENCIL)
     nodes = SLOPE_NODES[first : first + STENCIL] - SLOPE_NODES[left]
     near = derivatives[first : first + STENCIL] - [derivatives[left, 0], 0, 0]
+    from scipy.interpolate import KroghInterpolator  # 25 MB, which a coordinator in its rounds does without
+
     polynomial = KroghInterpolator(np.repeat(nodes, 3), near.ravel())
     right = float(SLOPE_NODES[left + 1] - SLOPE_NODES[left])
     step = _root(lambda b: float(polynomial.derivative(b, der=1)) - wanted, right)
@@ -264,8 +265,9 @@ def poisson_ratio(observed: float, expected: float) -> tuple[float, float, float
     """Observed / expected with its exact 95 % interval; NaN where nothing is expected."""
     if not expected > 0:
         return math.nan, math.nan, math.nan
-    low = chi2.ppf(0.025, 2 * observed) / 2 if observed else 0.0
-    high = chi2.ppf(0.975, 2 * observed + 2) / 2
+    # Half the quantiles of chi-square with 2 * observed, and 2 * observed + 2, degrees of freedom.
+    low = gammaincinv(observed, 0.025) if observed else 0.0
+    high = gammaincinv(observed + 1, 0.975)
     return observed / expected, float(low) / expected, float(high) / expected
 
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri, stdtrit
-from scipy.stats import chi2
+from scipy.special import chdtrc, expit, logit, ndtri, stdtrit
 
 __all__ = ["RandomEffects", "c_index_heterogeneity", "random_effects"]
 
@@ -130,7 +129,7 @@ def random_effects(estimate: ArrayLike, se: ArrayLike) -> RandomEffects:
         tau=math.sqrt(tau_squared),
         i_squared=max(0.0, 1 - (k - 1) / q) if q else 0.0,
         q=q,
-        q_p_value=float(chi2.sf(q, k - 1)),
+        q_p_value=float(chdtrc(k - 1, q)),
         sites=k,
         left_out=left_out,
     )

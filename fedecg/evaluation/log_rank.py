@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from fedecg.errors import FederationError
 from fedecg.evaluation.life_table import LifeTable, divided
@@ -68,7 +68,7 @@ def log_rank(strata: Sequence[LifeTable]) -> LogRank:
     parts = [_expected_and_covariance(table) for table in strata]
     expected = np.sum([part[0] for part in parts], axis=0)
     chi_square, contrasts = _chi_square(observed - expected, np.sum([part[1] for part in parts], axis=0))
-    p_value = float(chi2.sf(chi_square, contrasts)) if contrasts else math.nan
+    p_value = float(chdtrc(contrasts, chi_square)) if contrasts else math.nan
     return LogRank(chi_square, contrasts, p_value, observed, expected)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 __all__ = ["spearman"]
 
@@ -32,4 +31,6 @@ def spearman(one: Float64, other: Float64) -> Float64:
 
 
 def _centred_ranks(values: Float64) -> Float64:
+    from scipy.stats import rankdata  # 20 MB, which a coordinator does without
+
     return np.asarray(rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2)

@@ -18,7 +18,7 @@ from fedecg.model.checkpoint import (
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.imported import Import, import_checkpoint
 from fedecg.model.layers import BatchwiseDropout
-from fedecg.model.network import Network, build_network, stage_tensors
+from fedecg.model.network import Network, build_network, stage_tensors, tensors_of_stage
 from fedecg.model.weights import Layout, layout, load_vector, to_vector
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "save_model",
     "stage_tensors",
     "state_outcomes",
+    "tensors_of_stage",
     "to_vector",
 ]

@@ -69,7 +69,7 @@ class Import:
 
 
 def import_checkpoint(
-    path: str | Path, out: str | Path, signals: Mapping[str, float] | None = None
+    path: str | Path, out: str | Path, signals: Mapping[str, float | str] | None = None
 ) -> Import:
     """Write a model folder with the encoder of a checkpoint of the authors, and its decoder where that fits.
 
@@ -77,7 +77,8 @@ def import_checkpoint(
         path: .ckpt, .pt, .pth as torch writes them, or .safetensors.
         out: folder, new or empty.
         signals: of `SignalSettings`, where they shall differ from its defaults. The length follows from the weights;
-            the rate is 500 Hz for T = 608 (a median beat) and 100 Hz for all others unless given.
+            the rate is 500 Hz for T = 608 and 100 Hz for all others unless given; the input is the median beat for
+            T = 608 at 500 Hz and the recording's middle for all others unless given.
 
     Raises:
         ModelError: FECG-311, no readable tensors; FECG-312, reading would run code; FECG-313, not one encoder of the
@@ -202,13 +203,16 @@ def _beside(prefix: str) -> str:
     return prefix.removesuffix("encoder.")
 
 
-def _signals(encoder: Mapping[str, Tensor], wanted: dict[str, float]) -> SignalSettings:
+def _signals(encoder: Mapping[str, Tensor], wanted: dict[str, float | str]) -> SignalSettings:
     """Signal settings of the length that the weights have, at the wanted rate."""
     samples = _samples(encoder)
     given = int(wanted.get("samples", samples))
-    rate_hz = MEDIAN_RATE_HZ if samples == MEDIAN_SAMPLES else RHYTHM_RATE_HZ
+    rate_hz = wanted.get("rate_hz", MEDIAN_RATE_HZ if samples == MEDIAN_SAMPLES else RHYTHM_RATE_HZ)
+    kind = "median" if (samples, rate_hz) == (MEDIAN_SAMPLES, MEDIAN_RATE_HZ) else "rhythm"
     try:
-        settings = SignalSettings.model_validate({"rate_hz": rate_hz, **wanted, "samples": samples})
+        settings = SignalSettings.model_validate(
+            {"input": kind, "rate_hz": rate_hz, **wanted, "samples": samples}
+        )
     except ValidationError as error:
         raise _misfitting_signals("; ".join(_sentence(problem) for problem in error.errors())) from None
     if given != samples:

@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedecg.config import ModelSettings
+from fedecg.config import ModelSettings, StudySettings
 from fedecg.model.decoder import LeadDecoder, PaperDecoder
 from fedecg.model.encoder import DualAttentionEncoder
 from fedecg.model.heads import PaperRiskHead, ProjectionHead, RiskHead, Temperature
 from fedecg.model.lead_maps import normalise_leads, zscore_leads
 
-__all__ = ["Network", "Stage", "build_network", "stage_tensors"]
+__all__ = ["Network", "Stage", "build_network", "stage_tensors", "tensors_of_stage"]
 
 Stage = Literal["align", "survival"]
 
@@ -152,7 +152,15 @@ def build_network(
         return Network(settings, samples, bank_dim, temperature, intercepts)
 
 
-def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple[str, ...]:
+def tensors_of_stage(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
+    """`stage_tensors` of a study: what a site trains, and what every message of the stage carries."""
+    kept = settings.survival.alignment > 0
+    return stage_tensors(network, stage, getattr(settings, stage).reconstruction > 0, alignment=kept)
+
+
+def stage_tensors(
+    network: Network, stage: Stage, reconstruction: bool, *, alignment: bool = False
+) -> tuple[str, ...]:
     """Names of the float state tensors that a stage trains and ships, in the order of the state dict.
 
     BatchNorm's running statistics (`paper`) are among them, in alignment those of the risk head, too (`observe`); its
@@ -161,8 +169,11 @@ def stage_tensors(network: Network, stage: Stage, reconstruction: bool) -> tuple
     Args:
         stage: `align` (encoder, projection, temperature) or `survival` (encoder, risk head, intercepts if any).
         reconstruction: the stage trains the decoder, too.
+        alignment: survival training keeps the alignment loss, and with it trains projection and temperature.
     """
     parts = (*STAGE_PARTS[stage], "decoder") if reconstruction else STAGE_PARTS[stage]
+    if stage == "survival" and alignment:
+        parts = (*parts, "projection", "temperature_scale")
     return tuple(
         name
         for name, tensor in network.state_dict().items()

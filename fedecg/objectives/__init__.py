@@ -4,7 +4,7 @@ In:  embeddings, log hazards, targets, events, follow-up.
 Out: scalars to minimise, sums that may leave a site. Called by `fedecg.training` and `fedecg.federation`.
 """
 
-from fedecg.objectives.alignment import bank_loss, paper_loss
+from fedecg.objectives.alignment import COLLAPSE_REMEDY, COLLAPSED_BELOW, bank_loss, infonce_loss, paper_loss
 from fedecg.objectives.grouped import IntervalTimes, grouped_loss, interval_times
 from fedecg.objectives.hazard import (
     Baseline,
@@ -23,6 +23,8 @@ from fedecg.objectives.reconstruction import reconstruction_loss
 from fedecg.objectives.survival import cox_loss, linear_exp, pooled_cox_loss
 
 __all__ = [
+    "COLLAPSED_BELOW",
+    "COLLAPSE_REMEDY",
     "Baseline",
     "IntervalTimes",
     "bank_loss",
@@ -35,6 +37,7 @@ __all__ = [
     "first_bin",
     "grouped_loss",
     "hazard_sums",
+    "infonce_loss",
     "interval_times",
     "linear_exp",
     "merge_bins",

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from fedecg.objectives.hazard import Baseline
 from fedecg.objectives.linear_cox import CoxFit
@@ -207,7 +207,7 @@ def cox_inference(
     # A hazard ratio beyond the range of float64 is infinite; its logarithm stands beside it.
     with np.errstate(over="ignore"):
         ratio, low, high = (np.exp(fit.coefficients + margin * se) for margin in (0, -NORMAL_975, NORMAL_975))
-    return CoxInference(fit.coefficients, se, z, chi2.sf(z**2, 1), ratio, low, high, variance)
+    return CoxInference(fit.coefficients, se, z, chdtrc(1, z**2), ratio, low, high, variance)
 
 
 def proportional_hazards(fit: CoxFit, time: Floats | None = None) -> ProportionalHazards:
@@ -245,7 +245,7 @@ def proportional_hazards(fit: CoxFit, time: Floats | None = None) -> Proportiona
     statistic = number * (inverse @ slope) ** 2 / (np.diag(inverse) * spread)
     overall = float(number * slope @ inverse @ slope / spread)
     return ProportionalHazards(
-        statistic, chi2.sf(statistic, 1), overall, float(chi2.sf(overall, len(fit.names)))
+        statistic, chdtrc(1, statistic), overall, float(chdtrc(len(fit.names), overall))
     )
 
 

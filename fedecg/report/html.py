@@ -45,7 +45,7 @@ from fedecg.report.figure_data import (
     survival_csv,
 )
 from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, sites_figure
-from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
+from fedecg.report.findings import Summary, comparison_rows, endpoint, is_simulated, notes, result_sentence
 from fedecg.report.privacy_section import privacy_section
 from fedecg.report.settings_table import settings_grid, settings_notes
 from fedecg.report.sites import SiteDisclosure, of_study
@@ -131,7 +131,7 @@ def report_page(
     return {
         "study": str(summary.get("study", "study")),
         "simulated": is_simulated(summary),
-        "question": _question(len(sites)),
+        "question": _question(len(sites), endpoint(summary)),
         "data": _data(summary),
         "result": result_sentence(summary),
         "figures": _figures(summary, rounds, disclosure),
@@ -161,10 +161,10 @@ def report_page(
     }
 
 
-def _question(sites: int) -> str:
+def _question(sites: int, event: str) -> str:
     return (
         f"Does one ECG risk model trained by {sites} sites together put patients in the order of their time "
-        "to heart failure as well as a model trained on pooled data, and better than each site alone?"
+        f"to {event} as well as a model trained on pooled data, and better than each site alone?"
     )
 
 

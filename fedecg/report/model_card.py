@@ -18,7 +18,7 @@ from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.model.package import CARD, CHECKLISTS, SETTINGS, write_sums
 from fedecg.report.assessment import Assessment, horizon_grid, horizon_notes, site_grid, site_notes
 from fedecg.report.decision import decision_words
-from fedecg.report.findings import Summary, is_simulated
+from fedecg.report.findings import Summary, endpoint, is_simulated
 from fedecg.report.markdown import escaped, list_lines, table_lines
 from fedecg.report.study_words import (
     Study,
@@ -67,7 +67,8 @@ def model_card_markdown(study: Study) -> str:
     lines = [
         f"# Model card: {escaped(str(study.summary.get('study', 'study')))}{label}",
         "",
-        "Risk of heart failure from a 12-lead ECG: a log hazard, and with the baseline hazard a risk by a horizon. "
+        f"Risk of {endpoint(study.summary)} from a 12-lead ECG: a log hazard, and with the baseline hazard a risk by a "
+        "horizon. "
         "Research software, not a medical device.",
     ]
     for title, body in (

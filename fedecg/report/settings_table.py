@@ -17,7 +17,7 @@ from fedecg.report.wording import printable
 
 __all__ = ["settings_grid", "settings_notes"]
 
-PATHS = frozenset({"data.path", "data.store", "align.start", "align.bank"})
+PATHS = frozenset({"data.path", "data.store", "data.aligned", "align.start", "align.bank"})
 SIMULATION = ("data", "partition")  # sections that hospitals have no part in
 
 

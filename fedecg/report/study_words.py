@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedecg.config import StudySettings
+from fedecg.config import StudySettings, SurvivalSettings
 from fedecg.report.assessment import Assessment, ratio_line, slope_line, with_deaths
 from fedecg.report.disclosure import Thresholds, thresholds_of
-from fedecg.report.findings import Summary, is_simulated
+from fedecg.report.findings import Summary, endpoint, is_simulated
 from fedecg.report.sites import SiteDisclosure, of_study
 from fedecg.report.wording import DAYS_A_YEAR, byte_size, c_index, count, is_known, printable, years
 
@@ -89,7 +89,7 @@ def data_lines(study: Study) -> tuple[str, ...]:
 def outcome_line(study: Study) -> str:
     """Whether outcomes were observed."""
     if not is_simulated(study.summary):
-        return "Outcomes were observed: time from the index ECG to heart failure or last contact."
+        return f"Outcomes were observed: time from the index ECG to {endpoint(study.summary)} or last contact."
     if study.summary.get("outcomes") is None:
         return "The run does not state that outcomes were observed, so they count as SIMULATED."
     return (
@@ -107,6 +107,11 @@ def part_line(study: Study) -> str:
             told.append(
                 f"{part} {count(_sum(counts, 'patients'))} patients ({count(_sum(counts, 'events'))} events)"
             )
+    aligning = [(site.get("parts") or {}).get("align") or {} for site in study.summary.get("sites") or []]
+    if any(aligning):
+        told.append(
+            f"align {count(_sum(aligning, 'patients'))} ECGs without a known outcome, for alignment alone"
+        )
     return f"Parts, split by patient: {'; '.join(told) or 'not stated'}."
 
 
@@ -114,9 +119,14 @@ def preparation_line(study: Study) -> str:
     """From recording to the network's input."""
     signals = study.settings.signals
     notch = "no powerline notch" if signals.powerline == "none" else f"a {signals.powerline} Hz notch"
+    beat = (
+        "the median of the beats (0.4 s before to 0.8 s after the R peak), "
+        if signals.input == "median"
+        else ""
+    )
     return (
         f"Leads in a fixed order in mV, resampled to {signals.rate_hz} Hz, band-pass {signals.highpass_hz:g} to "
-        f"{signals.lowpass_hz:g} Hz, {notch}, cut or padded to {signals.samples} samples "
+        f"{signals.lowpass_hz:g} Hz, {notch}, {beat}cut or padded to {signals.samples} samples "
         f"({signals.samples / signals.rate_hz:.4g} s)."
     )
 
@@ -131,11 +141,25 @@ def training_lines(study: Study) -> tuple[str, ...]:
         f"Stage 1, alignment: {count(rounds.get('align'))} rounds, loss {align.loss}, ECG embeddings pulled to the "
         "embedded statements of their reports or codes.",
         f"Stage 2, survival: {count(rounds.get('survival'))} rounds, loss {survival.loss}: {loss}. Round "
-        f"{count(study.summary.get('best-round'))} gave the weights, by stratified C on the validation part.",
+        f"{count(study.summary.get('best-round'))} gave the weights, by stratified C on the validation part."
+        f"{_schedule(survival)}",
         f"Federation: {settings.federation.algorithm}, {survival.local_steps} local steps a round; "
         f"{byte_size(study.summary.get('bytes-per-round'))} up and down per site and survival round. No ECG and no "
         "patient's row left a site.",
     )
+
+
+def _schedule(survival: SurvivalSettings) -> str:
+    """How the aligned encoder was tuned, where not as a part like any other."""
+    words = []
+    if survival.freeze_rounds:
+        words.append(f"the encoder stayed as it was in the first {survival.freeze_rounds} rounds")
+    if survival.encoder_rate != 1:
+        words.append(f"the encoder learned at {survival.encoder_rate:g} of the learning rate")
+    if survival.alignment:
+        words.append(f"the alignment loss was kept with weight {survival.alignment:g}")
+    sentence = "; ".join(words)
+    return f" {sentence[0].upper()}{sentence[1:]}." if words else ""
 
 
 def concordance_line(study: Study) -> str:

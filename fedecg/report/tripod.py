@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from fedecg.evaluation.intervals import FEW_EVENTS
 from fedecg.report.assessment import evaluation_lines, site_notes
 from fedecg.report.checklists import TRIPOD_AI, TRIPOD_CLUSTER, Item
-from fedecg.report.disclosure import WITHHELD
-from fedecg.report.findings import is_simulated, result_sentence
+from fedecg.report.disclosure import NOTHING_WITHHELD, WITHHELD, thresholds_of
+from fedecg.report.findings import endpoint, is_simulated, result_sentence
 from fedecg.report.grid import Grid
 from fedecg.report.markdown import escaped, table_lines
 from fedecg.report.study_words import (
@@ -81,7 +81,8 @@ def _on_data(study: Study) -> dict[str, str]:
     refused = refused_text(study)
     sites, outcomes = summary.get("sites") or [], outcome_line(study)
     horizons = ", ".join(f"{horizon:g}" for horizon in settings.evaluation.horizons_years)
-    made_up = is_simulated(summary) and summary.get("outcomes") is not None
+    simulation = thresholds_of(summary) == NOTHING_WITHHELD
+    made_up = simulation or (is_simulated(summary) and summary.get("outcomes") is not None)
     source = (
         f"a simulation on data of the source {settings.data.source}"
         if made_up
@@ -94,7 +95,7 @@ def _on_data(study: Study) -> dict[str, str]:
         "sites": f"{count(len(sites))} sites; patients and events of each are in report.html.",
         "index": "one index ECG a patient.",
         "preparation": f"{preparation_line(study)} The same quality rules everywhere; {refused}.",
-        "outcome": f"time to heart failure from the index ECG; risks by {horizons} years. {outcomes}",
+        "outcome": f"time to {endpoint(summary)} from the index ECG; risks by {horizons} years. {outcomes}",
         "predictors": "the ECG's waveform alone; age, sex and history are no input.",
         "measured": "12 leads of the index ECG, at baseline, before any event.",
         "judgement": "none at prediction; reports or codes, which are judged, enter in alignment training only.",

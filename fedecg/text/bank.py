@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from fedecg.errors import TextError
 from fedecg.files import write_whole
+from fedecg.text.space import TENSORS, TextSpace
 
 __all__ = ["Bank", "load_bank", "make_bank", "refuse_other_names", "targets", "write_bank"]
 
@@ -40,6 +41,8 @@ class Bank:
         vectors: (K, D) float32, each of length 1; centred, and whitened as the provenance says (`whiten`).
         sha256: of codes and vectors; the study lock and the sites compare it.
         provenance: where it came from (model, hash of its weights, pooling, hash of the prompts).
+        space: puts reports beside the statements; None in a bank of before there was one.
+        space_sha256: of the space and of the language model that it belongs to; "" without one. The lock has it, too.
     """
 
     name: str
@@ -47,10 +50,16 @@ class Bank:
     vectors: NDArray[np.float32]
     sha256: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    space: TextSpace | None = None
+    space_sha256: str = ""
 
 
 def make_bank(
-    name: str, codes: Sequence[str], vectors: NDArray[np.float32], provenance: Mapping[str, Any]
+    name: str,
+    codes: Sequence[str],
+    vectors: NDArray[np.float32],
+    provenance: Mapping[str, Any],
+    space: TextSpace | None = None,
 ) -> Bank:
     """Check codes and vectors and put the sha256 on them.
 
@@ -66,6 +75,13 @@ def make_bank(
             f"{vectors.shape}",
             expected="at least 2 different codes and one float32 vector a code",
         )
+    if space is not None and not space.fits(vectors.shape[1]):
+        raise TextError(
+            "FECG-242",
+            f"bank {name}",
+            found="a centre and a whitening of another length or kind than its vectors",
+            expected=f"finite float32 numbers for vectors of {vectors.shape[1]}",
+        )
     length = np.linalg.norm(vectors.astype(np.float64), axis=1)
     bad = int(np.sum(~(np.abs(length - 1) <= UNIT_TOLERANCE)))  # a NaN compares as not close
     if bad:
@@ -76,7 +92,8 @@ def make_bank(
             expected="finite vectors of length 1",
             fix="Build it with fedecg bank build.",
         )
-    return Bank(name, tuple(codes), vectors, _bank_sha256(codes, vectors), dict(provenance))
+    of_space = space.sha256(provenance) if space is not None else ""
+    return Bank(name, tuple(codes), vectors, _bank_sha256(codes, vectors), dict(provenance), space, of_space)
 
 
 def load_bank(name_or_path: str | Path) -> Bank:
@@ -92,12 +109,14 @@ def load_bank(name_or_path: str | Path) -> Bank:
         with safe_open(path, framework="numpy") as file:
             head = json.loads(file.metadata()["fedecg"])
             vectors = file.get_tensor("vectors")
+            parts = [file.get_tensor(part) for part in TENSORS] if "centre" in file.keys() else []  # noqa: SIM118
         provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         name, codes, sha256 = str(head["name"]), [str(code) for code in head["codes"]], head["sha256"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         _refuse_file(path.stem, type(error).__name__)
-    bank = make_bank(name, codes, vectors, provenance)
-    if not bank.sha256 == sha256 == provenance.get("sha256"):
+    bank = make_bank(name, codes, vectors, provenance, TextSpace(*parts) if parts else None)
+    of_space = (head.get("space-sha256", ""), provenance.get("space-sha256", ""))
+    if not bank.sha256 == sha256 == provenance.get("sha256") or of_space != (bank.space_sha256,) * 2:
         raise TextError(
             "FECG-244",
             f"bank {name}",
@@ -109,7 +128,7 @@ def load_bank(name_or_path: str | Path) -> Bank:
 
 
 def write_bank(bank: Bank, path: str | Path) -> None:
-    """Write `path` (.safetensors: vectors, codes, name, sha256) and its `.json` (provenance), each whole or not at all.
+    """Write `path` (.safetensors: vectors, codes, name, hashes, space) and its `.json` (provenance), each whole.
 
     The same bank gives the same bytes.
 
@@ -120,9 +139,13 @@ def write_bank(bank: Bank, path: str | Path) -> None:
     refuse_other_names(path)
     path = Path(path)
     head = {"name": bank.name, "codes": bank.codes, "sha256": bank.sha256}
-    provenance = {**bank.provenance, "sha256": bank.sha256}
+    hashes, tensors = {"sha256": bank.sha256}, {"vectors": bank.vectors}
+    if bank.space is not None:
+        head["space-sha256"] = hashes["space-sha256"] = bank.space_sha256
+        tensors |= {part: np.ascontiguousarray(getattr(bank.space, part)) for part in TENSORS}
+    provenance = {**bank.provenance, **hashes}
     # One metadata key: safetensors writes several in no fixed order.
-    write_whole(path, save({"vectors": bank.vectors}, metadata={"fedecg": json.dumps(head)}))
+    write_whole(path, save(tensors, metadata={"fedecg": json.dumps(head)}))
     write_whole(path.with_suffix(".json"), json.dumps(provenance, indent=2) + "\n")
 
 

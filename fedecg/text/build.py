@@ -15,7 +15,7 @@ from fedecg.text.bank import Bank, make_bank, refuse_other_names, write_bank
 from fedecg.text.encoder import POOLINGS, EncoderOptions, load_encoder
 from fedecg.text.prompts import prompts, prompts_sha256
 from fedecg.text.statements import statement_table
-from fedecg.text.whitening import WHITENINGS, whiten
+from fedecg.text.whitening import WHITENINGS, whitened
 
 __all__ = ["BuildOptions", "build_bank"]
 
@@ -65,7 +65,7 @@ def build_bank(
     prompt_of = prompts(statements.values())
     encoder = load_encoder(model_dir, options.encoder)
     texts = list(prompt_of.values())
-    vectors = whiten(encoder.embed(texts, advance), options.whitening)
+    vectors, space = whitened(encoder.embed(texts, advance), options.whitening)
     provenance = {
         "name": name,
         "model": options.model_name or Path(model_dir).resolve().name,
@@ -80,6 +80,6 @@ def build_bank(
         "prompts": prompt_of,
         "shape": list(vectors.shape),
     }
-    bank = make_bank(name, list(prompt_of), vectors, provenance)
+    bank = make_bank(name, list(prompt_of), vectors, provenance, space)
     write_bank(bank, out)
     return bank

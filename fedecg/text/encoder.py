@@ -1,7 +1,7 @@
 """A local language model as an encoder of texts: one vector a text, offline, in batches, on a GPU when there is one.
 
 In:  a folder with a `transformers` model (safetensors weights only; no code of the model's is ever run), and texts.
-Out: (N, D) float32. Called by `fedecg.text.build`.
+Out: (N, D) float32. Called by `fedecg.text.build`, and at a site by `report_targets`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedecg.errors import TextError
 
-__all__ = ["POOLINGS", "EncoderOptions", "TextEncoder", "load_encoder", "pool"]
+__all__ = ["POOLINGS", "EncoderOptions", "TextEncoder", "folder_sha256", "load_encoder", "pool"]
 
 # Pooling -> what a bank's provenance says of it.
 POOLINGS = {
@@ -138,9 +138,7 @@ def load_encoder(model_dir: str | Path, options: EncoderOptions | None = None) -
     options = options or EncoderOptions()
     _check(options)
     folder = Path(model_dir)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        _refuse_model(_what_is_there(folder))
+    weights, described = folder_sha256(folder)
     tokenizer, model = _load(folder)
     device = _device(options.device)
     asked = (options.max_tokens, tokenizer.model_max_length, _positions(model))
@@ -150,9 +148,25 @@ def load_encoder(model_dir: str | Path, options: EncoderOptions | None = None) -
         options=options,
         max_tokens=min(int(number) for number in (*asked, MOST_TOKENS) if number),
         device=device,
-        weights_sha256={file.name: _file_sha256(file) for file in weights},
-        settings_sha256={name: _file_sha256(folder / name) for name in SETTINGS if (folder / name).is_file()},
+        weights_sha256=weights,
+        settings_sha256=described,
     )
+
+
+def folder_sha256(model_dir: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Which model a folder holds: file name -> sha256, of its weights, and of its settings and tokenizer.
+
+    Raises:
+        TextError: FECG-247 no model folder with safetensors weights.
+    """
+    folder = Path(model_dir)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        _refuse_model(_what_is_there(folder))
+    described = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    return {file.name: _file_sha256(file) for file in weights}, {
+        file.name: _file_sha256(file) for file in described
+    }
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:

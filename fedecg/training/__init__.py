@@ -5,6 +5,7 @@ Called by the client and by simulations. Nothing here knows of Flower.
 """
 
 from fedecg.training.checkpoint import UNWATCHED, Checkpoint, Watch
+from fedecg.training.collapse import Ranks, ranks
 from fedecg.training.local import Trained, train_align, train_survival
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.sampling import event_stratified_batches, shuffled_batches
@@ -15,6 +16,7 @@ from fedecg.training.site_data import SiteData, load_site_data
 __all__ = [
     "UNWATCHED",
     "Checkpoint",
+    "Ranks",
     "SiteData",
     "SurvivalSums",
     "Trained",
@@ -22,6 +24,7 @@ __all__ = [
     "event_stratified_batches",
     "load_site_data",
     "log_hazards",
+    "ranks",
     "read_sealed",
     "seeded_torch",
     "shuffled_batches",

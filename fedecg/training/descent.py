@@ -7,7 +7,8 @@ In:  a network, the names of what the stage trains, batches, a loss of a batch. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from fedecg.config import AlignSettings, SurvivalSettings
 from fedecg.errors import ModelError
 from fedecg.training.checkpoint import UNWATCHED, Standing, Watch
 
-__all__ = ["descend"]
+__all__ = ["ENCODER", "descend"]
 
 Rows = NDArray[np.int64]
+
+ENCODER = "encoder."  # how the names of its weights begin
 
 
 def descend(
@@ -43,7 +46,7 @@ def descend(
     Args:
         network: in training mode during the steps, afterwards in the mode in which it was.
         names: state tensors of the stage (`fedecg.model.stage_tensors`); other parameters stay as they are.
-        stage: optimiser, learning rate, weight decay, clip norm.
+        stage: optimiser, learning rate (that of the encoder: times `encoder-rate`), weight decay, clip norm.
         proximal_mu: 0 is plain FedAvg.
         batches: rows of each step.
         loss_of: mean loss of a batch, with its graph.
@@ -60,9 +63,10 @@ def descend(
     Source: FedProx: Li et al. 2020, arXiv 1812.06127; AdamW: Loshchilov & Hutter 2019, arXiv 1711.05101.
     """
     _refuse_single_records(network, batches)
-    parameters = [weight for name, weight in network.named_parameters() if name in names]
+    named = {name: weight for name, weight in network.named_parameters() if name in names}
+    parameters = list(named.values())
     start = [weight.detach().clone() for weight in parameters] if proximal_mu else []
-    standing, training = Standing(network, _optimiser(parameters, stage), rng), network.training
+    standing, training = Standing(network, _optimiser(named, stage), rng), network.training
     network.train()
     network.zero_grad(
         set_to_none=True
@@ -89,13 +93,25 @@ def descend(
 
 
 def _optimiser(
-    parameters: list[nn.Parameter], stage: AlignSettings | SurvivalSettings
+    named: Mapping[str, nn.Parameter], stage: AlignSettings | SurvivalSettings
 ) -> torch.optim.Optimizer:
+    groups = _groups(named, stage)
     if stage.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True
-        )
-    return torch.optim.SGD(parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+        return torch.optim.AdamW(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
+    return torch.optim.SGD(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+
+
+def _groups(
+    named: Mapping[str, nn.Parameter], stage: AlignSettings | SurvivalSettings
+) -> list[dict[str, Any]]:
+    """Weights by learning rate: all in one group where they share it."""
+    factor = getattr(stage, "encoder_rate", 1.0)
+    encoder = [weight for name, weight in named.items() if name.startswith(ENCODER)]
+    if factor == 1.0 or not encoder:
+        return [{"params": list(named.values())}]
+    rest = [weight for name, weight in named.items() if not name.startswith(ENCODER)]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": encoder, "lr": factor * stage.learning_rate}]
+    return [group for group in groups if group["params"]]
 
 
 def _refuse_single_records(network: nn.Module, batches: Sequence[Rows]) -> None:

@@ -4,7 +4,8 @@ In:  a network that holds the round's weights, a `SiteData`, `StudySettings`, th
      for survival the pooled baseline hazard. Out: the network changed in place, and `Trained`.
 Called by the client and by the comparison columns of a simulation.
 
-Both stages minimise (1 - r) * main + r * reconstruction, r = `reconstruction` of the stage. The main losses:
+Both stages minimise (1 - r) * main + r * reconstruction, r = `reconstruction` of the stage. The main loss of survival
+training is (1 - a) * survival + a * alignment, a = `survival.alignment`, of the same records. The survival losses:
 
     cox-batch    partial likelihood inside event-stratified batches, per event
     cox-site     risk set = the site's training part, per event. In one batch where it fits `batch-size`; else
@@ -31,14 +32,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedecg.config import StudySettings, SurvivalSettings
+from fedecg.config import AlignSettings, StudySettings, SurvivalSettings
 from fedecg.errors import CohortError, ModelError
-from fedecg.model import Network, stage_tensors
+from fedecg.model import Network, tensors_of_stage
 from fedecg.objectives import (
     Baseline,
     bank_loss,
     cox_loss,
     grouped_loss,
+    infonce_loss,
     interval_times,
     paper_loss,
     pooled_cox_loss,
@@ -46,7 +48,8 @@ from fedecg.objectives import (
 )
 from fedecg.signals import LEADS
 from fedecg.training.checkpoint import UNWATCHED, Watch
-from fedecg.training.descent import descend
+from fedecg.training.collapse import Ranks, ranks, ranks_are_due
+from fedecg.training.descent import ENCODER, descend
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.sampling import event_stratified_batches, shuffled_batches
 from fedecg.training.scoring import site_baseline
@@ -66,16 +69,20 @@ class Trained:
     """What a site knows of its own round.
 
     Attributes:
-        patients: records of the training part.
+        patients: records of the training part; in alignment those of the part "align", too.
         events: events among them.
         steps: optimiser steps made.
         loss: mean over the steps of the loss before each step; 0 without steps.
+        stated: alignment: records that state something, by code or report; the others are reconstructed only.
+        ranks: alignment: whether the embeddings have collapsed, in rounds in which that is looked at.
     """
 
     patients: int
     events: int
     steps: int
     loss: float
+    stated: int = 0
+    ranks: Ranks | None = None
 
 
 def train_align(
@@ -99,9 +106,10 @@ def train_align(
         ModelError: FECG-323, FECG-324 as `descend`.
     """
     stage = settings.align
-    rows = site.rows("train")
+    rows = site.rows_to_align()
     events = int(site.events(rows).sum())
-    if not (stage.reconstruction or site.targets[rows].any()):
+    stated = int(site.targets[rows].any(axis=1).sum())
+    if not (stage.reconstruction or stated):
         return Trained(len(rows), events, 0, 0.0)
     rng = site_generator(settings.seed, site.name, "align", round_index)
     batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
@@ -110,18 +118,15 @@ def train_align(
         signal_mv = site.signals(batch)
         embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, rng))
         network.observe(embedding)
-        projected = network.project(embedding)
-        targets, bank = _tensor_like(projected, site.targets[batch]), _tensor_like(projected, bank_vectors)
-        if stage.loss == "bank":
-            main = bank_loss(projected, bank, targets, network.temperature)
-        else:
-            main = paper_loss(projected, targets @ bank)
+        main = _alignment_loss(network, stage, embedding, site, batch, bank_vectors)
         return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
 
-    names = stage_tensors(network, "align", stage.reconstruction > 0)
+    names = tensors_of_stage(network, settings, "align")
     with seeded_torch(settings.seed, site.name, "align", round_index):
         loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
-    return Trained(len(rows), events, len(batches), loss)
+    due = ranks_are_due(stage, round_index)
+    found = ranks(network, site, bank_vectors, settings.seed) if due else None
+    return Trained(len(rows), events, len(batches), loss, stated, found)
 
 
 def train_survival(
@@ -131,24 +136,32 @@ def train_survival(
     round_index: int,
     baseline: Baseline | None,
     watch: Watch = UNWATCHED,
+    bank_vectors: NDArray[np.float32] | None = None,
 ) -> Trained:
     """`survival.local-steps` steps of Cox fine-tuning, in place.
+
+    In the first `freeze-rounds` rounds the encoder is what it was: a fixed map, without dropout, that the risk head
+    learns to read; afterwards it learns at `encoder-rate` times the learning rate of the rest.
 
     Args:
         baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped.
         watch: sees every step; may continue a round that was killed.
+        bank_vectors: (K, D), the statements that `site.targets` points at; read only with `survival.alignment`.
 
     Raises:
         CohortError: FECG-231, a patient with several training records: they are not independent.
-        ModelError: FECG-325 a shared baseline is needed and there is none; FECG-322, FECG-326 as `site_baseline`;
-            FECG-323, FECG-324 as `descend`.
+        ModelError: FECG-325 a shared baseline is needed and there is none; FECG-381 a bank; FECG-322, FECG-326 as
+            `site_baseline`; FECG-323, FECG-324 as `descend`.
+
+    Source: head first, encoder later: Kumar et al. 2022, arXiv 2202.10054.
     """
     stage = settings.survival
     rows = site.rows("train")
     _refuse_repeated_patients(site.cohort.patient[rows])
     events = int(site.events(rows).sum())
     shared = stage.loss == "grouped" or (stage.loss == "cox-pooled" and stage.baseline == "shared")
-    if not len(rows) or not (events or shared or stage.reconstruction):
+    stated = stage.alignment > 0 and site.targets[rows].any()
+    if not len(rows) or not (events or shared or stage.reconstruction or stated):
         return Trained(len(rows), events, 0, 0.0)
 
     rng = site_generator(settings.seed, site.name, "survival", round_index)
@@ -165,16 +178,63 @@ def train_survival(
         else:
             main_loss = _fixed_baseline_loss(site, stage, hazard, factor)
 
+    kept = _bank_to_keep(bank_vectors) if stage.alignment else None
+    fixed = round_index <= stage.freeze_rounds
+
     def loss_of(batch: Rows) -> Tensor:
         signal_mv = site.signals(batch)
-        embedding = network.embed(signal_mv)
+        embedding = _fixed_embedding(network, signal_mv) if fixed else network.embed(signal_mv)
         main = main_loss(network.log_hazard(embedding), batch)
+        if kept is not None:
+            alignment = _alignment_loss(network, settings.align, embedding, site, batch, kept)
+            main = (1 - stage.alignment) * main + stage.alignment * alignment
         return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
 
-    names = stage_tensors(network, "survival", stage.reconstruction > 0)
+    names = tensors_of_stage(network, settings, "survival")
+    if fixed:
+        names = tuple(name for name in names if not name.startswith(ENCODER))
     with seeded_torch(settings.seed, site.name, "survival", round_index):
         loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
     return Trained(len(rows), events, len(batches), loss)
+
+
+def _alignment_loss(
+    network: Network,
+    stage: AlignSettings,
+    embedding: Tensor,
+    site: SiteData,
+    batch: Rows,
+    bank_vectors: NDArray[np.float32],
+) -> Tensor:
+    """How far embeddings (n, E) are from what the records of a batch (n,) state of the bank's (K, D) statements."""
+    projected = network.project(embedding)
+    stated, bank = _tensor_like(projected, site.targets[batch]), _tensor_like(projected, bank_vectors)
+    if stage.loss == "bank":
+        weights = None if site.class_weights is None else _tensor_like(projected, site.class_weights)
+        return bank_loss(projected, bank, stated, network.temperature, weights)
+    if stage.loss == "infonce":
+        same = torch.from_numpy(site.state_the_same(batch))
+        return infonce_loss(projected, stated @ bank, same, network.temperature)
+    return paper_loss(projected, stated @ bank)
+
+
+def _fixed_embedding(network: Network, signal_mv: Tensor) -> Tensor:
+    """Embeddings of an encoder that does not learn: no dropout, no running statistics, no gradient."""
+    network.encoder.eval()
+    with torch.no_grad():
+        return network.embed(signal_mv)
+
+
+def _bank_to_keep(bank_vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    if bank_vectors is None:
+        raise ModelError(
+            "FECG-381",
+            "survival round",
+            found="no code bank",
+            expected="the study's (survival.alignment > 0)",
+            fix="Hand it to train_survival, or set survival.alignment = 0.",
+        )
+    return bank_vectors
 
 
 def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor, Rows], Tensor]:

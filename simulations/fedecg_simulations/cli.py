@@ -11,13 +11,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
+from fedecg.command_line import Commands, add_command, add_json, program, run
 from fedecg.config import StudySettings, load_study
-from fedecg.exits import exit_status
 from fedecg.progress import Progress
 from fedecg.report import partition_table as sites_table
 from fedecg.report import print_summary
@@ -39,32 +38,24 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    return exit_status(lambda: int(options.command(options)))
+    parser, commands = program("fedecg-simulate", DESCRIPTION, EXAMPLES)
+    _add_studies(commands)
+    _add_grid(commands)
+    add_cox(commands)
+    return run(parser, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "fedecg-simulate", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw
+def _add_studies(commands: Commands[argparse.ArgumentParser]) -> None:
+    study = add_command(commands, "run", _run, "train and compare: federated, pooled, local, controls")
+    study.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (default: runs/ + the file's name)"
     )
-    parser.add_argument("--version", action="version", version=f"fedecg {version('fedecg')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run", help="train and compare: federated, pooled, local, controls", formatter_class=raw
-    )
-    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/ + the file's name)")
-    run.set_defaults(command=_run)
-    split = commands.add_parser(
-        "partition", help="show how records fall to virtual sites", formatter_class=raw
-    )
-    split.set_defaults(command=_partition)
-    hospitals = commands.add_parser(
-        "hospitals", help="write virtual sites as folders, to try a real deployment with", formatter_class=raw
+    split = add_command(commands, "partition", _partition, "show how records fall to virtual sites")
+    hospitals = add_command(
+        commands, "hospitals", _hospitals, "write virtual sites as folders, to try a real deployment with"
     )
     hospitals.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    hospitals.set_defaults(command=_hospitals)
-    for command in (run, split, hospitals):
+    for command in (study, split, hospitals):
         command.add_argument("config", type=Path, metavar="CONFIG", help="settings (TOML); see configs/")
         command.add_argument("--data", metavar="PATH", help="folder of the data set as published (data.path)")
         command.add_argument(
@@ -76,22 +67,26 @@ def _parser() -> argparse.ArgumentParser:
             dest="overrides",
             help="override settings, e.g. survival.loss=cox-batch",
         )
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
-    _add_grid(commands)
-    add_cox(commands)
-    return parser
+        add_json(command, "print the result as JSON")
 
 
-def _add_grid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    grid = commands.add_parser("grid", help="run many studies and compare them; finished ones are kept")
+def _add_grid(commands: Commands[argparse.ArgumentParser]) -> None:
+    grid = add_command(commands, "grid", _grid, "run many studies and compare them; finished ones are kept")
     grid.add_argument("config", type=Path, metavar="CONFIG", help="grid file (TOML); see configs/grids/")
     grid.add_argument(
         "--out", type=Path, metavar="DIR", help="grid folder (default: runs/ + the file's name)"
     )
     grid.add_argument("--jobs", type=number, default=1, metavar="N", help="studies at once (default: 1)")
+    grid.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="AXIS=VARIANT[,VARIANT]",
+        help="run these studies of the grid only, e.g. loss=cox-site seed=0,1; the tables are of all",
+    )
     grid.add_argument("--dry-run", action="store_true", help="check and list the studies, run nothing")
-    grid.add_argument("--json", action="store_true", help="print the rows of the table as JSON")
-    grid.set_defaults(command=_grid)
+    add_json(grid, "print the rows of the table as JSON")
 
 
 def number(text: str) -> int:
@@ -132,7 +127,7 @@ def _partition(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     dataset = load_dataset(settings)
-    rows = partition_table(*virtual_sites(dataset, settings.partition, settings.seed))
+    rows = partition_table(*virtual_sites(dataset, settings.partition, settings.seed, settings.data.events))
     if options.json:
         print(json.dumps({"outcomes": dataset.outcomes, "sites": rows}, indent=2))
     else:
@@ -153,9 +148,10 @@ def _hospitals(options: argparse.Namespace) -> int:
 
 
 def _grid(options: argparse.Namespace) -> int:
-    from fedecg_simulations.grid_plan import load_grid
+    from fedecg_simulations.grid_plan import chosen_cells, load_grid
 
     plan = load_grid(options.config)  # what is wrong with the file is said before torch is loaded
+    chosen = chosen_cells(plan, options.only)
     from fedecg_simulations.grid_report import REPORT_FILES, outcomes_of, summary_text
     from fedecg_simulations.grid_run import check_cells, read_outcomes, run_grid
     from fedecg_simulations.grid_table import grid_rows
@@ -164,15 +160,15 @@ def _grid(options: argparse.Namespace) -> int:
     progress = Progress()
     if options.dry_run:
         outcomes = read_outcomes(plan, out)
-        check_cells(cell for cell in plan.cells if not outcomes[cell.name].finished)
+        check_cells(cell for cell in chosen if not outcomes[cell.name].finished)
     else:
-        outcomes = run_grid(plan, out, options.jobs, progress)
+        outcomes = run_grid(plan, out, options.jobs, progress, chosen)
         progress.say(f"written: {', '.join(str(out / name) for name in REPORT_FILES)}")
     rows = grid_rows(plan, outcomes)
     if options.json:
         print(json.dumps({"grid": plan.name, "outcomes": outcomes_of(rows), "rows": rows}, indent=2))
     elif options.dry_run:
-        print("\n".join(f"{outcomes[cell.name].status:17} {cell.name}" for cell in plan.cells))
+        print("\n".join(f"{outcomes[cell.name].status:17} {cell.name}" for cell in chosen))
     else:
         print(summary_text(plan, rows), end="")
     failed = any(outcome.status == "failed" for outcome in outcomes.values())

@@ -31,6 +31,7 @@ class Dataset:
         true_log_hazard: (N,) float64, or None where nobody knows it.
         folds: what became which part, for the summary.
         notes: counts worth telling, such as records left out.
+        endpoint: what the event is, in words.
     """
 
     cohort: Cohort
@@ -41,3 +42,4 @@ class Dataset:
     true_log_hazard: NDArray[np.float64] | None
     folds: Mapping[str, list[int] | str]
     notes: Mapping[str, int] = field(default_factory=dict)
+    endpoint: str = "heart failure"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from fedecg.config import Section, StudySettings, load_study, parse_settings, settings_sha256
 from fedecg.errors import SettingsError
 
-__all__ = ["Cell", "GridPlan", "GridSettings", "Measure", "load_grid"]
+__all__ = ["Cell", "GridPlan", "GridSettings", "Measure", "chosen_cells", "load_grid"]
 
 MAX_CELLS = 10_000
 MAX_NAME = 200  # characters of a cell's name: it is the name of a folder
@@ -153,6 +153,35 @@ def load_grid(path: str | Path) -> GridPlan:
     grid = _grid_settings(Path(path))
     base = load_study(Path(path).parent / grid.base)
     return GridPlan(grid.name, tuple(grid.axes), _cells(grid, base), grid.report.figure, grid.report.baseline)
+
+
+def chosen_cells(plan: GridPlan, only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells that every AXIS=VARIANT[,VARIANT] of `only` allows; `seed` counts as an axis.
+
+    Raises:
+        SettingsError: FECG-116 a word of another form, or an axis or a variant that the grid does not have.
+    """
+    there: dict[str, set[str]] = {"seed": {str(cell.seed) for cell in plan.cells}}
+    for axis in plan.axes:
+        there[axis] = {cell.variants[axis] for cell in plan.cells}
+    cells = plan.cells
+    for word in only:
+        axis, _, variants = word.partition("=")
+        allowed = set(variants.split(","))
+        if not allowed <= there.get(axis, set()):
+            raise SettingsError(
+                "FECG-116",
+                "--only",
+                found="a word that names none of the grid's studies",
+                expected="AXIS=VARIANT[,VARIANT] with "
+                + "; ".join(f"{name} = {', '.join(sorted(of))}" for name, of in there.items()),
+            )
+        cells = tuple(cell for cell in cells if _variant(cell, axis) in allowed)
+    return cells
+
+
+def _variant(cell: Cell, axis: str) -> str:
+    return str(cell.seed) if axis == "seed" else cell.variants[axis]
 
 
 def _grid_settings(path: Path) -> GridSettings:

@@ -60,7 +60,8 @@ def check_cells(cells: Iterable[Cell]) -> None:
         try:
             if dataset is None or _data_of(cell) != data:
                 data, dataset = _data_of(cell), load_dataset(cell.settings)
-            _, parts = virtual_sites(dataset, cell.settings.partition, cell.seed)
+            events = cell.settings.data.events
+            _, parts = virtual_sites(dataset, cell.settings.partition, cell.seed, events)
             check_quorum_can_be_met(cell.settings, len(parts))
         except FedecgError as error:
             lines.append(f"{cell.name}: {error}")
@@ -74,21 +75,31 @@ def check_cells(cells: Iterable[Cell]) -> None:
         )
 
 
-def run_grid(plan: GridPlan, out: Path, jobs: int, progress: Progress) -> Outcomes:
+def run_grid(
+    plan: GridPlan, out: Path, jobs: int, progress: Progress, chosen: Sequence[Cell] | None = None
+) -> Outcomes:
     """Run the cells that are not finished, `jobs` at once; tables are written after each.
+
+    Args:
+        plan: all cells; the tables are of these.
+        out: the grid's folder.
+        jobs: processes at once.
+        progress: says how far it is.
+        chosen: cells to run; None = all.
 
     Raises:
         SettingsError: FECG-114 before anything runs.
         RunError: FECG-605 another grid is writing there; FECG-601 tables cannot be written.
         KeyboardInterrupt: all cells' processes are ended first.
     """
-    check_cells(cell for cell in plan.cells if not read_outcome(cell, out).finished)
+    chosen = plan.cells if chosen is None else chosen
+    check_cells(cell for cell in chosen if not read_outcome(cell, out).finished)
     with only_one(out) as lock:
         outcomes = read_outcomes(plan, out)
         for cell in plan.cells:
             if outcomes[cell.name].finished:  # a kill may have come before this
                 drop_folders(cell, out)
-        to_run = [cell for cell in plan.cells if not outcomes[cell.name].finished]
+        to_run = [cell for cell in chosen if not outcomes[cell.name].finished]
         _say_what_is_there(plan, outcomes, progress)
         write_report(plan, outcomes, out)
         with (
@@ -164,7 +175,9 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _data_of(cell: Cell) -> str:
-    return f"{cell.seed} {cell.settings.data!r}"
+    """What the data set depends on: neither on whose outcomes are known, nor on where things are kept."""
+    data = cell.settings.data.model_dump(exclude={"events", "aligned", "store"})
+    return f"{cell.seed} {data!r}"
 
 
 def _say_what_is_there(plan: GridPlan, outcomes: Outcomes, progress: Progress) -> None:

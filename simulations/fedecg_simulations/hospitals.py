@@ -46,7 +46,9 @@ def write_hospitals(settings: StudySettings, out: Path, progress: Progress) -> d
             expected="a new or an empty folder",
             fix="Choose another --out.",
         )
-    dataset, parts = virtual_sites(load_dataset(settings), settings.partition, settings.seed)
+    dataset, parts = virtual_sites(
+        load_dataset(settings), settings.partition, settings.seed, settings.data.events
+    )
     patients = {}
     for name, rows in parts.items():
         with progress.task(f"preparing the ECGs of {name}", len(rows)) as advance:

@@ -17,12 +17,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import PARTS
+from fedecg.cohort import ALIGN, PARTS
 from fedecg.config import PartitionSettings
 from fedecg.errors import CohortError
 from fedecg.text import dominant_superclass
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.follow_up import as_followed
+from fedecg_simulations.known_outcomes import with_known_outcomes
 
 __all__ = ["partition", "partition_table", "virtual_sites"]
 
@@ -30,14 +31,20 @@ Rows = NDArray[np.int64]
 
 
 def virtual_sites(
-    dataset: Dataset, settings: PartitionSettings, seed: int
+    dataset: Dataset, settings: PartitionSettings, seed: int, events: int = 0
 ) -> tuple[Dataset, dict[str, Rows]]:
-    """Deal the patients, then cut each site's follow-up; the data set as its sites know it, and their rows.
+    """Deal the patients, cut each site's follow-up, forget outcomes; the data set as its sites know it, and their rows.
+
+    Args:
+        dataset, settings, seed: as `partition`.
+        events: `data.events`, training events whose outcome stays known; 0 = all.
 
     Raises:
         CohortError: FECG-625, FECG-626 as `partition`.
+        SettingsError: FECG-115 fewer events than that.
     """
-    return as_followed(dataset, partition(dataset, settings, seed), settings.follow_up)
+    dataset, parts = as_followed(dataset, partition(dataset, settings, seed), settings.follow_up)
+    return with_known_outcomes(dataset, parts, events, seed), parts
 
 
 def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[str, Rows]:
@@ -82,8 +89,8 @@ def partition_table(dataset: Dataset, parts: Mapping[str, Rows]) -> list[dict[st
     """One row a site, for printing and for summary.json.
 
     Returns:
-        Rows with the keys `site`; `patients`; `events` (patients with one); `train`, `validation`, `test`
-        (patients); `label-mix` (superclass -> share of the site's records, largest first).
+        Rows with the keys `site`; `patients`; `events` (patients with one); `train`, `validation`, `test`, and where
+        there are any `align` (patients); `label-mix` (superclass -> share of the site's records, largest first).
     """
     return [{"site": name, **_describe(dataset, rows)} for name, rows in parts.items()]
 
@@ -96,6 +103,7 @@ def _describe(dataset: Dataset, rows: Rows) -> dict[str, Any]:
         "patients": _distinct(cohort.patient),
         "events": _distinct(cohort.patient[cohort.event]),
         **{name: _distinct(cohort.patient[cohort.part == name]) for name in PARTS},
+        **({ALIGN: unknown} if (unknown := _distinct(cohort.patient[cohort.part == ALIGN])) else {}),
         "label-mix": {str(labels[at]): round(float(counts[at] / len(rows)), 4) for at in order},
     }
 

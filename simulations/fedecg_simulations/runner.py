@@ -23,6 +23,7 @@ from fedecg.progress import Progress
 from fedecg.report import save_figures, without_curves, write_model_card, write_report
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_server.run_folder import read_json, write_json
+from fedecg_simulations.aligned import with_aligned_network
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
@@ -52,7 +53,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     """The run itself, from data to report."""
     started = time.monotonic()
     dataset = load_dataset(settings)
-    dataset, parts = virtual_sites(dataset, settings.partition, settings.seed)
+    dataset, parts = virtual_sites(dataset, settings.partition, settings.seed, settings.data.events)
     unseen = len(dataset.cohort) - sum(len(rows) for rows in parts.values())
     if unseen:
         progress.say(
@@ -66,10 +67,15 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
         (out / earlier).unlink(missing_ok=True)
     write_sites(dataset.cohort, store.folder, parts, out / "sites")
     prepared = time.monotonic() - started
-    federated = run_column(settings, out / "sites", out, "federated")
+    federation, aligned = with_aligned_network(settings, dataset, parts, store.folder, out)
+    federated = run_column(federation, out / "sites", out, "federated")
     state_outcomes(out / "model", dataset.outcomes)
     bench = Bench(settings, dataset, parts, store.folder, out)
     summary = summarise(bench, federated, progress)
+    if aligned is not None:
+        summary["aligned"], summary["rounds"]["align"] = aligned, aligned["rounds"]
+        if aligned["status"] != "completed":
+            summary["status"] = aligned["status"]
     summary["refused-recordings"] = refused
     summary["quality"] = quality_counts(dataset, store)
     summary["seconds"]["data"] = round(prepared, 3)
@@ -171,6 +177,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "seed": settings.seed,
         "status": federated["status"],
         "outcomes": dataset.outcomes,
+        "endpoint": dataset.endpoint,
         "sites": site_entries(bench, federated),
         "folds": dataset.folds,
         "notes": dataset.notes,
@@ -181,6 +188,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "federated-c-index": federated["evaluation"]["test"] | {"pooled-reference": reference},
         "rounds": federated["rounds"],
         "best-round": federated["best-round"],
+        "alignment": federated.get("alignment"),
         "bytes-per-round": federated["bytes-per-round"],
         "seconds": federated["seconds"] | seconds,
         "code-fingerprint": code_fingerprint("fedecg_simulations"),

@@ -374,11 +374,13 @@ def test_signal_settings_follow_the_weights_unless_stated(
     states: dict[int, State], saved: Callable[..., Path], tmp_path: Path
 ) -> None:
     paths = {samples: saved(encoder_of(one), f"{samples}.pt") for samples, one in states.items()}
-    for samples, rate_hz in ((608, 500), (1024, 100)):
+    for samples, rate_hz, kind in ((608, 500, "median"), (1024, 100, "rhythm")):
         import_checkpoint(paths[samples], tmp_path / f"{samples}")
         assert fedecg.load(tmp_path / f"{samples}").signals == SignalSettings(
-            samples=samples, rate_hz=rate_hz
+            input=kind, samples=samples, rate_hz=rate_hz
         )
+    import_checkpoint(paths[608], tmp_path / "middle", {"input": "rhythm"})
+    assert fedecg.load(tmp_path / "middle").signals == SignalSettings(samples=608, rate_hz=500)
     stated = {"rate_hz": 250, "samples": 608, "highpass_hz": 0.67, "lowpass_hz": 100.0}
     import_checkpoint(paths[608], tmp_path / "stated", stated)
     assert fedecg.load(tmp_path / "stated").signals == SignalSettings(**stated)

@@ -6,7 +6,7 @@ import pytest
 
 from fedecg.config import load_study, settings_sha256
 from fedecg.errors import SettingsError
-from fedecg_simulations.grid_plan import GridPlan, load_grid
+from fedecg_simulations.grid_plan import GridPlan, chosen_cells, load_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = """
@@ -175,3 +175,21 @@ def test_a_name_too_long_for_a_folder_is_refused(tmp_path: Path) -> None:
 def test_every_grid_in_the_repository_has_cells_that_differ(file: Path) -> None:
     cells = load_grid(file).cells
     assert len({cell.sha256 for cell in cells}) == len(cells) > 1
+
+
+def test_a_part_of_the_cells_can_be_chosen_by_variants_and_seeds(tmp_path: Path) -> None:
+    grid = plan(tmp_path)
+    assert chosen_cells(grid, []) == grid.cells
+    chosen = chosen_cells(grid, ["loss=cox-batch", "seed=1,3", "partition=one"])
+    assert [cell.name for cell in chosen] == [
+        "partition=one,loss=cox-batch,seed=3", "partition=one,loss=cox-batch,seed=1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["loss", "loss=cox", "size=small", "seed=2", "loss=cox-batch,"])
+def test_a_choice_that_the_grid_does_not_have_is_refused_with_what_it_has(tmp_path: Path, word: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        chosen_cells(plan(tmp_path), ["partition=iid", word])
+    assert refusal.value.code == "FECG-116"
+    assert "loss = cox-batch, cox-pooled" in str(refusal.value)
+    assert "seed = 1, 3" in str(refusal.value)

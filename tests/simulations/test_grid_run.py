@@ -298,3 +298,17 @@ def test_a_grid_killed_in_mid_cell_goes_on_and_not_beside_a_cell_it_left_behind(
     assert (out / "cells" / "rounds=long,seed=100" / "sites").is_dir()  # half-written
     assert list(pd.read_csv(out / "table.csv")["status"]) == ["completed", "waiting"]
     resume_with_an_end(tmp_path, store)
+
+
+def test_a_part_of_a_grid_is_listed_and_checked_alone(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other study cannot be: nobody would train there."""
+    file = grid_file(tmp_path, store, GRID.replace("rural = 1", "nowhere = 1"))
+    command = ["grid", str(file), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*command, "--only", "people=some"]) == 0
+    assert capsys.readouterr().out.split() == ["waiting", SOME]
+    assert main(command) == 3
+    assert "FECG-114" in capsys.readouterr().err
+    assert main([*command, "--only", "people=many"]) == 3
+    assert "FECG-116 --only" in capsys.readouterr().err

@@ -39,10 +39,10 @@ def test_the_shipped_bank_is_what_the_builder_builds(minilm: Path, tmp_path: Pat
     rebuilt = build_bank(minilm, "minilm-demo", tmp_path / "again.safetensors", options)
     assert rebuilt.codes == shipped.codes
     assert_allclose(rebuilt.vectors, shipped.vectors, atol=1e-5)
-    without_hash = {key: value for key, value in shipped.provenance.items() if key != "sha256"}
-    later = {"settings-sha256", "max-tokens", "prompts-cut"}  # recorded since the bank was shipped
-    assert {key: value for key, value in rebuilt.provenance.items() if key not in later} == without_hash
-    assert later < set(rebuilt.provenance)
+    hashes = {"sha256", "space-sha256"}  # of the last bits, too, which another machine may round otherwise
+    assert rebuilt.provenance == {
+        key: value for key, value in shipped.provenance.items() if key not in hashes
+    }
 
 
 def test_the_shipped_files_are_those_that_locks_and_records_name() -> None:
@@ -52,8 +52,8 @@ def test_the_shipped_files_are_those_that_locks_and_records_name() -> None:
 
     folder = Path(fedecg.text.__file__).parent / "banks"
     assert {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()} == {
-        "minilm-demo.json": "cdbd3afcb4881fd3373a8994046eb34a6c83763130bf605da834e43bf2d6e4d9",
-        "minilm-demo.safetensors": "76c29fb90fd1461bd2eb3a5b7a19231c07bd722facfb49b1537ed8722269cc50",
+        "minilm-demo.json": "1d6aede966822f04111dccab7e1281b83026efcdd9c938198964fa65e3121135",
+        "minilm-demo.safetensors": "bb6bbb85370c374bc5c2b00b6803ab0c19256888d8bf78d350fab233b171a20a",
     }
 
 

@@ -1,6 +1,7 @@
 """An alignment round: learns what the codes state, hides leads, repeats bit by bit, sound at the edges."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ import torch
 
 from fedecg.training import train_align
 
-LOSSES = [{"loss": "bank"}, {"loss": "paper"}, {"loss": "bank", "reconstruction": 0.0, "masked-leads": 0}]
+LOSSES = [
+    {"loss": "bank"},
+    {"loss": "paper"},
+    {"loss": "infonce"},
+    {"loss": "bank", "reconstruction": 0.0, "masked-leads": 0},
+]
 
 
 def vector(network):
@@ -109,3 +115,48 @@ def test_a_site_whose_records_state_nothing_reconstructs_or_stays_as_it_was(
     step, trained = moved(linear_network(), site, study(align={"reconstruction": 0.0}), bank_vectors)
     assert (trained.patients, trained.steps, trained.loss) == (10, 0, 0.0)
     assert step.norm() == 0
+
+
+def test_ecgs_without_a_known_outcome_are_learned_from_as_those_with_one(
+    make_site, linear_network, study, bank_vectors
+):
+    network, settings = linear_network(), study(align={"batch-size": 16, "local-steps": 4})
+    known = make_site(range(40))
+    unknown = np.arange(40) % 3 > 0
+    outcomes = {
+        "part": np.where(unknown, "align", "train"),
+        "event": known.cohort.event & ~unknown,
+        "follow_up_days": np.where(unknown, np.nan, known.cohort.follow_up_days),
+    }
+    first, trained = moved(network, known, settings, bank_vectors)
+    second, other = moved(network, make_site(range(40), **outcomes), settings, bank_vectors)
+    assert torch.equal(first, second)
+    assert (trained.patients, other.patients) == (40, 40)
+    assert other.events < trained.events
+
+
+def test_ecgs_that_judge_are_not_learned_from(make_site, linear_network, study, bank_vectors):
+    parts = np.array(["train"] * 20 + ["validation"] * 10 + ["test"] * 10)
+    settings = study(align={"batch-size": 16, "local-steps": 4})
+    some, trained = moved(linear_network(), make_site(range(40), part=parts), settings, bank_vectors)
+    alone, _ = moved(linear_network(), make_site(range(20)), settings, bank_vectors)
+    assert torch.equal(some, alone)
+    assert trained.patients == 20
+
+
+def test_class_weights_of_the_site_reach_the_loss(make_site, linear_network, study, bank_vectors):
+    site, settings = make_site(range(40)), study(align={"local-steps": 2, "class-weights": "public"})
+    plain, _ = moved(linear_network(), site, settings, bank_vectors)
+    ones = dataclasses.replace(site, class_weights=np.ones(2, dtype=np.float32))
+    assert torch.equal(moved(linear_network(), ones, settings, bank_vectors)[0], plain)
+    uneven = dataclasses.replace(site, class_weights=np.array([4, 0.25], dtype=np.float32))
+    assert not torch.equal(moved(linear_network(), uneven, settings, bank_vectors)[0], plain)
+
+
+def test_a_round_tells_how_many_records_state_something(make_site, linear_network, study, bank_vectors):
+    site = make_site(range(30))
+    site.targets[:12] = 0
+    _, trained = moved(linear_network(), site, study(align={"local-steps": 1}), bank_vectors)
+    assert (trained.stated, trained.ranks) == (18, None)
+    _, last = moved(linear_network(), site, study(align={"local-steps": 1, "rounds": 1}), bank_vectors)
+    assert last.ranks.records == 18
