@@ -1,12 +1,12 @@
 """How much of the reconstruction-only speed an alignment step keeps, with each of its losses.
 
-Run: `python benchmarks/alignment.py [--seconds 60] [--loss bank]`. Out: one JSON line with speed ratios and milliseconds.
+Run: `python benchmarks/alignment.py [--seconds 60] [--loss bank]`. Out: one JSON line: speed ratios, milliseconds.
 
-A round is `train_align` as a site runs it, without the look at collapse (one forward pass of at most 512 ECGs every fifth
-round, told apart in `look_ms`): ECGs read from a signal store, lead masking, encoder, decoder, loss, backward, AdamW; 64
-records of 1024 samples, 2 threads, network `small`. Reconstruction only is the same round with records that state
-nothing: no projection's gradient, no bank. All take turns, so that other work on the machine slows all alike, and the
-fastest round of each counts.
+A round is `train_align` as a site runs it, without the look at collapse (one forward pass of at most 512 ECGs every
+fifth round, told apart in `look_ms`): ECGs read from a signal store, lead masking, encoder, decoder, loss, backward,
+AdamW; 64 records of 1024 samples, 2 threads, network `small`. Reconstruction only is the same round by the same `descend`
+without projection and alignment loss. All take turns, so that other work on the machine slows all alike, and the fastest
+round of each counts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedecg.cohort import Cohort
+from numpy.typing import NDArray
+from torch import Tensor
+
 from fedecg.config import StudySettings, parse_settings
-from fedecg.model import build_network
+from fedecg.model import build_network, tensors_of_stage
+from fedecg.objectives import reconstruction_loss
 from fedecg.signals import SignalStore, build_store
-from fedecg.text import Bank, class_weights, load_bank
-from fedecg.training import SiteData, ranks, train_align
+from fedecg.text import Bank, class_weights, load_bank, targets
+from fedecg.training import SiteData, ranks, shuffled_batches, site_generator, train_align
+from fedecg.training.descent import descend
 from fedecg_simulations.sources import load_dataset
+
+Rows = NDArray[np.int64]
 
 RECORDS, BATCH, STEPS, THREADS = 256, 64, 4, 2
 LEAST_TURNS = 5
@@ -52,8 +58,7 @@ def main() -> None:
         site = _site(Path(folder), bank)
         asked = {name: keys for name, keys in RUNS.items() if options.loss in (name, "all")}
         rounds = {name: _round(site, bank, _settings(keys)) for name, keys in asked.items()}
-        silent = replace(site, targets=np.zeros_like(site.targets))
-        rounds["reconstruction"] = _round(silent, bank, _reconstruction_only())
+        rounds["reconstruction"] = _reconstruction_round(site, bank)
         fastest_s = _fastest_s(rounds, options.seconds)
         look_s = _look_s(site, bank)
     alone = fastest_s["reconstruction"]
@@ -78,19 +83,12 @@ def _settings(keys: dict[str, str]) -> StudySettings:
     return parse_settings(StudySettings, tree)
 
 
-def _reconstruction_only() -> StudySettings:
-    settings = _settings(RUNS["bank"])
-    return settings.model_copy(update={"align": settings.align.model_copy(update={"reconstruction": 1.0})})
-
-
 def _site(folder: Path, bank: Bank) -> SiteData:
     """Synthetic ECGs in a real store; codes as they are, all records in the training part."""
-    from fedecg.text import targets
-
     settings = _settings(RUNS["bank"])
     dataset = load_dataset(settings)
     store = build_store(folder, "b" * 64, settings.signals, dataset.recordings, powerline="none")
-    cohort: Cohort = dataset.cohort.select(np.arange(RECORDS))
+    cohort = dataset.cohort.select(np.arange(RECORDS))
     cohort = replace(cohort, part=np.array(["train"] * RECORDS))
     stated = targets(cohort.codes, bank)
     return SiteData("city", cohort, SignalStore.open(store.folder), stated, None, class_weights(bank.codes))
@@ -104,6 +102,31 @@ def _round(site: SiteData, bank: Bank, settings: StudySettings) -> Callable[[], 
 
     def run() -> None:
         train_align(network, data, settings, 1, bank.vectors)
+
+    return run
+
+
+def _reconstruction_round(site: SiteData, bank: Bank) -> Callable[[], None]:
+    """As many steps on the same batches, with the same masks, of the reconstruction alone."""
+    settings = _settings(RUNS["bank"])
+    network = build_network(settings.model, settings.signals.samples, bank.vectors.shape[1], 0)
+    names = [
+        name
+        for name in tensors_of_stage(network, settings, "align")
+        if name.startswith(("encoder", "decoder"))
+    ]
+
+    def run() -> None:
+        rng = site_generator(settings.seed, site.name, "align", 1)
+        batches = shuffled_batches(site.rows("train"), BATCH, STEPS, rng)
+
+        def loss_of(batch: Rows) -> Tensor:
+            signal_mv, mask = site.signals(batch), torch.ones(12, dtype=torch.bool)
+            mask[rng.choice(12, size=settings.align.masked_leads, replace=False)] = False
+            drawn = network.reconstruct(network.embed(signal_mv, mask))
+            return reconstruction_loss(drawn, network.reconstruction_target(signal_mv))
+
+        descend(network, names, settings.align, 0.0, batches, loss_of, rng)
 
     return run
 

@@ -367,8 +367,8 @@ class StudySettings(Section):
     def _private_alignment_is_a_sum(self) -> StudySettings:
         if self.privacy.mode == "sample" and self.align.loss == "infonce":
             raise ValueError(
-                'expected align.loss = "bank" or "paper" with privacy.mode = "sample": infonce couples the records of a '
-                "batch, so that no record's share of a step can be bounded"
+                'expected align.loss = "bank" or "paper" with privacy.mode = "sample": infonce couples the records of '
+                "a batch, so that no record's share of a step can be bounded"
             )
         return self
 

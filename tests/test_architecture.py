@@ -10,9 +10,10 @@ from fedecg.errors import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "errors", "config", "files", "fingerprint", "progress", "exits", "memory", "locks", "intended_use",
+    "errors", "config", "files", "fingerprint", "progress", "exits", "command_line", "memory",
+    "locks", "intended_use",
     "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training",
-    "federation", "prediction", "explanation", "report",
+    "representation", "federation", "prediction", "explanation", "report",
     "cli",
 ]  # fmt: skip
 SOURCES = sorted(

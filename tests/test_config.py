@@ -38,6 +38,39 @@ def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     assert caught.value.exit_status == 3
 
 
+def test_infonce_is_refused_where_patients_are_private() -> None:
+    private = {"mode": "sample", "sums": "noised"}
+    with pytest.raises(SettingsError, match="infonce couples the records of a batch, so that no record's share"):
+        parse_settings(StudySettings, {"privacy": private, "align": {"loss": "infonce"}})
+    for loss in ("bank", "paper"):
+        parse_settings(StudySettings, {"privacy": private, "align": {"loss": loss}})
+
+
+def test_class_weights_belong_to_the_bank_loss() -> None:
+    for loss in ("paper", "infonce"):
+        with pytest.raises(SettingsError, match='expected class-weights = "none" unless loss = "bank"'):
+            parse_settings(StudySettings, {"align": {"loss": loss, "class-weights": "public"}})
+
+
+def test_reports_of_a_site_stand_in_its_cohort_table_unless_named(tmp_path: Path) -> None:
+    base = 'name = "a"\nstore = "store"\ncohort = "tables/cohort.csv"\n'
+    file = tmp_path / "site.toml"
+    file.write_text(base)
+    assert load_site(file).text is None
+    file.write_text(base + '[text]\nencoder = "model"\n')
+    text = load_site(file).text
+    assert text is not None
+    assert (text.encoder, text.reports) == (str(tmp_path / "model"), str(tmp_path / "tables/cohort.csv"))
+    file.write_text(base + '[text]\nencoder = "/models/bert"\nreports = "said.csv"\nmix = 1.0\n')
+    text = load_site(file).text
+    assert text is not None
+    assert (text.encoder, text.reports, text.mix) == ("/models/bert", str(tmp_path / "said.csv"), 1.0)
+    file.write_text(base + '[text]\nencoder = ""\nmix = 1.5\ntemperature = 0.0\n')
+    with pytest.raises(SettingsError, match="found 3 problem") as refused:
+        load_site(file)
+    assert all(key in str(refused.value) for key in ("text.encoder", "text.mix", "text.temperature"))
+
+
 def test_a_band_above_half_the_sampling_rate_is_refused() -> None:
     with pytest.raises(SettingsError, match="highpass-hz < lowpass-hz < rate-hz / 2"):
         parse_settings(StudySettings, {"signals": {"lowpass-hz": 50.0}})

@@ -249,11 +249,11 @@ def test_the_end_of_a_long_name_stays_in_the_table(
     assert f"ong-/{Path(records[0]).name} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "code"), [("rec.dcm", "FECG-273"), ("", "FECG-274")])
+@pytest.mark.parametrize(("name", "code"), [("rec.pdf", "FECG-273"), ("", "FECG-274")])
 def test_a_vendors_file_and_a_folder_say_what_they_are(
     model: str, tmp_path: Path, name: str, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rec.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "rec.pdf").write_bytes(b"%PDF-1.7")
     assert main(["predict", model, str(tmp_path / name)]) == 3
     told = capsys.readouterr().err
     assert code in told

@@ -355,7 +355,7 @@ def _refuse_another_bank(folder: Path, task: Task, settings: StudySettings) -> N
                 what,
                 found="another sha256 than the study's",
                 expected="that which the coordinator uses",
-                fix="Install the study's version of fedecg; copy its bank, both files, into banks/ of the site's folder.",
+                fix="Install the study's fedecg; copy its bank, both files, into banks/ of the site's folder.",
             )
 
 

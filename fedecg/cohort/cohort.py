@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,9 @@ class Cohort:
         age_years: (N,) float64 in [0, 120], NaN = missing.
         female: (N,) float64, 1 = female, 0 = male, NaN = missing.
         codes: N dictionaries, SCP code -> likelihood in percent, 0..100; empty = nothing stated.
+        names: N texts, each record's patient as the cell of its table has it, None where there was no table. `patient`
+            may be numbered anew when a row is added to a table; these stay. They are shown nowhere and written nowhere:
+            the site's ledger, which must know a patient again, makes pseudonyms of them.
     """
 
     record: NDArray[np.int64]
@@ -85,6 +88,7 @@ class Cohort:
     age_years: NDArray[np.float64]
     female: NDArray[np.float64]
     codes: tuple[dict[str, float], ...]
+    names: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.record)
@@ -92,11 +96,18 @@ class Cohort:
     def select(self, rows: NDArray[Any]) -> Cohort:
         """The rows that a mask (N,) bool keeps, or the rows of an index array, in its order."""
         at = np.arange(len(self))[rows]
-        columns = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "codes"}
+        texts = ("codes", "names")
+        columns = {column.name: getattr(self, column.name) for column in fields(self) if column.name not in texts}
         return Cohort(
             **{name: column[at] for name, column in columns.items()},
             codes=tuple(self.codes[row] for row in at),
+            names=None if self.names is None else tuple(self.names[row] for row in at),
         )
+
+    def patient_names(self, rows: NDArray[Any]) -> frozenset[str]:
+        """Who is in some rows, a mask (N,) bool or an index array: the site's own texts, for its ledger alone."""
+        some = self.select(rows)
+        return frozenset(map(str, some.patient.tolist()) if some.names is None else some.names)
 
     def validate(self) -> None:
         """Check every rule that the rest of fedecg relies on; messages hold counts, never a value.
@@ -131,9 +142,10 @@ def read_cohort(path: str | Path) -> Cohort:
     table = read_table(Path(path), COLUMNS, OPTIONAL)
     _fill_unknown_outcomes(table)
     cells = Cells(table)
+    names = cells.column("patient", not_blank, "a number or name a patient, never blank")
     cohort = Cohort(
         record=np.array(cells.column("record", whole, "whole numbers"), dtype=np.int64),
-        patient=_patients(cells.column("patient", not_blank, "a number or name a patient, never blank")),
+        patient=_patients(names),
         part=np.array(table["part"], dtype=np.str_),
         event=np.array(cells.column("event", flag, "0 or 1"), dtype=np.bool_),
         follow_up_days=np.array(cells.column("follow_up_days", float, "numbers, in days"), dtype=np.float64),
@@ -142,6 +154,7 @@ def read_cohort(path: str | Path) -> Cohort:
         age_years=np.array(cells.column("age_years", number_or_blank, "numbers or blank"), dtype=np.float64),
         female=np.array(cells.column("female", number_or_blank, "1, 0 or blank"), dtype=np.float64),
         codes=tuple(cells.column("codes", stated_codes, 'a JSON object such as {"LVH": 100}')),
+        names=tuple(names),
     )
     cells.check()
     cohort.validate()

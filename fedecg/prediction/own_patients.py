@@ -119,8 +119,9 @@ def _predictions(model: Model, names: Sequence[str], progress: Progress | None) 
 def _of_store(model: Model, name: str, cohort: Cohort, folder: Path, part: Part) -> OwnPatients:
     store = SignalStore.open(folder)
     needed = model.signals.model_dump(by_alias=True)
+    held = {"input": "rhythm"} | store.settings  # stores of before there were median beats do not say
     # A notch is the hospital's own choice: its mains are not those of the model's study.
-    other = [key for key in needed if key != "powerline" and store.settings.get(key) != needed[key]]
+    other = [key for key in needed if key != "powerline" and held.get(key) != needed[key]]
     if other:
         raise ModelError(
             "FECG-350",

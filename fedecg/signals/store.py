@@ -119,6 +119,11 @@ class SignalStore:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def input(self) -> str:
+        """What a row is, "rhythm" or "median"; a store of before there was a choice does not say."""
+        return str(self.settings.get("input", "rhythm"))
+
     def batch(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Signals of some rows, in their order.
 

@@ -71,20 +71,16 @@ def killed_before(patch: pytest.MonkeyPatch, stopped: str) -> None:
         patch.setattr(Conclusion, stopped, stop)
 
 
-SLOW = pytest.mark.slow
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stopped", "asked_again"),
     [
-        pytest.param("ship", [*ALL[1:], "query.baselines"], marks=SLOW),
-        pytest.param("shipping", [*ALL[2:], "query.baselines"], marks=SLOW),
-        pytest.param("assess", [*ALL[2:], "query.baselines"], marks=SLOW),
-        pytest.param(
-            "keeping the repetition", ["train", "train", "query.explain", "query.baselines"], marks=SLOW
-        ),
+        ("ship", [*ALL[1:], "query.baselines"]),
+        ("shipping", [*ALL[2:], "query.baselines"]),
+        ("assess", [*ALL[2:], "query.baselines"]),
+        ("keeping the repetition", ["train", "train", "query.explain", "query.baselines"]),
         ("explain", ["query.explain", "query.baselines"]),
-        pytest.param("compare", ["query.baselines"], marks=SLOW),
+        ("compare", ["query.baselines"]),
     ],
 )
 def test_what_was_done_before_a_kill_is_not_done_again_and_the_end_is_bit_equal(

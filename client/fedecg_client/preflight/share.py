@@ -3,7 +3,7 @@
 In:  the checks. Out: a document without small counts, paths, addresses, names of studies, keys or dates of patients;
 the site's own name is the only name. Called by `fedecg-client preflight --share`, which shows it before it writes it.
 
-Guarantees (tests/client/test_preflight.py):
+Guarantees (tests/deployment/preflight/test_preflight_share.py):
     - no text of a check is copied: names, codes, yes and no only, so that no path or host can slip in
     - a number of patients, of those with and of those without an event, below the thresholds is never stated, and
       neither is one from which it could be worked out: then a part's events, or all parts, are left out

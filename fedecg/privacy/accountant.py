@@ -1,0 +1,205 @@
+"""How much of a patient's privacy budget releases cost, and how much noise a plan needs to stay within one.
+
+In:  releases as `Spend`s; the study's settings, epsilon and delta of a site. Out: epsilon; noise multipliers.
+Called by the ledger, which adds up what was spent, and by the client, which chooses its noise before a study.
+
+A mechanism is a Gaussian one on a sum over patients: noise of standard deviation `noise_multiplier` times its L2
+sensitivity to one patient more or less, on all patients or on a Poisson sample of them. Everything that was released
+about the same patients composes. Both accountants are Opacus': Rényi (`rdp`), which the ledger counts with, and
+`prv`, which is tighter, for comparison. Training, validation and test patients are disjoint: each part has the whole
+budget for itself (parallel composition).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from fedecg.config import StudySettings
+from fedecg.errors import PolicyError
+
+__all__ = [
+    "Accountant",
+    "Before",
+    "Noise",
+    "Part",
+    "Plan",
+    "Spend",
+    "epsilon_of",
+    "planned_noise",
+]
+
+Accountant = Literal["rdp", "prv"]
+Part = Literal["train", "validation", "test"]
+
+LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
+PRECISION = 1e-4  # of a noise multiplier, relative
+# Opacus' orders, and higher ones: a small epsilon has its optimum there.
+ORDERS = [
+    *RDPAccountant.DEFAULT_ALPHAS,
+    *(2**power * step for power in range(6, 11) for step in (1.0, 1.25, 1.5, 1.75)),
+]
+
+
+@dataclass(frozen=True)
+class Spend:
+    """One kind of release about the patients of one part.
+
+    Attributes:
+        mechanism: "training", "events", "hazard" or "histogram".
+        part: whose patients.
+        noise_multiplier: standard deviation of the noise over the L2 sensitivity to one patient.
+        sampling_rate: chance of a patient to be in a step; 1 where all are.
+        steps: how often.
+    """
+
+    mechanism: str
+    part: Part
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise multipliers of a plan: of DP-SGD; of the sums of the training part; of those of the others.
+
+    Attributes:
+        training: of every optimiser step of both stages.
+        train_sums: of events and hazard sums of the training part.
+        validation: of each of the three releases about validation patients.
+        test: of the one release about test patients.
+    """
+
+    training: float
+    train_sums: float
+    validation: float
+    test: float
+
+
+def epsilon_of(spends: Sequence[Spend], delta: float, accountant: Accountant = "rdp") -> float:
+    """Epsilon of all these releases about the same patients, at `delta`.
+
+    Returns:
+        0 for no release; infinity where one of them has no noise.
+
+    Source: Mironov 2017, arXiv 1702.07476 (RDP); Gopi, Lee, Wutschitz 2021, arXiv 2106.02848 (PRV).
+    """
+    history = [(spend.noise_multiplier, spend.sampling_rate, spend.steps) for spend in spends if spend.steps]
+    if not history:
+        return 0.0
+    if min(noise for noise, _, _ in history) <= 0:
+        return math.inf
+    # Opacus warns of an optimum at the end of its orders, and takes logarithms of 0 where it does not use them.
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
+        if accountant == "rdp":
+            renyi = RDPAccountant()
+            renyi.history = history
+            return float(renyi.get_epsilon(delta, alphas=ORDERS))
+        loss = PRVAccountant()
+        loss.history = history
+        return float(loss.get_epsilon(delta))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study releases about each patient, if no round is repeated.
+
+    Attributes:
+        steps: optimiser steps of both stages.
+        sampling_rate: chance of a patient to be in a step.
+        hazard_releases: how often hazard sums of the training part leave.
+        sums_share: share of epsilon for the sums of the training part.
+    """
+
+    steps: int
+    sampling_rate: float
+    hazard_releases: int
+    sums_share: float
+
+    @staticmethod
+    def of(settings: StudySettings) -> Plan:
+        """The plan of a study: hazard sums leave with the survey, then every `hazard-every` rounds."""
+        stages, privacy = (settings.align, settings.survival), settings.privacy
+        return Plan(
+            steps=sum(stage.rounds * stage.local_steps for stage in stages),
+            sampling_rate=privacy.sampling_rate,
+            hazard_releases=max(1, math.ceil(settings.survival.rounds / privacy.hazard_every)),
+            sums_share=privacy.sums_share,
+        )
+
+    def spends(self, noise: Noise) -> list[Spend]:
+        """All releases of the study."""
+        return [
+            Spend("training", "train", noise.training, self.sampling_rate, self.steps),
+            Spend("events", "train", noise.train_sums),
+            Spend("hazard", "train", noise.train_sums, steps=self.hazard_releases),
+            Spend("events", "validation", noise.validation),
+            Spend("hazard", "validation", noise.validation),
+            Spend("histogram", "validation", noise.validation),
+            Spend("histogram", "test", noise.test),
+        ]
+
+
+Before = tuple[tuple[str, frozenset[tuple[Spend, ...]]], ...]  # part -> what was spent on its patients before
+
+
+@lru_cache(maxsize=64)
+def planned_noise(plan: Plan, epsilon: float, delta: float, before: Before = ()) -> Noise:
+    """The least noise with which a whole study stays within `epsilon`, at every patient of a site.
+
+    Of the training part's budget the sums get what they would spend alone at `sums-share` of epsilon; training gets
+    the rest, which is more than the difference, since epsilons compose less than additively.
+
+    Args:
+        plan: of the study.
+        epsilon, delta: of every patient, over everything.
+        before: histories of the patients of a part, each of which the study's own releases compose with.
+
+    Raises:
+        PolicyError: FECG-430, the study cannot be done within this budget.
+    """
+    histories = dict(before)
+
+    def spent(part: Part, noise: Noise) -> float:
+        new = [spend for spend in plan.spends(noise) if spend.part == part]
+        return max(epsilon_of([*old, *new], delta) for old in histories.get(part) or [()])
+
+    test = _least(lambda x: spent("test", Noise(1, 1, 1, x)), epsilon)
+    validation = _least(lambda x: spent("validation", Noise(1, 1, x, 1)), epsilon)
+    sums = _least(lambda x: spent("train", Noise(MOST_NOISE, x, 1, 1)), _share(spent, plan.sums_share, epsilon))
+    training = _least(lambda x: spent("train", Noise(x, sums, 1, 1)), epsilon)
+    return Noise(training, sums, validation, test)
+
+
+def _share(spent: Callable[[Part, Noise], float], share: float, epsilon: float) -> float:
+    """What the sums of the training part may bring epsilon to: a share of what is left."""
+    earlier = spent("train", Noise(MOST_NOISE, MOST_NOISE, 1, 1))
+    return earlier + share * (epsilon - earlier) if earlier < epsilon else epsilon
+
+
+def _least(epsilon_at: Callable[[float], float], budget: float) -> float:
+    """The smallest noise multiplier within the budget, to `PRECISION`, from above."""
+    low, high = LEAST_NOISE, MOST_NOISE
+    if epsilon_at(high) > budget:
+        raise PolicyError(
+            "FECG-430",
+            "privacy budget of the site",
+            found=f"an epsilon of {budget:.3g} for a part of the study",
+            expected="room for all its steps and sums",
+            fix="Raise privacy.epsilon in site.toml, or ask the coordinator for fewer steps or a lower sampling-rate.",
+        )
+    if epsilon_at(low) <= budget:
+        return low
+    while high / low > 1 + PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if epsilon_at(middle) <= budget else (middle, high)
+    return high

@@ -1,0 +1,118 @@
+"""What all four commands have in common: help, version, and an end that people and programs can read."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+
+from fedecg.command_line import add_command, add_group, add_json, program, run
+from fedecg.errors import PolicyError, RunError, SettingsError
+
+Captured = pytest.CaptureFixture[str]
+PROGRAMS = {
+    "fedecg": "fedecg.cli",
+    "fedecg-simulate": "fedecg_simulations.cli",
+    "fedecg-server": "fedecg_server.cli",
+    "fedecg-client": "fedecg_client.cli",
+}
+
+
+def command_of(act: Callable[[], int]) -> argparse.ArgumentParser:
+    parser, commands = program("trial", "A trial.", "examples:\n  trial do --json")
+    add_json(add_command(commands, "do", lambda _: act(), "do it", folder=True))
+    add_command(add_group(commands, "site", "sites of it"), "list", lambda _: act(), "list them")
+    return parser
+
+
+def failing(error: BaseException) -> argparse.ArgumentParser:
+    def act() -> int:
+        raise error
+
+    return command_of(act)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_has_examples_a_version_and_help_without_a_command(name: str, capsys: Captured) -> None:
+    main = import_module(PROGRAMS[name]).main
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: {name} ")
+    assert f"\n  {name} " in shown  # an example to copy
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"{name} ")
+
+
+def test_a_group_alone_shows_its_help(capsys: Captured) -> None:
+    assert run(command_of(lambda: 0), ["site"]) == 0
+    assert "list them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", [0, 5])
+def test_the_result_of_a_command_is_the_exit_status(status: int, capsys: Captured) -> None:
+    assert run(command_of(lambda: status), ["do"]) == status
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [(SettingsError, "FECG-103", 3), (PolicyError, "FECG-413", 4), (RunError, "FECG-649", 1)],
+)
+def test_with_json_an_error_is_a_document_and_the_status_stays(
+    kind: type[RunError], code: str, status: int, capsys: Captured
+) -> None:
+    error = kind(code, "thing", found="this", expected="that", fix="Mend it.")
+    assert run(failing(error), ["do", "--json"]) == status
+    told = capsys.readouterr()
+    message = f"{code} thing: found this; expected that. Mend it."
+    assert json.loads(told.out) == {"code": code, "message": message, "fix": "Mend it."}
+    assert told.err == message + "\n"
+    assert run(failing(error), ["do"]) == status
+    assert capsys.readouterr() == ("", message + "\n")
+
+
+def test_an_interruption_and_a_fault_of_the_system_are_documents_too(capsys: Captured) -> None:
+    assert run(failing(KeyboardInterrupt()), ["do", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "FECG-604"
+    assert run(failing(OSError(errno.EIO, "x")), ["do", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["fix"] == "Choose another --out or data.store."
+
+
+def test_a_full_disk_is_called_one(capsys: Captured) -> None:
+    assert run(failing(OSError(errno.ENOSPC, "/a/secret/path")), ["do", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["message"] == (
+        "FECG-601 run folder: found no space left on device; expected a folder that can be written, with space left."
+        " The disk is full: make room on it, and run it again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "code"),
+    [
+        ("fedecg", ["verify", "/nowhere", "--json"], "FECG-306"),
+        ("fedecg-simulate", ["run", "/nowhere.toml", "--json"], "FECG-101"),
+        ("fedecg-server", ["status", "/nowhere", "--json"], "FECG-125"),
+        ("fedecg-client", ["status", "/nowhere", "--json"], "FECG-123"),
+    ],
+)
+def test_every_program_answers_a_machine_when_it_fails(
+    name: str, words: list[str], code: str, capsys: Captured
+) -> None:
+    assert import_module(PROGRAMS[name]).main(words) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert (document["code"], set(document)) == (code, {"code", "message", "fix"})
+
+
+@pytest.mark.parametrize("words", [["do", "--nothing"], ["undo"], ["site", "paint"]])
+def test_wrong_use_ends_with_2_before_anything_is_done(words: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(command_of(lambda: pytest.fail("it was done")), words)
+    assert end.value.code == 2
+    assert "usage: trial" in capsys.readouterr().err
