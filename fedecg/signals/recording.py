@@ -41,6 +41,8 @@ _MILLIVOLTS |= {"millivolt": 1.0, "millivolts": 1.0, "microvolt": 1e-3, "microvo
 
 # Slower than 50 Hz a QRS is a sample or two; faster than 20 kHz is a misread header.
 _RATE_MIN_HZ, _RATE_MAX_HZ = 50.0, 20_000.0
+# A thousand volts: a damaged file, no sample; its square must not overflow. Wrong gains stay far below and are flagged.
+_FARTHEST_MV = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,8 @@ class Recording:
     """A 12-lead ECG.
 
     Attributes:
-        signal_mv: (12, samples) float32, C-contiguous, mV, leads in the order of `LEADS`; NaN = not recorded.
+        signal_mv: (12, samples) float32, C-contiguous, mV, leads in the order of `LEADS`; NaN = not recorded,
+            or beyond +-1 kV.
         rate_hz: samples a second.
         kind: a strip of consecutive beats ("rhythm"), or the beat that a cardiograph made of them ("median").
         extra_leads: leads of the file beyond the twelve, left out (V3R, V7, X ...).
@@ -63,7 +66,8 @@ class Recording:
     extra_leads: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        signal = np.ascontiguousarray(self.signal_mv, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is no sample either
+            signal = np.ascontiguousarray(self.signal_mv, dtype=np.float32)
         if signal.ndim != 2 or signal.shape[0] != len(LEADS) or signal.shape[1] < 1:
             raise SignalError(
                 "FECG-211",
@@ -79,6 +83,8 @@ class Recording:
                 expected=f"{_RATE_MIN_HZ:g} to {_RATE_MAX_HZ:g} Hz",
                 fix="Check the sampling rate in the header.",
             )
+        if not (signal.max() <= _FARTHEST_MV and signal.min() >= -_FARTHEST_MV):  # or a gap among them
+            signal = np.where(np.abs(signal) <= _FARTHEST_MV, signal, np.float32(np.nan))
         object.__setattr__(self, "signal_mv", signal)
         object.__setattr__(self, "rate_hz", float(self.rate_hz))
 

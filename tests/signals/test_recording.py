@@ -103,3 +103,12 @@ def test_an_impossible_sampling_rate_is_no_recording(rate_hz):
 
 def test_a_recordings_text_shows_no_value_of_the_patient():
     assert repr(Recording(np.ones((12, 3), dtype=np.float32), 100.0)) == "Recording(rate_hz=100.0)"
+
+
+def test_what_no_electrode_ever_gave_is_a_gap() -> None:
+    signal = np.zeros((12, 500))
+    signal[0, 3], signal[1, 4], signal[2, 5], signal[3, 6] = 1e300, -np.inf, 1e7, 999_999
+    read = Recording(signal, 500.0).signal_mv
+    assert np.isnan(read[[0, 1, 2], [3, 4, 5]]).all()
+    assert np.isnan(read).sum() == 3
+    assert read[3, 6] == 999_999
