@@ -4,9 +4,9 @@ Run: `python benchmarks/alignment.py [--seconds 60] [--loss bank]`. Out: one JSO
 
 A round is `train_align` as a site runs it, without the look at collapse (one forward pass of at most 512 ECGs every
 fifth round, told apart in `look_ms`): ECGs read from a signal store, lead masking, encoder, decoder, loss, backward,
-AdamW; 64 records of 1024 samples, 2 threads, network `small`. Reconstruction only is the same round by the same `descend`
-without projection and alignment loss. All take turns, so that other work on the machine slows all alike, and the fastest
-round of each counts.
+AdamW; 64 records of 1024 samples, 2 threads, network `small`. Reconstruction only: the same round by the same `descend`
+without projection and alignment loss. All take turns, so that other work on the machine slows all alike, and the
+fastest round of each counts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from fedecg_simulations.sources import load_dataset
 
 Rows = NDArray[np.int64]
 
-RECORDS, BATCH, STEPS, THREADS = 256, 64, 4, 2
+RECORDS, BATCH, STEPS, THREADS = 256, 64, 2, 2
 LEAST_TURNS = 5
 RUNS = {
     "bank": {"loss": "bank"},

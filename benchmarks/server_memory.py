@@ -2,10 +2,10 @@
 
     python benchmarks/server_memory.py [--size paper|base|small] [--sites 10] [--rounds 3] [--algorithm median]
 
-`fedecg-server start` runs a whole study over loopback: greeting, alignment, survey, survival, evaluation, the end. The
-sites are nodes on the agent's own line, all of them uploading at once. They have no ECGs and train nothing: an update is
-what was sent plus noise, and the sums beside it are those of made-up patients, so that every check of the coordinator
-is passed, and memory is all that is measured.
+`fedecg-server start` runs a whole study over loopback: greeting, alignment, survey, survival, evaluation, the end.
+The sites are nodes on the agent's own line, all of them uploading at once. They have no ECGs and train nothing: an
+update is what was sent plus noise, and the sums beside it are those of made-up patients, so that every check of the
+coordinator is passed, and memory is all that is measured.
 Prints one JSON line: the most resident memory of each of the coordinator's processes over its life (VmHWM), and the
 bound of the app host, three models and 500 MB.
 """
@@ -92,6 +92,7 @@ def measured(folder: Path, size: str, sites: int, rounds: int, algorithm: str = 
     Returns:
         The line: MB by process, the model's MB, the bound, seconds a round of each stage, how the study ended.
     """
+    folder.mkdir(exist_ok=True)
     coordinator = prepared_coordinator(folder / "coordinator")
     settings = study(size, sites, rounds, algorithm)
     document = settings.model_dump(by_alias=True, exclude_none=True)
@@ -178,7 +179,10 @@ def processes_of(supervisor: int) -> dict[str, int]:
     found = {"supervisor": supervisor}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError, IndexError):
-            if entry.name.isdigit() and int((entry / "stat").read_text().rsplit(")")[-1].split()[1]) == supervisor:
+            if (
+                entry.name.isdigit()
+                and int((entry / "stat").read_text().rsplit(")")[-1].split()[1]) == supervisor
+            ):
                 words = (entry / "cmdline").read_bytes().decode()
                 for name, sign in (("superlink", "flower-superlink"), ("app-host", "fedecg_server.app_host")):
                     if sign in words:
@@ -237,7 +241,12 @@ class EffortlessSite:
 
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type.split(".")[-1]
-        answers = {"join": self._join, "survey": self._survey, "train": self._train, "evaluate": self._evaluate}
+        answers = {
+            "join": self._join,
+            "survey": self._survey,
+            "train": self._train,
+            "evaluate": self._evaluate,
+        }
         answer = answers.get(kind)
         content = answer(message.content) if answer else pack(Failure(site=self.name, failed="FECG-599"))
         return Message(content, reply_to=message)

@@ -27,6 +27,8 @@ NO_DP = (
 )
 FORMS = {
     "plain": "Sums left the sites in plain: whoever runs the coordinator can read every site's own sums.",
+    "masked": "Sums and updates left the sites under masks: whoever runs the coordinator can read the totals over all "
+    "sites that answered, and of no site its own. Whoever compares totals over different sites learns the difference.",
 }
 # Phase -> what left a site in it, beside counts of patients and events when it joined.
 SENT = {

@@ -23,7 +23,7 @@ ONLY_A_SIMULATION_KNOWS = (
     *("refused-recordings", "quality"),
 )
 FROM_THE_RESULT = (
-    *("status", "rounds", "best-round", "alignment", "bytes-per-round", "seconds"),
+    *("status", "rounds", "best-round", "alignment", "privacy", "bytes-per-round", "seconds"),
     *("code-fingerprint", "settings-sha256"),
 )
 

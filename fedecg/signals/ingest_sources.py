@@ -30,6 +30,7 @@ class Item(NamedTuple):
     source: str  # as the manifest states it: the cell of the table, the line of the list, the path below the folder
     path: Path
     searched: bool  # found by looking through a folder: it may be something else than an ECG
+    parts: tuple[str, ...] | None = None  # files beside it that belong to it; None = not looked for yet
 
 
 def find_items(sources: Sequence[str], column: str = "file") -> list[Item]:
@@ -76,9 +77,11 @@ def items_sha256(items: Iterable[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         places = [item.path]
-        if has_header(item.path):
+        if item.parts is not None:
+            places += [item.path.with_name(name) for name in item.parts]
+        elif has_header(item.path):
             header = header_path(item.path)
-            places = [header, *(header.parent / name for name in sorted(_named_by(header)))]
+            places = [header, *(header.with_name(name) for name in sorted(_named_by(header)))]
         for place in places:
             try:
                 state = place.stat()
@@ -110,11 +113,13 @@ def _in_folder(folder: Path, prefix: str) -> Iterator[Item]:
     for below, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         place = Path(below)
-        named = {name for file in files if file.endswith(".hea") for name in _named_by(place / file)}
+        parts = {file: _named_by(place / file) for file in files if file.endswith(".hea")}
+        named = set().union(*parts.values())
         for name in sorted(files):
             if not name.startswith(".") and name not in named:
                 path = place / name
-                yield Item(_printed(prefix + path.relative_to(folder).as_posix()), path, True)
+                shown = _printed(prefix + path.relative_to(folder).as_posix())
+                yield Item(shown, path, True, tuple(sorted(parts.get(name, ()))))
 
 
 def _named_by(header: Path) -> set[str]:

@@ -104,7 +104,8 @@ class Quality:
 
     def counts(self) -> dict[str, int]:
         """Leads that break each rule of `QUALITY_RULES`; those of the whole recording are 0 or 1."""
-        return {rule: int(np.sum(getattr(self, rule))) for rule in QUALITY_RULES}
+        broken = ((rule, getattr(self, rule)) for rule in QUALITY_RULES)
+        return {rule: int(np.count_nonzero(leads)) for rule, leads in broken}
 
 
 def assess(recording: Recording) -> Quality:
@@ -128,7 +129,7 @@ def assess(recording: Recording) -> Quality:
     return Quality(
         non_finite=missing > 0,
         flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).sum(axis=1) >= FLAT_SHARE * windows,
-        saturated=_saturated(signal, rate_hz),
+        saturated=_saturated(signal, highest_mv, lowest_mv, rate_hz),
         zero_padded=np.maximum(leading, trailing) >= max(1.0, ZERO_RUN_S * rate_hz),
         einthoven=_einthoven(signal),
         # A window without a finite sample has no span and counts as lost, not as flat.
@@ -155,19 +156,36 @@ def _window_extremes(
     signal_mv: NDArray[np.float32], rate_hz: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(12, windows), (12, windows) largest and smallest value in each window of 2 s; NaN where nothing is finite."""
-    width = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
+    width = _window(signal_mv, rate_hz)
     windows = signal_mv.shape[1] // width
     cut = signal_mv[:, : windows * width].reshape(len(signal_mv), windows, width)
     return np.fmax.reduce(cut, axis=2), np.fmin.reduce(cut, axis=2)
 
 
-def _saturated(signal_mv: NDArray[np.float32], rate_hz: float) -> NDArray[np.bool_]:
-    """(12,) whether a lead holds its own largest or smallest value for `SATURATED_S`."""
+def _window(signal_mv: NDArray[np.float32], rate_hz: float) -> int:
+    """Samples of a window of 2 s, or all of a shorter recording."""
+    width: int = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
+    return width
+
+
+def _saturated(
+    signal_mv: NDArray[np.float32],
+    highest_mv: NDArray[np.float32],
+    lowest_mv: NDArray[np.float32],
+    rate_hz: float,
+) -> NDArray[np.bool_]:
+    """(12,) whether a lead holds its own largest or smallest value for `SATURATED_S`.
+
+    Args:
+        highest_mv, lowest_mv: (12, windows), from `_window_extremes`; what lies behind the last one is looked at here.
+    """
     run = max(3, round(SATURATED_S * rate_hz))
     # Whoever holds a value for `run` samples has it at one of every `run`: few leads need a closer look.
     every_run = signal_mv[:, ::run]
     held = np.zeros(len(signal_mv), dtype=np.bool_)
-    for extremes in (np.fmax.reduce(signal_mv, axis=1), np.fmin.reduce(signal_mv, axis=1)):
+    rest = signal_mv[:, highest_mv.shape[1] * _window(signal_mv, rate_hz) :]
+    for reduce, windows in ((np.fmax.reduce, highest_mv), (np.fmin.reduce, lowest_mv)):
+        extremes = reduce(np.concatenate([windows, rest], axis=1), axis=1)
         suspect = (np.abs(extremes) >= SATURATED_MV) & (every_run == extremes[:, None]).any(axis=1)
         for lead in np.flatnonzero(suspect):
             at = np.flatnonzero(signal_mv[lead] == extremes[lead])

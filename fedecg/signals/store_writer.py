@@ -143,6 +143,8 @@ class StoreWriter:
         self.rows = start.rows if start else 0
         self._columns = (*MANIFEST_COLUMNS, *columns)
         self._zeros = bytes(len(LEADS) * samples * 2)
+        self._line = io.StringIO()
+        self._cells = csv.writer(self._line, lineterminator="\n")
         try:
             # Written in order rather than through a memory map: a full disk is then an error, not a killed process.
             self._signals = (folder / "signals.npy").open("r+b" if start else "wb")
@@ -216,9 +218,10 @@ class StoreWriter:
         self._signals.write(header.getvalue())
 
     def _write_line(self, cells: Sequence[object]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        self._manifest.write(line.getvalue().encode())
+        self._cells.writerow(cells)
+        self._manifest.write(self._line.getvalue().encode())
+        self._line.seek(0)
+        self._line.truncate()
 
     def _cut(self, start: Position) -> None:
         for file, size in (

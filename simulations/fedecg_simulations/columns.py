@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.config import StudySettings
+from fedecg.config import PrivacySettings, StudySettings
 from fedecg.errors import FederationError, ModelError
 from fedecg.evaluation import age_sex_risk
 from fedecg.model import load_model
@@ -56,7 +56,9 @@ class Bench:
         alone = settings.federation.model_copy(update={"quorum": 1})
         # Attention is tested in the federated column only.
         self.evaluation = settings.evaluation.model_copy(update={"explain": False})
-        self.one_site = settings.model_copy(update={"federation": alone, "evaluation": self.evaluation})
+        self.one_site = settings.model_copy(
+            update={"federation": alone, "evaluation": self.evaluation, "privacy": _of_one_site(settings.privacy)}
+        )
         names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
         rows = np.concatenate(list(parts.values()))
         order = np.argsort(rows)
@@ -68,7 +70,7 @@ class Bench:
     def write_site(self, name: str, rows: NDArray[np.int64]) -> Path:
         """A consortium of one site; returns the parent of its site folder."""
         folder = self.out / "columns" / name / "sites"
-        write_sites(self.dataset.cohort, self.store, {name: rows}, folder)
+        write_sites(self.dataset.cohort, self.store, {name: rows}, folder, self.settings.site_defaults)
         return folder
 
     def outcomes(self, part: str) -> TestPart:
@@ -81,6 +83,11 @@ class Bench:
         """Log hazards (n,) that a run's model gives all patients of a part."""
         network = load_model(run_folder / "model").network
         return log_hazards(network, self.pooled, self.pooled.rows(part))
+
+
+def _of_one_site(privacy: PrivacySettings) -> PrivacySettings:
+    """A sum over one site hides nothing: it need not be masked."""
+    return privacy.model_copy(update={"sums": "plain"}) if privacy.sums == "masked" else privacy
 
 
 def run_column(settings: StudySettings, sites: Path, run_folder: Path, label: str) -> dict[str, Any]:
@@ -138,7 +145,7 @@ def _unseen_site(bench: Bench) -> Floats:
     for number, name in enumerate(sorted(bench.parts), start=1):
         others = {site: rows for site, rows in bench.parts.items() if site != name}
         folder = bench.out / "columns" / f"without-{name}"
-        write_sites(bench.dataset.cohort, bench.store, others, folder / "sites")
+        write_sites(bench.dataset.cohort, bench.store, others, folder / "sites", bench.settings.site_defaults)
         quorum = min(bench.settings.federation.quorum, len(others))
         federation = bench.settings.federation.model_copy(update={"quorum": quorum})
         settings = bench.settings.model_copy(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings, settings_sha256
 from fedecg.errors import CODES, SettingsError
 from fedecg.explanation.entry import without_arrays
+from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import state_outcomes
 from fedecg.progress import Progress
@@ -52,6 +53,7 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
 def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
     """The run itself, from data to report."""
     started = time.monotonic()
+    refuse_more_than_noise(settings)
     dataset = load_dataset(settings)
     dataset, parts = virtual_sites(dataset, settings.partition, settings.seed, settings.data.events)
     unseen = len(dataset.cohort) - sum(len(rows) for rows in parts.values())
@@ -65,7 +67,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     parts = without_refused(dataset, store, parts)
     for earlier in ("summary.json", "report.html"):  # only now: bad input must not cost a finished result
         (out / earlier).unlink(missing_ok=True)
-    write_sites(dataset.cohort, store.folder, parts, out / "sites")
+    write_sites(dataset.cohort, store.folder, parts, out / "sites", settings.site_defaults)
     prepared = time.monotonic() - started
     federation, aligned = with_aligned_network(settings, dataset, parts, store.folder, out)
     federated = run_column(federation, out / "sites", out, "federated")
@@ -189,6 +191,7 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "rounds": federated["rounds"],
         "best-round": federated["best-round"],
         "alignment": federated.get("alignment"),
+        "privacy": federated["privacy"],
         "bytes-per-round": federated["bytes-per-round"],
         "seconds": federated["seconds"] | seconds,
         "code-fingerprint": code_fingerprint("fedecg_simulations"),
@@ -200,4 +203,5 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
 def site_entries(bench: Bench, federated: dict[str, Any]) -> list[dict[str, Any]]:
     """What the sites said of themselves when they joined, and the label mix that only a simulation sees."""
     mix = {row["site"]: row for row in partition_table(bench.dataset, bench.parts)}
-    return [mix[site["name"]] | site for site in federated["sites"]]
+    told = [{key: value for key, value in site.items() if value is not None} for site in federated["sites"]]
+    return [mix[site["name"]] | site for site in told]

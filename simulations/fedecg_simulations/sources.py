@@ -67,14 +67,17 @@ def load_synthetic(settings: StudySettings) -> Dataset:
         name: np.concatenate([getattr(patients, name) for patients in groups])
         for name in ("part", "event", "follow_up_days", "age_years", "female", "true_log_hazard")
     }
-    hazard = joined.pop("true_log_hazard")
     cohort = Cohort(
         record=np.arange(total),
         patient=np.arange(total),
+        part=joined["part"],
+        event=joined["event"],
+        follow_up_days=joined["follow_up_days"],
         entry_days=np.zeros(total),
         died=np.zeros(total, dtype=np.bool_),
+        age_years=joined["age_years"],
+        female=joined["female"],
         codes=tuple(codes for patients in groups for codes in patients.codes),
-        **joined,
     )
     site = np.concatenate([np.full(len(patients), patients.site) for patients in groups])
     sized = ", ".join(f"{patients.site} {patients.generated_for} {len(patients)}" for patients in groups)
@@ -86,7 +89,7 @@ def load_synthetic(settings: StudySettings) -> Dataset:
         ],
         source=f"synthetic, generator {_generator_sha256()}, seed {settings.seed}, {sized}",
         outcomes="simulated",
-        true_log_hazard=hazard,
+        true_log_hazard=joined["true_log_hazard"],
         folds={"train": "generated", "validation": "generated", "test": "generated apart"},
     )
 

@@ -27,6 +27,7 @@ from fedecg.signals.ingest_workers import in_processes, in_turn
 from fedecg.signals.store_writer import Row
 
 SETTINGS = SignalSettings(samples=416)
+FILES_TO_KILL = 900  # more than three times what is written between two saves
 FILES = ("signals.npy", "manifest.csv", "store.json", "refused.csv")
 
 
@@ -210,7 +211,7 @@ def copies(folder: Path, recording, count: int) -> Path:
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(tmp_path, ecg, jobs):
-    folder = copies(tmp_path / "records", ecg(seconds=4), 1500)
+    folder = copies(tmp_path / "records", ecg(seconds=4), FILES_TO_KILL)
     command = [sys.executable, "-m", "fedecg.cli", "data", "ingest", str(folder), "--samples", "416"]
     out, state = tmp_path / "killed", tmp_path / ".killed.ingest" / "state.json"
     with subprocess.Popen(
@@ -222,16 +223,16 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(tmp_path, 
         process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = json.loads(state.read_text())["files"]
-    assert 0 < done < 1500
+    assert 0 < done < FILES_TO_KILL
     assert not out.exists()
     again = subprocess.run(
         [*command, "--out", str(out), "--jobs", str(jobs)], capture_output=True, text=True, check=True
     )
-    assert f"going on after {done} of 1500 files" in again.stderr
+    assert f"going on after {done} of {FILES_TO_KILL} files" in again.stderr
     assert not state.parent.exists()
     run(find_items([str(folder)]), tmp_path / "whole")
     assert content(out) == content(tmp_path / "whole")
-    assert len(SignalStore.open(out)) == 1500
+    assert len(SignalStore.open(out)) == FILES_TO_KILL
 
 
 def test_what_was_written_after_the_last_save_is_written_anew(tmp_path, records, monkeypatch):

@@ -213,6 +213,7 @@ def test_without_a_folder_it_says_which_one_is_wanted() -> None:
         load_dataset(settings)
 
 
+@pytest.mark.slow
 def test_a_whole_study_says_that_deaths_were_observed_and_nothing_calls_them_simulated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
