@@ -169,8 +169,8 @@ def test_damaged_files_are_read_or_refused_with_a_code(name: str, shard: int, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_damaged_scp_files_are_read_or_refused_with_a_code(shard: int, data: Path, tmp_path: Path) -> None:
+def test_damaged_scp_files_are_read_or_refused_with_a_code(shard: int, data_root: Path, tmp_path: Path) -> None:
     """The one format without a writer: a real file."""
     (tmp_path / "sound").mkdir()
-    (tmp_path / "sound/a.scp").write_bytes((data / VENDOR).read_bytes())
+    (tmp_path / "sound/a.scp").write_bytes((data_root / VENDOR).read_bytes())
     run(tmp_path / "sound", "a.scp", "a.scp", shard * WRAPPED // SHARDS, WRAPPED // SHARDS)

@@ -310,3 +310,10 @@ def test_numbers_hold_no_median_beat(tmp_path, name, code15):
     content = {"x.npz": WRITTEN["npz"], "x.h5": code15.read_bytes(), "x.csv": csv_bytes()}[name]
     (tmp_path / name).write_bytes(content)
     assert refusal(tmp_path / name, read_median).startswith("FECG-282 ")
+
+
+def test_an_exponent_far_out_does_not_end_the_process(tmp_path):
+    """pandas' own reading of numbers is killed by it."""
+    content = csv_bytes().replace(b"\n", b"\n0.25" + b"9" * 20 + b"1e4009", 3)
+    (tmp_path / "ecg.csv").write_bytes(content)
+    assert refusal(tmp_path / "ecg.csv").startswith("FECG-")
