@@ -152,7 +152,11 @@ def read_cox_table(path: Path, columns: CoxColumns) -> CoxTable:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, low_memory=False, float_precision="round_trip")
+        frame = (
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, low_memory=False, float_precision="round_trip")
+        )
     except UNREADABLE as error:  # their texts may quote a cell or a path
         raise CohortError(
             "FECG-239",
