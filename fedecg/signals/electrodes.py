@@ -94,7 +94,8 @@ def _above(lead_mv: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     middle = lead_mv[: -2 * reach] + lead_mv[2 * reach :]
     middle *= np.float32(-0.5)
     middle += lead_mv[reach:-reach]
-    return np.abs(middle, out=middle)
+    above: NDArray[np.float32] = np.abs(middle, out=middle)
+    return above
 
 
 def _is_spike(slope_mv: NDArray[np.float32], at: int, rate_hz: float) -> bool:
