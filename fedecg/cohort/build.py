@@ -34,7 +34,7 @@ BEYOND = 10_000_000  # more days than the calendar has
 
 @dataclass(frozen=True, eq=False)
 class BuiltCohort:
-    """One row a patient, in the order of the pseudonyms 0..n-1 (that of a keyed hash).
+    """One row a patient, in the order of a keyed hash.
 
     Attributes:
         file, record: of the index ECG; record is -1 without a store. event, died: (n,) bool.
@@ -54,7 +54,7 @@ class BuiltCohort:
     parts: list[NDArray[np.str_]]
     flow: Flow
     fates: dict[str, str] = field(repr=False)
-    order: dict[str, int] = field(repr=False)  # patient -> pseudonym
+    order: dict[str, int] = field(repr=False)  # patient -> row
 
 
 def build_cohort(settings: CohortSettings) -> BuiltCohort:

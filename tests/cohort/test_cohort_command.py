@@ -63,7 +63,29 @@ def test_without_a_store_the_table_is_one_that_evaluate_takes(built: Path) -> No
     }  # fmt: skip
     assert by_file["p30"]["age_years"] == ""
     assert {row["part"] for row in rows} == {"train", "validation", "test"}
-    assert sorted(int(row["patient"]) for row in rows) == list(range(15))
+    assert len({int(row["patient"]) for row in rows}) == 15
+
+
+def test_a_table_that_is_built_again_gives_everybody_the_same_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the privacy ledger would take one patient for another."""
+
+    def numbers(out: Path, *changes: tuple[str, str]) -> dict[str, str]:
+        rules = write_hospital(tmp_path)
+        for old, new in changes:
+            assert old in rules.read_text()
+            rules.write_text(rules.read_text().replace(old, new))
+        assert main(["cohort", "build", str(rules), "--out", str(out)]) == 0
+        with (out / "cohort-files.csv").open(newline="") as file:
+            return {row["file"]: row["patient"] for row in csv.DictReader(file)}
+
+    first = numbers(tmp_path / "out")
+    assert (tmp_path / "out/patients.key").stat().st_mode & 0o777 == 0o600
+    again = numbers(tmp_path / "out", ("[split]", "[split]\nseed = 9"))
+    assert list(again) != list(first)  # another order of the rows
+    assert again == first
+    assert not set(numbers(tmp_path / "other").values()) & set(first.values())  # another key
 
 
 def test_the_flow_is_printed_and_the_faults_are_notes(

@@ -67,7 +67,7 @@ def test_the_cohort_names_the_stores_rows_and_training_reads_it(
     by_file = {Path(store.facts["source"][row]).stem: days for row, days in source.items()}
     assert by_file == {"p01": 730.0, "p02": 365.0, "p06b": 546.0, "p11": 297.0}  # p06b: the first usable ECG
     assert all(store.codes[row] == "" for row in cohort.record)
-    assert sorted(cohort.patient) == [0, 1, 2, 3]
+    assert len(set(cohort.patient)) == 4
     assert "p01" not in (ingested / "out" / "cohort.csv").read_text()
 
 
