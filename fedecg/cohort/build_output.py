@@ -3,8 +3,8 @@
 In:  `BuiltCohort`, a folder. Out: cohort.csv (or cohort-files.csv without a store), flow.json. Called by `commands`.
 No file holds a patient's name: patients are numbers made of their names under a secret key, which lies beside the table
 and is kept, so that a table that is built again, with more patients, gives everybody the number of before. The privacy
-ledger knows patients by it. Without a store the names of the ECG files are written, as the hospital has them: that table
-stays inside.
+ledger knows patients by it. Without a store the names of the ECG files are written, as the hospital has them: keep that
+table inside.
 """
 
 from __future__ import annotations

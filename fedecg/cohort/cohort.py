@@ -97,7 +97,9 @@ class Cohort:
         """The rows that a mask (N,) bool keeps, or the rows of an index array, in its order."""
         at = np.arange(len(self))[rows]
         texts = ("codes", "names")
-        columns = {column.name: getattr(self, column.name) for column in fields(self) if column.name not in texts}
+        columns = {
+            column.name: getattr(self, column.name) for column in fields(self) if column.name not in texts
+        }
         return Cohort(
             **{name: column[at] for name, column in columns.items()},
             codes=tuple(self.codes[row] for row in at),
