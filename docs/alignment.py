@@ -1,6 +1,6 @@
 """Do reports point at the codes of their record? The numbers of docs/alignment.md.
 
-Run: `python docs/alignment.py DATA MODEL`; DATA holds ptbxl/ and ptbxl_text/ (see shared/data), MODEL the bank's language
+Run: `python docs/alignment.py DATA MODEL`; DATA holds ptbxl/ and ptbxl_text/, MODEL the bank's language
 model. Out: a Markdown table on stdout. Every figure is of `report_targets` as a site makes them.
 """
 

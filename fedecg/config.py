@@ -259,6 +259,9 @@ class PrivacySettings(Section):
     hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = 10.0  # bound on exp(log hazard), loss and sums (sample)
     time_bins: Annotated[int, Field(ge=1, le=8)] = 8  # of the noised histogram (sample)
     risk_bins: Annotated[int, Field(ge=2, le=8)] = 8  # of the noised histogram (sample)
+    hazard_bins: Annotated[int, Field(ge=2, le=64)] = 8  # of noised events and hazard sums, up to horizon-days (sample)
+    entry_times: bool = False  # patients may enter after their ECG: hazard sums then need sqrt 2 of the noise (sample)
+    masked_bound: Positive = 1.0  # largest change of one weight in a round (masked sums)
 
     @model_validator(mode="after")
     def _noised_with_sample_privacy(self) -> PrivacySettings:

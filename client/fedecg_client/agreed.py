@@ -13,6 +13,7 @@ from fedecg.errors import PolicyError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.messages import EvaluateTask, GridDocument, Task, TrainTask
+from fedecg.federation.noised import noised_edges
 from fedecg.federation.sums import AssessTask
 from fedecg.objectives import public_grid
 
@@ -50,7 +51,21 @@ def _beyond(task: Task, study: StudySettings) -> Iterator[str]:
         yield "a training alone without evaluation.baselines"
     if "train" in _parts(task):
         yield "an evaluation of the training part"
-    yield from _fine_grids(task, study)
+    yield from _private(task, study) if study.privacy.mode == "sample" else _fine_grids(task, study)
+
+
+def _private(task: Task, study: StudySettings) -> Iterator[str]:
+    """What differential privacy allows: an update, and sums whose bins and cells are as few as agreed."""
+    if isinstance(task, (AssessTask, BaselinesTask, ExplainTask)):
+        yield "an exchange without noise"
+    if isinstance(task, TrainTask) and (task.grid is not None or task.repeat):
+        yield "counts of validation patients"
+    if isinstance(task, EvaluateTask):
+        cuts, privacy = task.grid, study.privacy
+        if len(cuts.time_cuts_days) >= privacy.time_bins or len(cuts.risk_cuts) >= privacy.risk_bins:
+            yield "a finer histogram"
+        if task.edges_days != noised_edges(study).tolist():
+            yield "other bins of the baseline hazard"
 
 
 def _parts(task: Task) -> list[str]:

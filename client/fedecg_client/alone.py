@@ -34,7 +34,7 @@ from fedecg.federation.transfer import decoded
 from fedecg.model import build_network, load_vector, to_vector
 from fedecg.text import load_bank
 from fedecg.training import UNWATCHED, log_hazards
-from fedecg_client import work
+from fedecg_client import plain_sums, work
 from fedecg_client.workplace import Workplace
 
 __all__ = ["baselines"]
@@ -47,15 +47,15 @@ def baselines(place: Workplace, task: BaselinesTask, weights: work.Weights) -> t
     """Train alone, score the part asked for; a model that cannot be fitted costs its figures only."""
     site, network, settings = work.opened(place.folder, task, weights)
     grid, rows = work.evaluation_grid(task.grid), site.rows(task.part)
-    local, code = None, ""
+    limits, local, code = plain_sums.thresholds_of(place.folder, settings), None, ""
     try:
         vector = Alone(place, task, site.name, work.parts_of(site.cohort)).train(weights)
         load_vector(network, work.trained_names(network, settings, "survival"), vector)
-        local = work.concordance_counts(log_hazards(network, site, rows), site, task.part, grid)
+        local = work.concordance_counts(log_hazards(network, site, rows), site, task.part, grid, limits)
     except (FederationError, ModelError) as error:
         code = error.code
     control = age_sex_risk(site.cohort.select(site.rows("train")), site.cohort.select(rows))
-    age_sex = None if control is None else work.concordance_counts(control, site, task.part, grid)
+    age_sex = None if control is None else work.concordance_counts(control, site, task.part, grid, limits)
     return BaselinesReply(site=site.name, local=local, local_code=code, age_sex=age_sex), None
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from fedecg.command_line import Commands, add_command, add_json, program, run, seconds
-from fedecg_client import commands
+from fedecg_client import commands, leaving_commands
 
 __all__ = ["main"]
 
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_checks(parsers)
     _add_agent_commands(parsers)
     _add_agreement_commands(parsers)
+    _add_leaving_commands(parsers)
+    _add_ledger(parsers)
     return run(parser, arguments)
 
 
@@ -182,6 +184,69 @@ Rounds in between go on without this site, as when its line is cut.
 """,
     )
     renew.add_argument("--use", action="store_true", help="put the new key in the place of the old one")
+
+
+def _add_ledger(parsers: Commands[argparse.ArgumentParser]) -> None:
+    ledger = add_command(
+        parsers,
+        "ledger",
+        commands.ledger,
+        "what was released about this site's patients with differential privacy, and what is left",
+        """  fedecg-client ledger             # every kind of release, epsilon so far, what is left
+  fedecg-client ledger verify      # read and check every entry; exit status 4 if one was changed or is missing
+
+The budget stands in [privacy] of site.toml. Keep ledger.sqlite and ledger.key together, and never bring back an older
+copy: the site then refuses every study until the latest one is back.
+""",
+    )
+    ledger.add_argument(
+        "words", nargs="*", metavar="[verify] [DIR]", help="check alone; default of DIR: the current folder"
+    )
+    add_json(ledger)
+
+
+def _add_leaving_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
+    egress = _command(
+        parsers,
+        "egress",
+        leaving_commands.egress,
+        "everything that has left this site: what, when, how much, to whom",
+        """Each message is written down before it leaves, in DIR/state/egress: every number of it, and of every array
+its shape, L2 norm and sha256. --json prints all of that; without it, one line a message.
+
+  fedecg-client egress --study heart-failure --json > what-left.json
+""",
+    )
+    egress.add_argument("--run", default="", metavar="RUN", help="of this run alone")
+    egress.add_argument("--study", default="", metavar="STUDY", help="of this study alone")
+    add_json(egress)
+    approve = _command(
+        parsers,
+        "approve",
+        leaving_commands.approve,
+        "look at the first message of a study, and let it leave",
+        """With privacy.approve = "first-round" two messages of a study are held until this command: the one with which
+the site would join, and the first one with sums or weights. Later ones of the same study (the same lock) leave without
+being asked, and stand in `fedecg-client egress`.
+""",
+    )
+    withdraw = _command(
+        parsers,
+        "withdraw",
+        leaving_commands.withdraw,
+        "take patients out of everything from now on",
+        """PATIENTS-FILE names one patient a line, as the column patient of the table does. Shows how many it found,
+then asks.
+
+  fedecg-client withdraw patients.txt
+
+Their signals are overwritten in the store. A running agent leaves them out from its next task on.
+""",
+    )
+    withdraw.add_argument("patients", type=Path, metavar="PATIENTS-FILE")
+    withdraw.add_argument("--yes", action="store_true", help="do not ask")
+    approve.add_argument("study", metavar="STUDY")
+    approve.add_argument("--yes", action="store_true", help="do not ask")
 
 
 if __name__ == "__main__":

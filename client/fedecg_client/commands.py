@@ -16,7 +16,7 @@ from typing import Any
 from fedecg.errors import FedecgError, RunError, SettingsError
 
 __all__ = [
-    "accept", "doctor", "init", "key", "preflight", "renew_key", "start", "status", "stop", "studies",
+    "accept", "doctor", "init", "key", "ledger", "preflight", "renew_key", "start", "status", "stop", "studies",
 ]  # fmt: skip
 
 Options = argparse.Namespace
@@ -203,6 +203,27 @@ def key(options: Options) -> int:
         return _print_json({"key": entries[site.key.name].fingerprint, "new-key": new})
     for name, public in entries.items():
         print(f"{public_file(Path(name))}  {public.fingerprint}")
+    return 0
+
+
+def ledger(options: Options) -> int:
+    """Show the site's ledger; reading it checks it."""
+    from fedecg_client.folder import open_site
+    from fedecg_client.ledger_view import ledger_document, ledger_lines
+    from fedecg_client.preflight.report import printable
+
+    words = list(options.words)
+    verify = words[:1] == ["verify"]
+    if len(words) > 1 + verify:
+        options.parser.error("one folder at most")
+    site = open_site(Path(words[-1]) if len(words) > verify else Path())
+    document = ledger_document(site.folder, site.settings.privacy)
+    if verify:
+        document = {"sequence": document["sequence"], "sha256": document["sha256"], "sound": True}
+    if options.json:
+        return _print_json(document)
+    sound = f"sound: {document['sequence']} entries, each following the one before"
+    print("\n".join(map(printable, [sound] if verify else ledger_lines(document))))
     return 0
 
 

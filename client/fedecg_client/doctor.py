@@ -45,6 +45,8 @@ FIXES = {
     "FECG-417": "To take part in it, name the phase in policy.phases of site.toml.",
     "FECG-418": "Nothing to do: the site works in policy.hours; or widen them.",
     "FECG-419": "Nothing to do: the count starts anew at midnight; or raise policy.rounds-a-day.",
+    "FECG-448": "Free space on that disk, or give state/egress to the user that runs fedecg.",
+    "FECG-449": "Look at it: fedecg-client approve STUDY shows what would leave, and asks.",
     "FECG-599": "Its place stands in the site's own log (journalctl -u fedecg-client): send that line, and no data.",
     "FECG-601": "Free space on that disk, or give the site's folder to the user that runs fedecg.",
     "FECG-604": "The agent was stopped, or a task ran longer than policy.task-limit-s.",

@@ -27,10 +27,14 @@ from fedecg.errors import FederationError, PolicyError, RunError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.lock import StudyLock
+from fedecg.federation.masked import CensusTask, KeysTask, UnmaskTask
 from fedecg.federation.messages import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.fingerprint import code_fingerprint
+from fedecg.privacy.ledger import refuse_if_behind
 from fedecg_client.agreed import refuse_more_than_agreed
+from fedecg_client.budget import refuse_without_budget
+from fedecg_client.masks import refuse_plainer_sums
 from fedecg_client.pinned import agreed_sha256, pin, pinned_lock, propose
 from fedecg_client.workplace import made_state, phase_of
 
@@ -47,6 +51,7 @@ ALLOWED_BY = {  # phase of a task -> phase of the policy
     "explain": "explain",
     "baselines": "baselines",
 }
+OF_MASKED_SUMS = (KeysTask, CensusTask, UnmaskTask)
 ROUNDS = "rounds-of-the-day.json"
 
 log = logging.getLogger("fedecg.client")
@@ -70,7 +75,8 @@ class Gate:
         """Join a study, or refuse to.
 
         Raises:
-            PolicyError: FECG-411 study, FECG-412 and FECG-413 another lock, FECG-414 list of sites, FECG-415 steps.
+            PolicyError: FECG-411 study, FECG-412 and FECG-413 another lock, FECG-414 list of sites, FECG-415 steps;
+                FECG-438 differential privacy without a budget of the site.
             SettingsError: FECG-103 settings that cannot be.
             FederationError: FECG-541 other code, FECG-542 a lock that does not speak of one study; FECG-554 nobody at
                 the site has agreed to it yet.
@@ -95,7 +101,8 @@ class Gate:
         """Is the task of the study that was joined, and of an allowed phase?
 
         Raises:
-            PolicyError: FECG-411..415 as `admit_study`; FECG-416 not of the pinned lock; FECG-417 phase.
+            PolicyError: FECG-411..415, FECG-438 as `admit_study`; FECG-416 not of the pinned lock; FECG-417 phase;
+                FECG-435 the site's ledger is older than the one that the coordinator saw.
             SettingsError: FECG-103. FederationError: FECG-541.
         """
         study = parse_settings(StudySettings, task.settings)
@@ -105,6 +112,10 @@ class Gate:
             self._is_of_the_pinned_lock(task, study.name)
         self._is_of_an_allowed_phase(task)
         refuse_more_than_agreed(task, study)
+        refuse_without_budget(self.site, study)
+        refuse_plainer_sums(self.site, study)
+        seen = task.ledger.get(self.site.name)
+        refuse_if_behind(self.folder, seen.head() if seen else None)
 
     def admit_work(self, task: Task, key: str) -> None:
         """May the site work on it now? Replies that are done already may go at any time.
@@ -180,7 +191,10 @@ class Gate:
                 expected=f"{code_fingerprint()[:12]}... (installed here)",
                 fix="Install the version that the coordinator runs.",
             )
-        self._has_few_enough_steps(parse_settings(StudySettings, lock.settings))
+        study = parse_settings(StudySettings, lock.settings)
+        self._has_few_enough_steps(study)
+        refuse_without_budget(self.site, study)
+        refuse_plainer_sums(self.site, study)
 
     def _has_few_enough_steps(self, study: StudySettings) -> None:
         steps, most = (
@@ -220,6 +234,8 @@ class Gate:
 
     def _is_of_an_allowed_phase(self, task: Task) -> None:
         phases = self.site.policy.phases
+        if isinstance(task, OF_MASKED_SUMS):  # part of the phases that they serve
+            return
         if ALLOWED_BY.get(phase_of(task)) not in phases:
             raise PolicyError(
                 "FECG-417",

@@ -36,7 +36,7 @@ def task_key(task: Task, weights: NDArray[Any] | None, *more: object) -> str:
         weights: that it carries.
         more: what else the reply depends on.
     """
-    document = task.model_dump(by_alias=True, exclude={"accepted", "rejected"})
+    document = task.model_dump(by_alias=True, exclude={"accepted", "rejected", "ledger", "masking"})
     text = json.dumps([type(task).__name__, document, list(map(str, more))], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     if weights is not None:

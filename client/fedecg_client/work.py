@@ -16,18 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedecg.cohort import SUBGROUPS, Cohort, read_cohort, subgroup_members
+from fedecg.cohort import SUBGROUPS, Cohort, subgroup_members
 from fedecg.config import (
     AlignSettings,
     ModelSettings,
     SignalSettings,
+    SiteSettings,
     Stage,
     StudySettings,
     load_site,
     parse_settings,
 )
 from fedecg.errors import FederationError
-from fedecg.evaluation import RiskTimeGrid, site_counts, site_sums
+from fedecg.evaluation import RiskTimeGrid, site_sums
 from fedecg.explanation import faithfulness_sums
 from fedecg.explanation.documents import ExplainReply, ExplainTask, split_models, sums_of_nobody
 from fedecg.explanation.groups import (
@@ -38,6 +39,7 @@ from fedecg.explanation.groups import (
     groups_of,
     may_leave,
 )
+from fedecg.federation.masked import CensusReply, CensusTask
 from fedecg.federation.messages import (
     AlignmentFigures,
     CountsDocument,
@@ -63,6 +65,8 @@ from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, tensors_of_stage, to_vector
 from fedecg.objectives import COLLAPSE_REMEDY, Baseline, public_grid
+from fedecg.privacy.disclosure import Thresholds
+from fedecg.privacy.withdrawal import read_site_cohort, withdrawn_state
 from fedecg.text import Bank, frequencies_sha256, load_bank
 from fedecg.text.left_out import shown_vectors
 from fedecg.training import (
@@ -76,11 +80,16 @@ from fedecg.training import (
     train_survival,
 )
 from fedecg.training.randomness import repeated_seed
+from fedecg_client import plain_sums
+from fedecg_client.budget import budget_document
 from fedecg_client.workplace import Workplace
 
 __all__ = [
+    "Weights",
     "alignment_figures",
     "assess",
+    "baseline_of",
+    "census",
     "concordance_counts",
     "evaluate",
     "evaluation_grid",
@@ -90,6 +99,7 @@ __all__ = [
     "parts_of",
     "settings_here",
     "state_of_data",
+    "statements",
     "survey",
     "train",
     "trained_names",
@@ -109,13 +119,27 @@ def join(place: Workplace, task: JoinTask, weights: Weights) -> tuple[JoinReply,
     """Say who this site is: name, patients and events by part, code."""
     del weights
     settings = load_site(place.folder / "site.toml")
+    privacy = parse_settings(StudySettings, task.lock.settings).privacy
+    # Under masked sums nobody learns how many a single site has (`census`); under noised ones nobody at all.
+    told = {} if privacy.sums in ("masked", "noised") else _parts_told(place.folder, task, settings)
     reply = JoinReply(
         site=settings.name,
-        parts=parts_of(read_cohort(settings.cohort)),
+        parts=told,
+        budget=budget_document(settings) if privacy.mode == "sample" else None,
         code_fingerprint=code_fingerprint(),
         lock_sha256=task.lock.sha256(),
     )
     return reply, None
+
+
+def _parts_told(folder: Path, task: JoinTask, settings: SiteSettings) -> dict[JoinedPart, PartCounts]:
+    """Patients and events of the parts, without what is small; a site with hardly anybody to learn from stays away."""
+    limits = plain_sums.thresholds_of(folder, parse_settings(StudySettings, task.lock.settings))
+    cohort = read_site_cohort(folder, settings.cohort)
+    parts = parts_of(cohort)
+    plain_sums.refuse_few(cohort, limits)
+    plain_sums.admit(folder, cohort, limits)
+    return plain_sums.parts_told(parts, cohort, limits)
 
 
 def parts_of(cohort: Cohort) -> dict[JoinedPart, PartCounts]:
@@ -127,17 +151,24 @@ def parts_of(cohort: Cohort) -> dict[JoinedPart, PartCounts]:
     }
 
 
+def census(place: Workplace, task: CensusTask, weights: Weights) -> tuple[CensusReply, None]:
+    """Nothing by itself: patients and events of the parts travel with every masked reply."""
+    del task, weights
+    return CensusReply(site=load_site(place.folder / "site.toml").name), None
+
+
 def survey(place: Workplace, task: SurveyTask, weights: Weights) -> tuple[SurveyReply, None]:
     """Events, exits and hazard sums of the training part on the public grid; nothing is trained."""
     site, network, settings = opened(place.folder, task, weights)
     edges = public_grid(settings.survival.grid_days, settings.survival.horizon_days)
     train, validation = site.rows("train"), site.rows("validation")
-    sums = survival_sums(network, site, train, edges, settings.survival.exp_bound)
+    limits = plain_sums.thresholds_of(place.folder, settings)
+    sums = survival_sums(network, plain_sums.coarse(site, limits), train, edges, settings.survival.exp_bound)
     reply = SurveyReply(
         site=site.name,
         train_events=sums.events.tolist(),
         train_exp_sums=sums.exp_sums.tolist(),
-        risk=RiskMoments.of(log_hazards(network, site, validation)),
+        risk=plain_sums.moments_of(log_hazards(network, site, validation), site, "validation", limits),
     )
     return reply, None
 
@@ -147,18 +178,18 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
     site, network, settings = opened(place.folder, task, weights)
     settings = _with_seed_of(task, settings)
     names, sums = trained_names(network, settings, task.stage), None
-    received = to_vector(network, names)
+    received, limits = to_vector(network, names), plain_sums.thresholds_of(place.folder, settings)
     if task.stage == "align":
-        trained = train_align(network, site, settings, task.round, _vectors(settings), place.watch)
+        trained = train_align(network, site, settings, task.round, statements(settings), place.watch)
     else:
-        baseline = _baseline(task.hazard)
-        sums = _round_sums(network, site, settings, baseline, evaluation_grid(task.grid))
-        vectors = _vectors(settings)
+        baseline = baseline_of(task.hazard)
+        sums = _round_sums(network, site, settings, baseline, evaluation_grid(task.grid), limits)
+        vectors = statements(settings)
         trained = train_survival(network, site, settings, task.round, baseline, place.watch, vectors)
     reply = TrainReply(
         site=site.name,
         round=task.round,
-        patients=trained.patients,
+        patients=plain_sums.learned_from(trained.patients, site.cohort, limits),
         events=trained.events,
         steps=trained.steps,
         loss=trained.loss,
@@ -192,24 +223,27 @@ def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[Ev
     """Concordance counts of the parts asked for, and the sums of the baseline hazard on validation patients."""
     site, network, settings = opened(place.folder, task, weights)
     grid, edges_days = evaluation_grid(task.grid), np.array(task.edges_days)
-    validation = site.rows("validation")
-    sums = survival_sums(network, site, validation, edges_days, settings.survival.exp_bound)
+    limits = plain_sums.thresholds_of(place.folder, settings)
+    told = plain_sums.rows_told(site, "validation", limits)
+    sums = survival_sums(
+        network, plain_sums.coarse(site, limits), told, edges_days, settings.survival.exp_bound
+    )
     reply = EvaluateReply(
         site=site.name,
         counts={
-            part: concordance_counts(log_hazards(network, site, site.rows(part)), site, part, grid)
+            part: concordance_counts(log_hazards(network, site, site.rows(part)), site, part, grid, limits)
             for part in task.parts
         },
         validation_events=sums.events.tolist(),
         validation_exp_sums=sums.exp_sums.tolist(),
-        risk=RiskMoments.of(log_hazards(network, site, validation)),
+        risk=RiskMoments.of(log_hazards(network, site, told)),
     )
     return reply, None
 
 
 def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
     """The sums of every figure of the evaluation, on the part asked for."""
-    site, network, _ = opened(place.folder, task, weights)
+    site, network, settings = opened(place.folder, task, weights)
     rows = _observed_from_the_ecg(site, task.part)
     scores = log_hazards(network, site, rows)
     plan = task.plan.plan()
@@ -222,7 +256,8 @@ def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[Assess
         )
     members = subgroup_members(site.cohort.select(rows))
     sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
-    return AssessReply.of(site.name, sums), None
+    limits = plain_sums.thresholds_of(place.folder, settings)
+    return AssessReply.of(site.name, *plain_sums.assessed(sums, scores, site, task.part, plan, limits)), None
 
 
 def explain(place: Workplace, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
@@ -308,16 +343,23 @@ def _observed_from_the_ecg(site: SiteData, part: Part) -> Rows:
 
 
 def _round_sums(
-    network: Network, site: SiteData, settings: StudySettings, baseline: Baseline, grid: RiskTimeGrid
+    network: Network,
+    site: SiteData,
+    settings: StudySettings,
+    baseline: Baseline,
+    grid: RiskTimeGrid,
+    limits: Thresholds,
 ) -> RoundSums:
     bound = settings.survival.exp_bound
     scores = log_hazards(network, site, site.rows("validation"))
+    moved = plain_sums.coarse(site, limits)
+    sums = survival_sums(network, moved, site.rows("train"), baseline.edges_days, bound)
     return RoundSums(
-        train_exp_sums=survival_sums(
-            network, site, site.rows("train"), baseline.edges_days, bound
-        ).exp_sums.tolist(),
-        validation=concordance_counts(scores, site, "validation", grid),
-        risk=RiskMoments.of(scores),
+        train_exp_sums=sums.exp_sums.tolist(),
+        validation=concordance_counts(scores, site, "validation", grid, limits),
+        risk=plain_sums.moments_of(scores, site, "validation", limits),
+        # Whose sums these are is not known to the coordinator: events of the same sites come with them.
+        train_events=sums.events.tolist() if settings.privacy.sums == "masked" else None,
     )
 
 
@@ -327,6 +369,7 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
     torch.set_num_threads(settings.federation.threads)
     _refuse_another_bank(folder, task, settings)
     site = _site_data(folder, state_of_data(folder), settings.signals, settings.align, settings.seed)
+    plain_sums.admit(folder, site.cohort, plain_sums.thresholds_of(folder, settings))
     network = _network(
         settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
     )
@@ -372,7 +415,7 @@ def settings_here(folder: Path, task: Task) -> StudySettings:
     return settings.model_copy(update={"align": settings.align.model_copy(update={"bank": own})})
 
 
-def _vectors(settings: StudySettings) -> NDArray[np.float32]:
+def statements(settings: StudySettings) -> NDArray[np.float32]:
     """(K, D) statements that alignment is shown."""
     return shown_vectors(_bank(settings), settings.align.leave_out)
 
@@ -398,7 +441,7 @@ def state_of_data(folder: Path) -> State:
     files = [Path(site.cohort), Path(site.store) / "store.json", *([Path(site.text.reports)] if site.text else [])]
     found = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files]
     text = site.text.model_dump_json() if site.text else ""
-    return (site.name, site.cohort, site.store, text), *found
+    return (site.name, site.cohort, site.store, text), *found, withdrawn_state(folder)
 
 
 @lru_cache(maxsize=64)
@@ -415,13 +458,14 @@ def trained_names(network: Network, settings: StudySettings, stage: Stage) -> tu
     return tensors_of_stage(network, settings, stage)
 
 
-def concordance_counts(scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid) -> CountsDocument:
-    """What leaves of a part's concordance: cells of the grid and exact counts of pairs."""
-    cohort, rows = site.cohort, site.rows(part)
-    return CountsDocument.of(site_counts(cohort.follow_up_days[rows], cohort.event[rows], scores, grid))
+def concordance_counts(
+    scores: Floats, site: SiteData, part: Part, grid: RiskTimeGrid, limits: Thresholds
+) -> CountsDocument:
+    """What leaves of a part's concordance: cells of the grid, as large as they must be, and exact counts of pairs."""
+    return plain_sums.counts_of(scores, site, part, grid, limits)
 
 
-def _baseline(document: HazardDocument | None) -> Baseline:
+def baseline_of(document: HazardDocument | None) -> Baseline:
     if document is None:
         raise FederationError(
             "FECG-503", "survival task", found="no baseline hazard", expected="edges and hazard"

@@ -11,6 +11,7 @@ Called by training (best round), by the client (counts), by the server (sums) an
     cells        what binned counts tell of pairs
     counts       a site's counts, and their check by the coordinator
     bounds       all sites' counts -> stratified C, global C with bounds
+    noised       noised histograms -> both C's with an interval that includes the noise; no bounds
     bootstrap    paired difference of two risks
     power        the smallest difference that so many events can show
     life_table, curves, log_rank          exits by risk group -> survival, follow-up, incidence, test
@@ -51,6 +52,7 @@ from fedecg.evaluation.intervals import (
     concordance_interval,
     stratified_interval,
 )
+from fedecg.evaluation.noised import NoisedConcordance, NoisedCounts, noised_concordance, noised_spread
 from fedecg.evaluation.plan import DAYS_A_YEAR, assessment_plan
 from fedecg.evaluation.power import DetectableDifference, detectable_difference
 
@@ -64,6 +66,8 @@ __all__ = [
     "DetectableDifference",
     "Estimate",
     "GlobalConcordance",
+    "NoisedConcordance",
+    "NoisedCounts",
     "PairCounts",
     "PairSquares",
     "PairedDifference",
@@ -80,6 +84,8 @@ __all__ = [
     "concordance_interval",
     "detectable_difference",
     "global_concordance",
+    "noised_concordance",
+    "noised_spread",
     "pair_counts",
     "paired_bootstrap",
     "risk_grid",

@@ -116,6 +116,8 @@ class SiteSums:
         risk: predicted and weighted observed cases by horizon and calibration group.
         decision: weighted cases and controls above each threshold, by horizon.
         subgroups: pairs, events and expected events of each subgroup.
+        withheld: names of the parts that the site keeps to itself, since they would tell of too few patients: they are
+            those of nobody, which says nothing.
     """
 
     concordance: SiteCounts
@@ -127,6 +129,7 @@ class SiteSums:
     risk: RiskCalibrationSums
     decision: DecisionSums
     subgroups: SubgroupSums
+    withheld: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,13 +220,14 @@ def absolute_risk(log_hazard: Float64, baseline: Baseline, horizons_days: Float6
     return np.asarray(-np.expm1(-hazard))
 
 
-def check_site_sums(sums: SiteSums, plan: AssessmentPlan, site: str) -> None:
+def check_site_sums(sums: SiteSums, plan: AssessmentPlan, site: str, sites: int = 1) -> None:
     """Refuse sums that no set of patients has; for the coordinator, before anything is added up.
 
     Args:
         sums: as received, of the plan's shapes.
         plan: what the site was asked.
         site: its name, for the message.
+        sites: of which these are the sums; more than one where sums are masked.
 
     Raises:
         FederationError: FECG-521..524 counts that contradict themselves; FECG-527 parts that contradict
@@ -232,22 +236,23 @@ def check_site_sums(sums: SiteSums, plan: AssessmentPlan, site: str) -> None:
     validate_site_counts(sums.concordance, plan.grid, site)
     patients, events = int(sums.concordance.cells.sum()), int(sums.concordance.cells[..., 1].sum())
     told = {
-        "life table": int(sums.life.exits.sum()) == patients and int(sums.life.exits[..., 1].sum()) == events,
+        "life table": (int(sums.life.exits.sum()), int(sums.life.exits[..., 1].sum()))
+        in ((patients, events), (0, 0)),  # of nobody, where a site withholds it
         "calibration": (sums.hazard.patients, sums.hazard.events) == (patients, events)
         and _moments_can_be(sums.hazard.moments),
-        "Brier score": _within(patients, events, sums.brier)
+        "Brier score": _within(patients, events, sites, sums.brier)
         and _at_most(sums.brier.case_loss, sums.brier.case_weight)
         and _at_most(sums.brier.control_loss, sums.brier.control_weight)
         and _at_most(sums.brier.cases, sums.brier.case_weight)
         and _at_most(sums.brier.at_risk, sums.brier.control_weight),
-        "AUC": _within(patients, events, sums.auc)
+        "AUC": _within(patients, events, sites, sums.auc)
         and _at_most(sums.auc.within_credit, sums.auc.within_pairs)
         and _at_most(
             sums.auc.own_pairs.sum(axis=1), sums.auc.case_weight.sum(1) * sums.auc.control_weight.sum(1)
         ),
         "Uno's C": sums.uno.patients <= patients
         and sums.uno.events <= events
-        and sums.uno.sites <= 1
+        and sums.uno.sites <= sites
         and _at_most(sums.uno.within_credit, sums.uno.within_pairs),
         "risk groups": _at_most(sums.risk.patients.sum(axis=1), patients)
         and _at_most(sums.risk.predicted, sums.risk.patients),
@@ -306,10 +311,10 @@ def assess(sites: Mapping[str, SiteSums], horizons_days: ArrayLike) -> Assessmen
     )
 
 
-def _within(patients: int, events: int, part: BrierSums | AucSums) -> bool:
-    """At most one site, its patients and its events."""
+def _within(patients: int, events: int, sites: int, part: BrierSums | AucSums) -> bool:
+    """At most so many sites, their patients and their events."""
     return bool(
-        (part.sites <= 1).all() and (part.patients <= patients).all() and (part.cases <= events).all()
+        (part.sites <= sites).all() and (part.patients <= patients).all() and (part.cases <= events).all()
     )
 
 

@@ -13,6 +13,7 @@ Bounds take every pair at the extreme that its cells allow. A pair that can only
 raises C = N / D if it counts (N <= D), so the upper bound counts it and the lower bound leaves it out; one that can
 only be discordant or not comparable, the other way round; one that can be anything is concordant above, discordant
 below. No arrangement of patients inside the cells gives a C outside, and finer (nested) cells leave fewer choices.
+Where sites have merged bins of their own (`SiteCounts.runs`), "one bin" is "runs of bins that overlap": the same holds.
 
 The estimate between them counts an open order half, two events in one time bin as comparable, and an event and a
 censored patient in one time bin as comparable as often as such pairs are within sites, where the exact count is known
@@ -28,14 +29,17 @@ from functools import reduce
 from operator import add
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedecg.errors import FederationError
-from fedecg.evaluation.cells import CellPairs, cell_pairs, expected_pairs
+from fedecg.evaluation.cells import CellPairs, Placed, cell_pairs, expected_pairs, in_the_middle, run_pairs
 from fedecg.evaluation.concordance import Concordance
 from fedecg.evaluation.counts import SiteCounts
 from fedecg.evaluation.intervals import FEW_EVENTS, influence_se, logit_interval
 
 __all__ = ["GlobalConcordance", "global_concordance"]
+
+Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ def global_concordance(sites: Sequence[SiteCounts]) -> GlobalConcordance:
             expected="at least one",
             fix="See the sites' logs.",
         )
-    cells = np.stack([site.cells for site in sites])
-    pooled = cells.sum(axis=0)
+    pooled = np.sum([in_the_middle(site.cells, site.runs) for site in sites], axis=0)
     exact = sum((site.pairs for site in sites), start=Concordance.from_counts(0, 0, 0))
-    within, everywhere = cell_pairs(cells), cell_pairs(pooled)
+    within = CellPairs(*(sum(kind) for kind in zip(*(site.told for site in sites), strict=True)))
+    everywhere = _pairs_of_all(sites, pooled)
     across = CellPairs(*(all_pairs - own for all_pairs, own in zip(everywhere, within, strict=True)))
     share = _comparable_share(exact, within)
     if exact.comparable + across.certain + across.both_events == 0:
@@ -127,6 +131,14 @@ def global_concordance(sites: Sequence[SiteCounts]) -> GlobalConcordance:
         events=events,
         few_events=events < FEW_EVENTS,
     )
+
+
+def _pairs_of_all(sites: Sequence[SiteCounts], pooled: Int64) -> CellPairs:
+    """Pairs among all patients as cells tell them; sites may have merged different bins."""
+    if all(site.runs is None for site in sites):
+        return cell_pairs(pooled)
+    placed = [Placed.of(site.cells, site.runs) for site in sites]
+    return run_pairs(Placed(*(np.sum(tables, axis=0) for tables in zip(*placed, strict=True))))
 
 
 def _comparable_share(exact: Concordance, within: CellPairs) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedecg.errors import FederationError
-from fedecg.evaluation.cells import CellPairs, cell_pairs
+from fedecg.evaluation.cells import CellPairs, Placed, Runs, cell_pairs, run_pairs
 from fedecg.evaluation.concordance import Concordance, concordance
 from fedecg.evaluation.grid import RiskTimeGrid
 from fedecg.evaluation.inputs import checked_outcomes
@@ -35,11 +35,24 @@ class SiteCounts:
         cells: (T, R, 2) int64, patients by time bin, risk bin and event (0 = censored, 1 = event).
         pairs: exact counts over the pairs within the site, from its own times and risks.
         squares: what the standard error of the stratified C is made of, exact on any grid.
+        within: pairs within sites as their own cells tell them, where these counts are the sum of several sites
+            (secure sums); None: one site's, which follow from its cells.
+        runs: bins that the site has merged, whose patients stand in the first bin of each run; None: none.
     """
 
     cells: Int64
     pairs: Concordance
     squares: PairSquares
+    within: CellPairs | None = None
+    runs: Runs | None = None
+
+    @property
+    def told(self) -> CellPairs:
+        """Pairs within the site, or within the sites, as cells tell them."""
+        if self.within is not None:
+            return self.within
+        cells = self.cells.astype(np.int64)
+        return cell_pairs(cells) if self.runs is None else run_pairs(Placed.of(cells, self.runs))
 
 
 def site_counts(time: ArrayLike, event: ArrayLike, risk: ArrayLike, grid: RiskTimeGrid) -> SiteCounts:
@@ -115,7 +128,7 @@ def validate_site_counts(counts: SiteCounts, grid: RiskTimeGrid, site: str = "")
             found="sums of squares out of order",
             expected="0 <= credit <= mixed <= comparable: no patient has more concordant than comparable pairs",
         )
-    _refuse_impossible_pairs(pairs, cell_pairs(cells.astype(np.int64)), where)
+    _refuse_impossible_pairs(pairs, counts.told, where)
 
 
 def _refuse_impossible_pairs(pairs: Concordance, told: CellPairs, where: str) -> None:

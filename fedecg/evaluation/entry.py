@@ -26,9 +26,11 @@ def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSu
     Args:
         plan: what was asked.
         part: of the cohorts, "test" or "validation".
-        sites: site name -> checked sums.
+        sites: site name -> checked sums; who withholds all of them is named under "withheld" and nowhere else.
     """
-    result = assess(sites, plan.horizons_days)
+    withheld = {name: one.withheld for name, one in sites.items() if one.withheld}
+    evaluated = {name: one for name, one in sites.items() if "concordance" not in one.withheld}
+    result = assess(evaluated or sites, plan.horizons_days)
     pooled = result.concordance
     # Two unrelated risks of the same patients, each with the error of the stratified C.
     paired_se = math.sqrt(2) * pooled.stratified_se
@@ -42,7 +44,8 @@ def assessment_entry(plan: AssessmentPlan, part: str, sites: Mapping[str, SiteSu
         "min-at-risk": plan.min_at_risk,
         "minimal-detectable-difference": smallest,
     }
-    return {**plain_json(asked), **plain_json(result)}
+    told = {"withheld": withheld} if withheld else {}
+    return {**plain_json(asked), **plain_json(result), **plain_json(told)}
 
 
 def plain_json(value: object) -> Any:

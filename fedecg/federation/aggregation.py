@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 Vector = NDArray[np.float32]
-BLOCK = 1 << 16  # coordinates
+BLOCK = 1 << 14  # coordinates
 
 
 class Update(Protocol):
@@ -119,8 +119,12 @@ def aggregation_weight(settings: StudySettings, stage: str, patients: int, event
     """A site's weight in the average.
 
     Losses that are sums over patients are weighted by patients, so that the fixed point is the pooled one;
-    partial likelihoods of a batch or a site by events, since that is what they are sums over.
+    partial likelihoods of a batch or a site by events, since that is what they are sums over. Under differential
+    privacy neither is known, and every site counts the same: with plain SGD a site's step is a sum over its patients
+    divided by the study's batch-size, so that equal weights are those of the pooled sum.
     """
+    if settings.privacy.mode == "sample":
+        return 1.0
     choice = settings.federation.weight
     if stage == "survival" and choice == "auto":
         choice = "patients" if settings.survival.loss in ("cox-pooled", "grouped") else "events"

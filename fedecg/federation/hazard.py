@@ -25,6 +25,7 @@ from fedecg.evaluation import (
     validate_site_counts,
 )
 from fedecg.federation.messages import (
+    ALL,
     CountsDocument,
     EvaluateReply,
     GridDocument,
@@ -40,7 +41,15 @@ from fedecg.federation.messages import (
 from fedecg.federation.rounds import RoundRecord, validation_entry
 from fedecg.objectives import breslow, merge_bins, pooled_ratio, public_grid
 
-__all__ = ["HazardState", "check_events", "check_survey", "federated_concordance", "pooled_moments"]
+__all__ = [
+    "HazardState",
+    "check_events",
+    "check_exp_sums",
+    "check_part_counts",
+    "check_survey",
+    "federated_concordance",
+    "pooled_moments",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -101,6 +110,12 @@ class HazardState:
         self.events[site] = np.add.reduceat(events, self._starts)
         self.parts[site] = parts
 
+    def tell_all(self, parts: Mapping[JoinedPart, PartCounts], events: Sequence[int] | None = None) -> None:
+        """Masked sums: whoever has answered now, together, has these patients and, by exit bin, these events."""
+        self.parts = {ALL: dict(parts)}
+        if events is not None:
+            self.events = {ALL: np.array(events, dtype=np.int64)}
+
     def restore(self, cumulative: Floats, risk_cuts: Floats) -> None:
         """Take up the baseline and the evaluation grid of a checkpoint."""
         self.cumulative = cumulative
@@ -149,13 +164,13 @@ class HazardState:
             raise FederationError(
                 "FECG-503", f"sums of {site}", found="none", expected="those of a survival round"
             )
-        _check_exp_sums(site, sums.train_exp_sums, len(self.cumulative))
+        check_exp_sums(site, sums.train_exp_sums, len(self.cumulative))
         self.check_counts(site, "validation", sums.validation)
 
     def check_evaluation(self, parts: Sequence[str], site: str, reply: EvaluateReply) -> None:
         """The same for the replies to an evaluation; raises as `check_round`."""
         bins = len(self.shipped_edges_days)
-        _check_exp_sums(site, reply.validation_exp_sums, bins)
+        check_exp_sums(site, reply.validation_exp_sums, bins)
         _check_length(f"events of {site}", reply.validation_events, bins)
         _check_total(site, "validation", reply.validation_events, self.parts[site])
         if set(reply.counts) != set(parts):
@@ -166,12 +181,24 @@ class HazardState:
 
     def check_counts(self, site: str, part: Part, document: CountsDocument) -> None:
         """Counts must fit the grid, each other, and the part that the site joined with; raises as `check_round`."""
-        counts = document.counts(self.grid)
-        validate_site_counts(counts, self.grid, site)
-        joined = self.parts[site].get(part, PartCounts(patients=0, events=0))
-        told = PartCounts(patients=int(counts.cells.sum()), events=int(counts.cells[..., 1].sum()))
-        if told != joined:
-            _refuse_total(site, part)
+        check_part_counts(self.grid, self.parts[site], site, part, document)
+
+
+def check_part_counts(
+    grid: RiskTimeGrid, joined: Mapping[JoinedPart, PartCounts], site: str, part: Part, document: CountsDocument
+) -> None:
+    """Counts must fit the grid, each other, and the part that the site joined with; raises as `check_round`."""
+    if document.within is not None and site != ALL:
+        raise FederationError(
+            "FECG-503", f"{part} counts of {site}", found="pairs of several sites", expected="those of one"
+        )
+    counts = document.counts(grid)
+    validate_site_counts(counts, grid, site)
+    told = int(counts.cells.sum()), int(counts.cells[..., 1].sum())
+    there = joined.get(part, PartCounts(patients=0, events=0))
+    # Fewer are those that are left when patients have withdrawn; of cells that are too small a site tells nothing.
+    if told[0] > there.patients or told[1] > there.events or (document.withheld and any(told)):
+        _refuse_total(site, part)
 
 
 def pooled_moments(moments: Sequence[RiskMoments]) -> tuple[float, float]:
@@ -208,7 +235,7 @@ def check_survey(
     """
     bins = len(public_grid(settings.survival.grid_days, settings.survival.horizon_days))
     _check_length(f"events of {site}", reply.train_events, bins)
-    _check_exp_sums(site, reply.train_exp_sums, bins)
+    check_exp_sums(site, reply.train_exp_sums, bins)
     _check_total(site, "train", reply.train_events, parts[site])
 
 
@@ -224,7 +251,7 @@ def _check_length(what: str, column: Sequence[float], expected: int) -> None:
         )
 
 
-def _check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
+def check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
     """Of the right length, and no risk set negative beyond rounding."""
     _check_length(f"hazard sums of {site}", sums, expected)
     risk = np.cumsum(np.array(sums[::-1]))
@@ -240,7 +267,7 @@ def _check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
 
 
 def _check_total(site: str, part: Part, events: Sequence[int], parts: Mapping[JoinedPart, PartCounts]) -> None:
-    if sum(events) != parts.get(part, PartCounts(patients=0, events=0)).events:
+    if sum(events) > parts.get(part, PartCounts(patients=0, events=0)).events:
         _refuse_total(site, part)
 
 
@@ -248,7 +275,7 @@ def _refuse_total(site: str, part: Part) -> NoReturn:
     raise FederationError(
         "FECG-515",
         f"{part} part of {site}",
-        found="other patients or events than it joined with",
+        found="more patients or events than it joined with",
         expected="the cohort with which it joined",
         fix="A site's tables must not change during a study.",
     )

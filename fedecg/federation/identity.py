@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedecg.errors import SettingsError
 
-__all__ = ["SiteKey", "certificate_fingerprint", "public_key_of", "read_public_key"]
+__all__ = ["SiteKey", "certificate_fingerprint", "key_of_text", "public_key_of", "read_public_key"]
 
 MOST_BYTES = 4096  # a P-384 key with a comment has about 230
 KIND = "ecdsa-sha2-nistp384"
@@ -73,6 +73,18 @@ def public_key_of(private: ec.EllipticCurvePrivateKey) -> SiteKey:
     key = private.public_key()
     text = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     return _site_key(key, text, base64.b64decode(text.split()[1]))
+
+
+def key_of_text(text: str) -> SiteKey:
+    """A public key as `SiteKey.text` writes it.
+
+    Raises:
+        SettingsError: FECG-127.
+    """
+    kind, _, encoded = text.partition(" ")
+    if kind != KIND:
+        raise _no_key("a key of another kind")
+    return _parsed(encoded.encode())
 
 
 def certificate_fingerprint(certificate: x509.Certificate) -> str:

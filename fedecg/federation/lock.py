@@ -47,6 +47,8 @@ class StudyLock(Section):
     sites: list[
         Annotated[str, Field(pattern=SITE_NAME)]
     ] = []  # names that may take part; none: whoever connects (simulations)
+    # Fingerprints of their keys, with which they sign those of masked sums, so that the server cannot use others.
+    site_keys: dict[str, str] = {}
 
     def sha256(self) -> str:
         """Hash of all that is agreed on."""
@@ -77,6 +79,17 @@ class StudyLock(Section):
             f"Evaluation: {'; '.join(evaluation)}",
             "Leaves the site: weights of the network after each round; counts and sums over patients"
             f" (privacy.sums = {study.privacy.sums}); no ECG, no report, no row of a table",
+            *self._masks(study),
             f"Code (fingerprint): {self.code_fingerprint}",
             f"Code bank (sha256): {self.bank_sha256}",
+        ]
+
+    def _masks(self, study: StudySettings) -> list[str]:
+        """Whose keys the site relies on where sums are masked: people compare them like the hash."""
+        if study.privacy.sums != "masked":
+            return []
+        keys = ", ".join(f"{name} {fingerprint}" for name, fingerprint in self.site_keys.items())
+        return [
+            "Masks: of all numbers only the sum over the sites that answer is opened; no update changes a weight by"
+            f" more than {study.privacy.masked_bound:g}; keys of the sites: {keys or 'as they come'}"
         ]

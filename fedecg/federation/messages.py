@@ -7,20 +7,26 @@ This is the only file that knows record keys. Both sides call it; nothing else i
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from fedecg.config import MOST_REPEATS, Section, Stage
 from fedecg.errors import FederationError
 from fedecg.evaluation import Concordance, PairSquares, RiskTimeGrid, SiteCounts
+from fedecg.evaluation.cells import CellPairs, Runs
 from fedecg.federation.lock import StudyLock
+from fedecg.federation.masking_terms import Masking
+from fedecg.federation.spent import Budget, NoisedSums
+from fedecg.privacy.ledger import Head
 
 __all__ = [
+    "ALL",
     "AlignmentFigures",
     "CountsDocument",
     "EvaluateReply",
@@ -31,6 +37,7 @@ __all__ = [
     "JoinReply",
     "JoinTask",
     "JoinedPart",
+    "LedgerHead",
     "PartCounts",
     "RiskMoments",
     "RoundSums",
@@ -38,12 +45,14 @@ __all__ = [
     "SurveyTask",
     "TrainReply",
     "TrainTask",
+    "document_of",
     "from_record",
     "pack",
     "read_reply",
     "reply_sha256",
     "size_bytes",
     "to_record",
+    "told_head",
     "unpack",
 ]
 
@@ -55,13 +64,16 @@ JSON = "json"
 # Bounds far beyond any study, so that no sum over sites can overflow.
 Count = Annotated[int, Field(ge=0, le=2**40)]
 Code = Annotated[str, Field(pattern=r"^FECG-[0-9]{3}$")]
+Run = Annotated[str, Field(pattern=r"^[0-9a-f]{0,32}$")]  # a random name of one
 Sum = Annotated[float, Field(ge=0, le=1e100)]
 SignedSum = Annotated[float, Field(ge=-1e100, le=1e100)]
 Part = Literal["train", "validation", "test"]
 JoinedPart = Literal[Part, "align"]  # align: ECGs without a known outcome, which nothing evaluates
 FARTHEST_RISK = 50.0
-PIECE_BYTES = 1 << 20  # of one array: the SuperLink waits 180 s for each object, which 47 kbit/s keep
-KINDS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16))  # weights; changes (`transfer`)
+ALL = "all sites"  # whose name masked sums bear; no site has it
+PIECE_BYTES = 1 << 19  # of one array: gRPC gives up a line on which nothing else has passed for 60 s (docs/flower.md)
+# Weights; changes (`transfer`); masked words (`masked`).
+KINDS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16), np.dtype(np.uint32))
 
 
 class HazardDocument(Section):
@@ -88,12 +100,22 @@ class CountsDocument(Section):
     credit_squares: Sum
     mixed_squares: Sum
     comparable_squares: Sum
+    # Pairs within sites as their own cells tell them (`CellPairs`): in sums of several sites only.
+    within: Annotated[list[Count], Field(min_length=7, max_length=7)] | None = None
+    # Places of the grid's cuts that the site has kept, where it has merged cells that were too small; None: all. The
+    # patients of merged bins then stand in the first of them.
+    time_kept: list[Count] | None = None
+    risk_kept: list[Count] | None = None
+    withheld: bool = False  # not evaluated: too small; the noughts say nothing
 
     @staticmethod
     def of(counts: SiteCounts) -> CountsDocument:
         """From the evaluation room's type."""
         pairs = counts.pairs
+        kept = (None, None) if counts.runs is None else [places.tolist() for places in counts.runs.kept]
         return CountsDocument(
+            time_kept=kept[0],
+            risk_kept=kept[1],
             cells=[int(cell) for cell in counts.cells.ravel()],
             concordant=pairs.concordant,
             discordant=pairs.discordant,
@@ -119,13 +141,43 @@ class CountsDocument(Section):
             )
         pairs = Concordance.from_counts(self.concordant, self.discordant, self.tied_risk)
         squares = PairSquares(self.credit_squares, self.mixed_squares, self.comparable_squares)
-        return SiteCounts(np.array(self.cells, dtype=np.int64).reshape(grid.shape), pairs, squares)
+        cells = np.array(self.cells, dtype=np.int64).reshape(grid.shape)
+        within = None if self.within is None else CellPairs(*self.within)
+        return SiteCounts(cells, pairs, squares, within, self._runs(cells))
+
+    def _runs(self, cells: NDArray[np.int64]) -> Runs | None:
+        """Bins that the site has merged; FECG-503 unless they are runs of the grid's with everybody in their first."""
+        if self.time_kept is None and self.risk_kept is None:
+            return None
+        cuts = [bins - 1 for bins in cells.shape[:2]]
+        kept = [
+            list(range(most)) if places is None else places
+            for places, most in zip((self.time_kept, self.risk_kept), cuts, strict=True)
+        ]
+        rising = all(
+            places == sorted({place for place in places if place < most})
+            for places, most in zip(kept, cuts, strict=True)
+        )
+        runs = Runs.between(np.array(kept[0]), np.array(kept[1]), cells.shape) if rising else None
+        if runs is None or not runs.holds(cells):
+            raise FederationError(
+                "FECG-503",
+                "cells of a reply",
+                found="merged bins that are none of the grid's, or patients in the midst of them",
+                expected="rising places of the grid's cuts, patients in the first bin of each run",
+            )
+        return runs
+
+    def with_pairs_told(self, grid: RiskTimeGrid) -> CountsDocument:
+        """The same, ready to be added to those of other sites without losing which pairs are within sites."""
+        return self.model_copy(update={"within": list(self.counts(grid).told)})
 
 
 class JoinTask(Section):
     """Who is there? Sent once to each node, without weights, with the whole study that the site is asked to join."""
 
     lock: StudyLock
+    run: Run = ""
 
 
 class PartCounts(Section):
@@ -133,6 +185,7 @@ class PartCounts(Section):
 
     patients: Count
     events: Count
+    withheld: bool = False  # fewer than the site's thresholds; the noughts say nothing
 
     @model_validator(mode="after")
     def _events_are_of_patients(self) -> PartCounts:
@@ -148,6 +201,7 @@ class JoinReply(Section):
     parts: dict[JoinedPart, PartCounts]
     code_fingerprint: str
     lock_sha256: str
+    budget: Budget | None = None  # privacy.mode = "sample": then `parts` is empty
 
 
 class RiskMoments(Section):
@@ -175,10 +229,27 @@ class RiskMoments(Section):
         return RiskMoments(patients=len(log_hazard), sum=total, square_sum=squares)
 
 
+class LedgerHead(Section):
+    """How far a site's ledger went when it answered: what the coordinator returns, so that an older one is noticed."""
+
+    sequence: Count
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @staticmethod
+    def of(head: Head) -> LedgerHead:
+        """From the privacy room's type."""
+        return LedgerHead(sequence=head.sequence, sha256=head.sha256)
+
+    def head(self) -> Head:
+        """Back to the privacy room's type."""
+        return Head(self.sequence, self.sha256)
+
+
 class Task(Section):
     """Common to all tasks that carry weights."""
 
     lock_sha256: str  # the study that the site joined
+    run: Run = ""  # of the study: what an earlier run released about patients stays released
     stage: Stage
     round: Count
     repeat: Annotated[int, Field(ge=0, le=MOST_REPEATS)] = (
@@ -190,6 +261,8 @@ class Task(Section):
     settings: dict[str, Any]  # those of the lock; the site validates them itself
     accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived
     rejected: dict[str, Code] = {}  # site -> why the coordinator left out the last reply that it had of it
+    ledger: dict[str, LedgerHead] = {}  # site -> the farthest head of its ledger that the coordinator has seen
+    masking: Masking | None = None  # privacy.sums = "masked": the sum that the reply goes into
 
 
 class SurveyTask(Task):
@@ -203,6 +276,7 @@ class SurveyReply(Section):
     train_events: list[Count]
     train_exp_sums: list[SignedSum]
     risk: RiskMoments
+    ledger: LedgerHead | None = None  # privacy.mode = "sample"
 
 
 class TrainTask(Task):
@@ -210,6 +284,7 @@ class TrainTask(Task):
 
     hazard: HazardDocument | None = None
     grid: GridDocument | None = None
+    own_hazards: dict[str, HazardDocument] = {}  # site -> from its noised sums (mode "sample", baseline = "site")
 
 
 class RoundSums(Section):
@@ -221,6 +296,7 @@ class RoundSums(Section):
     train_exp_sums: list[SignedSum]
     validation: CountsDocument
     risk: RiskMoments
+    train_events: list[Count] | None = None  # by exit bin, of those who answered (masked sums)
 
 
 class AlignmentFigures(Section):
@@ -250,10 +326,12 @@ class TrainReply(Section):
     patients: Count
     events: Count
     steps: Count
-    loss: float
+    loss: float | None
     code_fingerprint: str
     sums: RoundSums | None = None  # survival rounds
     alignment: AlignmentFigures | None = None  # alignment rounds
+    noised: NoisedSums | None = None  # privacy.mode = "sample": then counts are 0, and loss, sums, alignment None
+    ledger: LedgerHead | None = None  # privacy.mode = "sample"
 
 
 class EvaluateTask(Task):
@@ -272,6 +350,7 @@ class EvaluateReply(Section):
     validation_events: list[Count]
     validation_exp_sums: list[SignedSum]
     risk: RiskMoments
+    ledger: LedgerHead | None = None  # privacy.mode = "sample"
 
 
 class Failure(Section):
@@ -313,8 +392,8 @@ def read_reply(message: Message, kind: type[Document]) -> tuple[Document, NDArra
 def to_record(weights: NDArray[Any]) -> ArrayRecord:
     """A flat vector of one of KINDS as Flower carries it: one array, or as many of PIECE_BYTES as it takes.
 
-    An array costs two objects, each of them a call and a transaction a hop, so that a small vector stays whole; an
-    object that takes longer than 180 s on a slow line is given up by the SuperLink, so that a large one is split.
+    An array costs two objects, each of them a call and a transaction a hop, so that a small vector stays whole. A large
+    one is split for slow lines: an object must pass within 60 s (gRPC; the SuperLink itself waits 180 s for each).
     """
     vector = np.ascontiguousarray(weights, dtype=weights.dtype.newbyteorder("<"))
     length = PIECE_BYTES // vector.itemsize
@@ -410,6 +489,30 @@ def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray
     except ValidationError as error:
         raise _not_the_document(text, kind, error) from None
     return document, _vector_of(content)
+
+
+def told_head(content: RecordDict) -> LedgerHead | None:
+    """The head of a site's ledger that its reply carries; None where there is none."""
+    try:
+        return _WithHead.model_validate_json(_json_of(content)).ledger
+    except (ValidationError, FederationError):
+        return None
+
+
+class _WithHead(BaseModel):
+    """Of any reply, that field alone."""
+
+    ledger: LedgerHead | None = None
+
+
+def document_of(content: RecordDict) -> dict[str, Any]:
+    """A message's document as it travels, key by key.
+
+    Raises:
+        FederationError: FECG-501 where there is none.
+    """
+    document: dict[str, Any] = json.loads(_json_of(content))
+    return document
 
 
 def _json_of(content: RecordDict) -> str:

@@ -43,6 +43,9 @@ class RoundRecord:
     validation: dict[str, Any] | None = None
     hazard_ratio: float | None = None  # sum exp(eta) H0 / events: near 1 while the baseline fits
     repeated: bool = False  # the baseline had drifted: thrown away and done again with a fresh one
+    spends: dict[str, list[dict[str, Any]]] = field(
+        default_factory=dict
+    )  # site -> what its reply cost its patients (privacy.mode = "sample")
     bytes: int = 0
     seconds: float = 0.0
 

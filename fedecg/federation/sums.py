@@ -7,6 +7,7 @@ follows from the plan, so that a site cannot choose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -19,9 +20,11 @@ from fedecg.federation.arrays import flat_arrays, read_arrays
 from fedecg.federation.messages import CountsDocument, GridDocument, HazardDocument, Part, SignedSum, Task
 from fedecg.objectives import Baseline
 
-__all__ = ["AssessReply", "AssessTask", "PlanDocument"]
+__all__ = ["CONCORDANCE", "PARTS", "AssessReply", "AssessTask", "PlanDocument", "Withheld"]
 
-PARTS = ("life", "brier", "auc", "uno", "hazard", "risk", "decision", "subgroups")
+Withheld = Literal["concordance", "life", "brier", "auc", "uno", "hazard", "risk", "decision", "subgroups"]
+CONCORDANCE: Literal["concordance"] = "concordance"
+PARTS: tuple[Withheld, ...] = ("life", "brier", "auc", "uno", "hazard", "risk", "decision", "subgroups")
 # Fields that repeat the plan: known to both sides, never sent.
 PUBLIC = {
     "edges_days",
@@ -109,13 +112,18 @@ class AssessReply(Section):
     version: Literal[1]  # of the sums: `fedecg.evaluation.VERSION`
     concordance: CountsDocument
     arrays: dict[str, list[SignedSum]]
+    withheld: list[Withheld] = []  # parts of the sums that would tell of too few patients: their noughts say nothing
 
     @staticmethod
-    def of(site: str, sums: SiteSums) -> AssessReply:
+    def of(site: str, sums: SiteSums, withheld: Sequence[Withheld] = ()) -> AssessReply:
         """From the evaluation room's type."""
         arrays = flat_arrays({part: getattr(sums, part) for part in PARTS}, PUBLIC)
         return AssessReply(
-            site=site, version=VERSION, concordance=CountsDocument.of(sums.concordance), arrays=arrays
+            site=site,
+            version=VERSION,
+            concordance=CountsDocument.of(sums.concordance).model_copy(update={"withheld": CONCORDANCE in withheld}),
+            arrays=arrays,
+            withheld=list(withheld),
         )
 
     def sums(self, plan: AssessmentPlan) -> SiteSums:
@@ -128,4 +136,6 @@ class AssessReply(Section):
         nobody = np.zeros((0, len(plan.subgroups)), dtype=np.bool_)
         empty = site_sums(np.zeros(0), np.zeros(0), np.zeros(0), nobody, plan)
         parts = read_arrays(self.arrays, {part: getattr(empty, part) for part in PARTS}, PUBLIC, SIGNED)
-        return replace(empty, concordance=self.concordance.counts(plan.grid), **parts)
+        return replace(
+            empty, concordance=self.concordance.counts(plan.grid), withheld=tuple(self.withheld), **parts
+        )

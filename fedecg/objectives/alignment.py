@@ -15,7 +15,10 @@ from torch.nn.functional import cosine_similarity, log_softmax, normalize
 __all__ = ["COLLAPSED_BELOW", "COLLAPSE_REMEDY", "bank_loss", "infonce_loss", "paper_loss"]
 
 COLLAPSED_BELOW = 0.5  # effective rank of embeddings over that of their targets
-COLLAPSE_REMEDY = 'take align.loss = "bank", lower align.temperature, or raise align.reconstruction'
+COLLAPSE_REMEDY = (
+    'more align.rounds while the rank still rises; else align.loss = "bank", a lower align.temperature, or more '
+    "align.reconstruction"
+)
 NOT_SHOWN = -1e9  # similarity to a statement that is left out: its share is 0, and 0 times it is no NaN
 
 
@@ -34,7 +37,7 @@ def bank_loss(
         projected: (N, D), ECG embeddings in the space of the bank; any length, only the direction counts.
         bank: (K, D), one embedded statement a row; a row of zeros is left out: nobody's negative.
         targets: (N, K), weights of the stated codes; a row sums to 1, or is all zero where nothing is stated.
-        temperature: scalar > 0 that divides the similarities.
+        temperature: scalar > 0 that divides the similarities; or (N, 1), each record's own.
         class_weights: (K,) > 0, what each statement's term counts; None: 1 each.
 
     Returns:

@@ -71,7 +71,8 @@ def grouped_loss(
         log_hazard: (N,), no unit; larger means earlier event. Values of +-50 are safe in float32.
         event: (N,), bool; True = event seen, False = censored.
         times: where each patient leaves.
-        log_baseline: (bins,), log of the baseline hazard of each whole bin; gradients reach it.
+        log_baseline: (bins,), log of the baseline hazard of each whole bin; gradients reach it. Or (N, bins), a copy of
+            it for each patient, which then gets the gradient of that patient alone.
         exp_bound: exp(log hazard) is continued linearly beyond this log hazard.
 
     Returns:
@@ -84,14 +85,24 @@ def grouped_loss(
     share, entry_share = (
         torch.from_numpy(values).to(log_hazard.dtype) for values in (times.share, times.entry_share)
     )
-    start = increment.cumsum(0) - increment
+    start = increment.cumsum(-1) - increment
     same_bin = entered == at
     # What has passed of the last bin before the patient came counts neither for the event nor for the time lived.
     missed = torch.where(same_bin, entry_share, 0.0)
-    before = torch.where(same_bin, 0.0, start[at] - start[entered] - entry_share * increment[entered])
-    in_last = hazard * increment[at] * (1 - missed)
-    lived_in_last = hazard * increment[at] * (share - missed)
+    before = torch.where(
+        same_bin,
+        0.0,
+        _of_bin(start, at) - _of_bin(start, entered) - entry_share * _of_bin(increment, entered),
+    )
+    last = _of_bin(increment, at)
+    in_last = hazard * last * (1 - missed)
+    lived_in_last = hazard * last * (share - missed)
     # log(1 - exp(-x)) through expm1, which keeps its digits where x is small; a lower bound keeps log's slope finite.
     happened = torch.log(-torch.expm1(-in_last.clamp(min=torch.finfo(log_hazard.dtype).tiny)))
     per_patient = hazard * before + torch.where(event, -happened, lived_in_last)
     return per_patient.sum() / max(len(log_hazard), 1)
+
+
+def _of_bin(values: Tensor, at: Tensor) -> Tensor:
+    """Each patient's bin (N,) of values (bins,) that all share, or of each patient's own (N, bins)."""
+    return values[at] if values.dim() == 1 else values.gather(1, at.unsqueeze(1)).squeeze(1)

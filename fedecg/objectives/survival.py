@@ -93,7 +93,13 @@ def _efron_term(log_share: Tensor, tie: Tensor, ties: int) -> Tensor:
     return torch.log1p(-(rank / tied[tie]).to(log_share.dtype) * share.clamp(max=1)[tie])
 
 
-def pooled_cox_loss(log_hazard: Tensor, event: Tensor, cumulative_hazard: Tensor, exp_bound: float) -> Tensor:
+def pooled_cox_loss(
+    log_hazard: Tensor,
+    event: Tensor,
+    cumulative_hazard: Tensor,
+    exp_bound: float,
+    exposure_bound: float | None = None,
+) -> Tensor:
     """Mean per-patient Cox loss for a fixed baseline cumulative hazard.
 
     With H0 from `hazard.breslow` at these log hazards and a bin for every event time, its gradient, times the
@@ -103,8 +109,10 @@ def pooled_cox_loss(log_hazard: Tensor, event: Tensor, cumulative_hazard: Tensor
         log_hazard: (N,), no unit; larger means earlier event.
         event: (N,), bool; True = event seen, False = censored.
         cumulative_hazard: (N,), H0 at each patient's own follow-up time, finite and >= 0 (`Baseline.at`).
-        exp_bound: exp(log hazard) is continued linearly beyond this log hazard, and H0 beyond exp(exp_bound) counts
-            as that, so a stale H0 cannot make one patient's gradient grow without limit.
+        exp_bound: exp(log hazard) is continued linearly beyond this log hazard: in the gradient, exp(log hazard) is
+            then min(exp(log hazard), exp(exp_bound)).
+        exposure_bound: H0 beyond the exp of it counts as that, so a stale H0 cannot make one patient's gradient grow
+            without limit; None: `exp_bound`.
 
     Returns:
         Scalar, nats per patient; a mean over patients, so mini-batches are unbiased and per-patient clipping
@@ -112,7 +120,8 @@ def pooled_cox_loss(log_hazard: Tensor, event: Tensor, cumulative_hazard: Tensor
 
     Source: Breslow 1972, discussion of Cox 1972; design.md section 5.
     """
-    exposure = cumulative_hazard.clamp(max=math.exp(exp_bound))  # a baseline gone astray must not overflow
+    most = math.exp(exp_bound if exposure_bound is None else exposure_bound)
+    exposure = cumulative_hazard.clamp(max=most)  # a baseline gone astray must not overflow
     per_patient = linear_exp(log_hazard, exp_bound) * exposure - event * log_hazard
     return per_patient.sum() / max(len(log_hazard), 1)
 

@@ -19,12 +19,13 @@ from typing import Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import ALIGN, Cohort, read_cohort
+from fedecg.cohort import ALIGN, Cohort
 from fedecg.config import load_site
 from fedecg.errors import CohortError, ModelError
 from fedecg.files import in_words
 from fedecg.prediction.files import predict_files
 from fedecg.prediction.predictor import Model, Prediction
+from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.progress import Progress
 from fedecg.signals import SignalStore
 from fedecg.training import SiteData, log_hazards
@@ -65,7 +66,7 @@ def patients_of_site(model: Model, folder: Path, part: Part) -> OwnPatients:
         ModelError: FECG-350 a store of other signals; FECG-326 log hazards that are not finite.
     """
     settings = load_site(folder / "site.toml")
-    return _of_store(model, settings.name, read_cohort(settings.cohort), Path(settings.store), part)
+    return _of_store(model, settings.name, read_site_cohort(folder, settings.cohort), Path(settings.store), part)
 
 
 def patients_of_table(

@@ -7,7 +7,7 @@ A mechanism is a Gaussian one on a sum over patients: noise of standard deviatio
 sensitivity to one patient more or less, on all patients or on a Poisson sample of them. Everything that was released
 about the same patients composes. Both accountants are Opacus': Rényi (`rdp`), which the ledger counts with, and
 `prv`, which is tighter, for comparison. Training, validation and test patients are disjoint: each part has the whole
-budget for itself (parallel composition).
+budget for itself (parallel composition). Opacus loads torch, and is loaded when something is computed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from opacus.accountants import PRVAccountant, RDPAccountant
+from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from fedecg.config import StudySettings
 from fedecg.errors import PolicyError
@@ -41,9 +42,11 @@ Part = Literal["train", "validation", "test"]
 
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
 PRECISION = 1e-4  # of a noise multiplier, relative
-# Opacus' orders, and higher ones: a small epsilon has its optimum there.
+TINY = 1e-12
+# Opacus' own default orders, and higher ones: a small epsilon has its optimum there.
 ORDERS = [
-    *RDPAccountant.DEFAULT_ALPHAS,
+    *(1 + tenth / 10 for tenth in range(1, 100)),
+    *range(12, 64),
     *(2**power * step for power in range(6, 11) for step in (1.0, 1.25, 1.5, 1.75)),
 ]
 
@@ -97,16 +100,26 @@ def epsilon_of(spends: Sequence[Spend], delta: float, accountant: Accountant = "
         return 0.0
     if min(noise for noise, _, _ in history) <= 0:
         return math.inf
+    from opacus.accountants import PRVAccountant
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
     # Opacus warns of an optimum at the end of its orders, and takes logarithms of 0 where it does not use them.
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.simplefilter("ignore", UserWarning)
         if accountant == "rdp":
-            renyi = RDPAccountant()
-            renyi.history = history
-            return float(renyi.get_epsilon(delta, alphas=ORDERS))
+            curve = sum(steps * _renyi(noise, rate) for noise, rate, steps in history)
+            return float(get_privacy_spent(orders=ORDERS, rdp=curve, delta=delta)[0])
         loss = PRVAccountant()
         loss.history = history
         return float(loss.get_epsilon(delta))
+
+
+@lru_cache(maxsize=1024)
+def _renyi(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]:
+    """Rényi divergences of one step at `ORDERS`: they add up, and a history repeats few kinds of steps."""
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    return np.asarray(compute_rdp(q=sampling_rate, noise_multiplier=noise_multiplier, steps=1, orders=ORDERS))
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,9 @@ def planned_noise(plan: Plan, epsilon: float, delta: float, before: Before = ())
 
     test = _least(lambda x: spent("test", Noise(1, 1, 1, x)), epsilon)
     validation = _least(lambda x: spent("validation", Noise(1, 1, x, 1)), epsilon)
-    sums = _least(lambda x: spent("train", Noise(MOST_NOISE, x, 1, 1)), _share(spent, plan.sums_share, epsilon))
+    sums = _least(
+        lambda x: spent("train", Noise(MOST_NOISE, x, 1, 1)), _share(spent, plan.sums_share, epsilon)
+    )
     training = _least(lambda x: spent("train", Noise(x, sums, 1, 1)), epsilon)
     return Noise(training, sums, validation, test)
 
@@ -199,7 +214,12 @@ def _least(epsilon_at: Callable[[float], float], budget: float) -> float:
         )
     if epsilon_at(low) <= budget:
         return low
-    while high / low > 1 + PRECISION:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if epsilon_at(middle) <= budget else (middle, high)
-    return high
+
+    def excess(log_noise: float) -> float:
+        """Almost a straight line, which needs few looks."""
+        return math.log(min(max(epsilon_at(math.exp(log_noise)), TINY), 1 / TINY) / budget)
+
+    noise = math.exp(brentq(excess, math.log(low), math.log(high), xtol=PRECISION / 10))
+    while epsilon_at(noise) > budget:
+        noise *= 1 + PRECISION / 10
+    return noise

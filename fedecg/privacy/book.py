@@ -5,8 +5,8 @@ Called by `fedecg.privacy.ledger` alone, which holds the lock meanwhile.
 
 Each entry holds the hash of the one before, so that an edited, missing or inserted one is noticed; the seal holds the
 number and the hash of the last one under the key, so that a cut end is noticed, too, and a chain that was computed anew
-by somebody without the key. Who takes both files away leaves a folder like a new one: that only the coordinator's memory
-of the head tells apart, and nobody if both sides are restored together.
+by somebody without the key. Who takes both files away leaves a folder like a new one: only the coordinator's memory of
+the head tells it apart, and nothing does if both sides are restored together.
 
     ledger.key     ledger.sqlite            what it is
     no             no, or without entries   new: nothing was ever released (a kill while it was made leaves this)
@@ -32,7 +32,17 @@ from fedecg.errors import PolicyError
 from fedecg.files import write_whole
 from fedecg.privacy.accountant import Spend
 
-__all__ = ["MEMBER_BYTES", "Book", "Entry", "Head", "Members", "Purpose", "digest_of", "exists_in", "next_entry"]
+__all__ = [
+    "MEMBER_BYTES",
+    "Book",
+    "Entry",
+    "Head",
+    "Members",
+    "Purpose",
+    "digest_of",
+    "exists_in",
+    "next_entry",
+]
 
 Members = frozenset[bytes]
 
@@ -167,12 +177,14 @@ class Book:
 
     def _refuse_another_key(self) -> None:
         row = self._file.execute("SELECT key FROM seal").fetchone()
-        if row is None or not hmac.compare_digest(str(row[0]), _under(self.key, "key")):
+        if row is None or not isinstance(row[0], str):
+            raise damaged("no seal")
+        if not hmac.compare_digest(row[0].encode(), _under(self.key, "key").encode()):
             raise _no_key("another key")
 
     def _read_sets(self) -> dict[str, Members]:
         rows = self._file.execute("SELECT sha256, members FROM patients")
-        sets = {str(name): _members_of(bytes(blob)) for name, blob in rows}
+        sets = {str(name): _members_of(blob) for name, blob in rows if isinstance(blob, bytes)}
         return {name: members for name, members in sets.items() if digest_of(members) == name}
 
     def _read_entries(self) -> list[Entry]:
@@ -184,7 +196,9 @@ class Book:
             if entry is None or entry.sequence != sequence or sequence != head.sequence + 1:
                 raise damaged("an entry that was changed, or a gap")
             if entry.previous != head.sha256 or entry.patients not in self.sets:
-                raise damaged("an entry that does not follow the one before, or of patients who are not there")
+                raise damaged(
+                    "an entry that does not follow the one before, or of patients who are not there"
+                )
             entries.append(entry)
             head = entry.head
         return entries
@@ -192,7 +206,9 @@ class Book:
     def _check_seal(self) -> None:
         row = self._file.execute("SELECT sequence, sha256, under_key FROM seal").fetchone()
         sealed, head = Head(*row[:2]), self.head
-        if sealed != head or not hmac.compare_digest(str(row[2]), _under(self.key, _text(head))):
+        if sealed != head or not hmac.compare_digest(
+            str(row[2]).encode(), _under(self.key, _text(head)).encode()
+        ):
             raise damaged("another end than the sealed one")
 
 
@@ -235,7 +251,9 @@ def _make(file: Path, key: Path) -> None:
             raise _no_key("no key, or one of another length")
         new = secrets.token_bytes(KEY_BYTES)
         book.execute("BEGIN IMMEDIATE")
-        for kind, name in book.execute("SELECT type, name FROM sqlite_master WHERE type = 'table'").fetchall():
+        for kind, name in book.execute(
+            "SELECT type, name FROM sqlite_master WHERE type = 'table'"
+        ).fetchall():
             book.execute(f"DROP {kind} {name}")
         for statement in TABLES.strip().split("\n"):
             book.execute(statement)
@@ -259,7 +277,9 @@ def _connected(file: Path) -> sqlite3.Connection:
     try:
         book = sqlite3.connect(file, isolation_level=None)
         book.execute("PRAGMA journal_mode = DELETE")
-        book.execute("PRAGMA synchronous = EXTRA")  # on the disk, the folder's entry, too, when COMMIT returns
+        book.execute(
+            "PRAGMA synchronous = EXTRA"
+        )  # on the disk, the folder's entry, too, when COMMIT returns
     except sqlite3.DatabaseError as error:
         raise damaged(type(error).__name__) from None
     return book

@@ -11,13 +11,13 @@ studies states a smaller epsilon now and raises it then.
 from __future__ import annotations
 
 from fedecg.errors import PolicyError
-from fedecg.privacy.accountant import Noise, Plan, epsilon_of, planned_noise
+from fedecg.privacy.accountant import Noise, Part, Plan, epsilon_of, planned_noise
 from fedecg.privacy.ledger import History, Ledger, Patients, Purpose
 
 __all__ = ["LEAST_SHARE", "study_noise"]
 
 LEAST_SHARE = 0.1  # of epsilon: with less there is so much noise that a site would only disturb the others
-PARTS = ("train", "validation", "test")
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 def study_noise(
@@ -50,7 +50,7 @@ def study_noise(
         if not spent:
             raise
         raise _does_not_fit(study, spent, epsilon, least) from None
-    alone = max(
+    alone = min(  # of the part that has least left
         epsilon_of([spend for spend in plan.spends(noise) if spend.part == part], delta) for part in PARTS
     )
     if alone < least:

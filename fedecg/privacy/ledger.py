@@ -1,6 +1,6 @@
 """The site's account of what was released about its patients: it forgets nothing, and it is written before the release.
 
-In:  a folder, a budget, releases and the patients they speak of. Out: entries that are on the disk. Called by the client.
+In:  a folder, a budget, releases and the patients they speak of. Out: entries on the disk. Called by the client.
 
 Guarantees:
     `spend` returns only when its entries are on the disk: a release made after it is never missing from the ledger,
@@ -30,7 +30,16 @@ from fedecg.locks import LockHeldError, held
 from fedecg.privacy.accountant import Accountant, Part, Spend, epsilon_of
 from fedecg.privacy.book import Book, Entry, Head, Members, Purpose, digest_of, exists_in, next_entry
 
-__all__ = ["Entry", "Head", "Ledger", "Patients", "Purpose", "open_ledger", "patients_by_part", "refuse_if_behind"]
+__all__ = [
+    "Entry",
+    "Head",
+    "Ledger",
+    "Patients",
+    "Purpose",
+    "open_ledger",
+    "patients_by_part",
+    "refuse_if_behind",
+]
 
 Patients = Mapping[Part, Members]  # the pseudonyms of each part
 History = tuple[Spend, ...]
@@ -79,10 +88,15 @@ def refuse_if_behind(folder: Path, seen: Head | None) -> None:
 
 
 def patients_by_part(ledger: Ledger, cohort: Cohort) -> dict[Part, Members]:
-    """Pseudonyms of the patients of each part of a site's table; "align" is learned from as "train" is, and part of it."""
-    inside: dict[Part, tuple[str, ...]] = {"train": ("train", ALIGN), "validation": ("validation",), "test": ("test",)}
+    """Pseudonyms of the patients of each part of a site's table; "align" is learned from as "train" is, and in it."""
+    inside: dict[Part, tuple[str, ...]] = {
+        "train": ("train", ALIGN),
+        "validation": ("validation",),
+        "test": ("test",),
+    }
     return {
-        part: ledger.pseudonyms(cohort.patient_names(np.isin(cohort.part, names))) for part, names in inside.items()
+        part: ledger.pseudonyms(cohort.patient_names(np.isin(cohort.part, names)))
+        for part, names in inside.items()
     }
 
 
@@ -110,6 +124,11 @@ class Ledger:
     def patients(self) -> Members:
         """Everybody about whom something was released."""
         return frozenset[bytes]().union(*self._book.sets.values())
+
+    def patients_of(self, part: Part) -> Members:
+        """Everybody about whom something was released as one of that part."""
+        sets = {entry.patients for entry in self._book.entries if entry.spend.part == part}
+        return frozenset[bytes]().union(*(self._book.sets[name] for name in sets))
 
     def pseudonyms(self, names: Iterable[str]) -> Members:
         """HMAC-SHA-256 of each patient's own name or number, as the cohort table has it (`Cohort.patient_names`)."""
@@ -215,7 +234,9 @@ def _merged(spends: Sequence[Spend]) -> History:
     for spend in spends:
         kind = (spend.noise_multiplier, spend.sampling_rate)
         steps[kind] = steps.get(kind, 0) + spend.steps
-    return tuple(Spend("any", "train", noise, rate, number) for (noise, rate), number in sorted(steps.items()))
+    return tuple(
+        Spend("any", "train", noise, rate, number) for (noise, rate), number in sorted(steps.items())
+    )
 
 
 @lru_cache(maxsize=256)

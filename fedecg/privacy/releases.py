@@ -206,10 +206,11 @@ def possible_risk_sets(
         noise: standard deviation of `sums` in a bin.
         late_entries: some site has entry times: then risk sets may grow.
     """
-    risk = bound * np.cumsum(sums[::-1])[::-1]
+    risk, least = bound * np.cumsum(sums[::-1])[::-1], events
     if not late_entries:
         risk = isotonic_regression(risk, increasing=False).x
-    return np.asarray(np.maximum(risk, np.maximum(bound * noise, events)))
+        least = np.maximum.accumulate(events[::-1])[::-1]
+    return np.asarray(np.maximum(risk, np.maximum(bound * noise, least)))
 
 
 def baseline_from_noised(

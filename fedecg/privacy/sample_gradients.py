@@ -4,11 +4,12 @@ In:  a network and the names of the tensors that a stage trains; then the sum of
 Out: for each parameter a tensor (N, ...): row n is the gradient of patient n's term. Called by
      `fedecg.privacy.dp_steps` and `fedecg.privacy.independence`.
 
-Each layer's inputs and output gradients are caught by hooks on it, and its grad sampler makes the rows of them: Opacus'
-own for what torch brings, ours for the layers that hold one map a lead. What is caught is Opacus' `hooks` mode; the
-catching is ours, since Opacus' copies every row once more, has autograd compute the summed gradients too, and takes a
-module with parameters of its own (the network with `intercepts`) as one layer. A parameter that no layer owns (those
-intercepts, the temperature) is expanded: while a batch is computed, each patient has its own copy of it.
+Each layer's inputs and output gradients are caught by hooks on it, and its grad sampler makes the rows of them, as in
+Opacus' `hooks` mode. Samplers and hooks are ours: Opacus 1.6.0 knows no layer of one map a lead, reads convolutions in
+channels-last memory wrongly, without a word (its `unfold2d` takes them as contiguous), takes a module with parameters
+of its own (the network with `intercepts`) as one layer, copies every row once more and has autograd compute the summed
+gradients, too. A parameter that no layer owns (those intercepts, the temperature) is expanded: while a batch is
+computed, each patient has its own copy of it.
 
 Guarantees: every layer must have an exact sampler, else FECG-385; a parameter that the loss reaches by another way
 than its layer is found by `fedecg.privacy.independence` (FECG-389) before training starts.
@@ -22,7 +23,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 from fedecg.errors import ModelError
@@ -31,7 +31,7 @@ from fedecg.model.layers import LeadLinear, LeadNorm
 
 __all__ = ["SampleGradients"]
 
-Rows = dict[nn.Parameter, Tensor]
+Rows = dict[Tensor, Tensor]
 Sampler = Callable[[Any, Tensor, Tensor], Rows]
 
 
@@ -58,8 +58,10 @@ class SampleGradients:
         self._rows: Rows = {}
         wanted, refused = set(self.parameters), set()
         for module in network.modules():
-            own = {name: weight for name, weight in module.named_parameters(recurse=False) if weight in wanted}
-            if own and type(module) in SAMPLERS:
+            own = {
+                name: weight for name, weight in module.named_parameters(recurse=False) if weight in wanted
+            }
+            if own and _has_sampler(module):
                 self._layers.append((module, SAMPLERS[type(module)]))
             elif module is network or isinstance(module, Temperature):
                 self._expanded += [(module, name, weight) for name, weight in own.items()]
@@ -94,7 +96,7 @@ class SampleGradients:
             One tensor (N, *shape) a parameter, in the order of `names`; zeros where the loss does not reach it.
         """
         self._rows = {}
-        copies: dict[nn.Parameter, Tensor] = {}
+        copies: Rows = {}
         try:
             for module, name, weight in self._expanded:
                 copies[weight] = _copies(weight, records)
@@ -121,7 +123,9 @@ class SampleGradients:
             features = inputs[0].detach()
             if not output.requires_grad:
                 output.requires_grad_()  # the first layer: nothing before it is learned
-            output.register_hook(lambda gradient: self._add(sampler(layer, features, gradient)))
+            output.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self._add(sampler(layer, features, gradient))
+            )
 
         return watch
 
@@ -142,8 +146,8 @@ def _linear(layer: nn.Linear, features: Tensor, gradient: Tensor) -> Rows:
     records = len(features)
     inputs = features.reshape(records, -1, features.shape[-1])
     outputs = gradient.reshape(records, -1, gradient.shape[-1])
-    if inputs.shape[1] == 1:
-        rows = {layer.weight: outputs.squeeze(1).unsqueeze(2) * inputs}  # no sum to take: a product of two vectors
+    if inputs.shape[1] == 1:  # no sum to take: a product of two vectors
+        rows: Rows = {layer.weight: outputs.squeeze(1).unsqueeze(2) * inputs}
     else:
         rows = {layer.weight: torch.bmm(outputs.transpose(1, 2), inputs)}
     if layer.bias is not None:
@@ -166,43 +170,61 @@ def _lead_norm(layer: LeadNorm, features: Tensor, gradient: Tensor) -> Rows:
 def _convolution(layer: nn.Conv2d, features: Tensor, gradient: Tensor) -> Rows:
     """(N, inputs, leads, steps), (N, outputs, leads, steps) of a convolution along time that keeps the steps.
 
-    One product for each tap, of the output gradient with the shifted input: no copy of the input for each tap, as an
-    unfolded one has.
+    Opacus' own sampler reads channels-last memory, in which these maps lie, as if it were contiguous, and is then wrong
+    without a word (opacus 1.6.0, `unfold2d`).
     """
-    taps, records = layer.kernel_size[1], len(features)
-    if not _keeps_steps(layer):
-        return _opacus(layer, features, gradient)
+    taps, width, records = layer.kernel_size[1], layer.in_channels, len(features)
     reach = taps // 2
-    inputs = F.pad(features.permute(0, 2, 3, 1), (0, 0, reach, reach)).reshape(records, -1, features.shape[1])
-    # Zeros behind each lead keep the shifted products from reading the next lead.
-    outputs = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, 2 * reach)).reshape(records, -1, gradient.shape[1])
+    tokens = (
+        F.pad(features.permute(0, 2, 3, 1), (0, 0, reach, reach)).reshape(records, -1, width).contiguous()
+    )
+    # Zeros behind each lead: a window that reaches into the next one counts for nothing.
+    outputs = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, 2 * reach)).reshape(
+        records, -1, layer.out_channels
+    )
     length = outputs.shape[1] - 2 * reach
-    by_output = outputs[:, :length].transpose(1, 2)
-    rows = [torch.bmm(by_output, inputs[:, tap : tap + length]) for tap in range(taps)]
-    found: Rows = {layer.weight: torch.stack(rows, dim=3).unsqueeze(3)}
+    # A window of tokens lies in one piece in memory.
+    windows = tokens.as_strided((records, length, taps * width), (tokens.stride(0), width, 1)).contiguous()
+    product = torch.bmm(outputs[:, :length].transpose(1, 2), windows)
+    weight = product.view(records, -1, 1, taps, width).movedim(-1, 2)
+    rows: Rows = {layer.weight: weight}
     if layer.bias is not None:
-        found[layer.bias] = gradient.sum(dim=(2, 3))
-    return found
+        rows[layer.bias] = gradient.sum(dim=(2, 3))
+    return rows
 
 
 def _keeps_steps(layer: nn.Conv2d) -> bool:
+    """Whether it is one of ours: along time, an odd kernel, padded by half of it."""
     height, taps = layer.kernel_size
     plain = layer.groups == 1 and layer.stride == (1, 1) and layer.dilation == (1, 1) and height == 1
     return plain and taps % 2 == 1 and layer.padding == (0, taps // 2)
 
 
-def _opacus(layer: nn.Module, features: Tensor, gradient: Tensor) -> Rows:
-    rows: Rows = GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, [features], gradient)
+def _layer_norm(layer: nn.LayerNorm, features: Tensor, gradient: Tensor) -> Rows:
+    """(N, ..., width) twice."""
+    width = features.shape[-1]
+    scaled = F.layer_norm(features, (width,), eps=layer.eps) * gradient
+    rows: Rows = {layer.weight: scaled.reshape(len(features), -1, width).sum(dim=1)}
+    rows[layer.bias] = gradient.reshape(len(features), -1, width).sum(dim=1)
     return rows
 
 
 SAMPLERS: dict[type[nn.Module], Sampler] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
-    nn.LayerNorm: _opacus,
+    nn.LayerNorm: _layer_norm,
     LeadLinear: _lead_linear,
     LeadNorm: _lead_norm,
 }
+
+
+def _has_sampler(module: nn.Module) -> bool:
+    """Whether its kind has one, in the form that the sampler is for."""
+    if type(module) not in SAMPLERS:
+        return False
+    if isinstance(module, nn.Conv2d):
+        return _keeps_steps(module)
+    return not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) == 1
 
 
 def _refuse_layers(refused: set[str]) -> None:

@@ -20,6 +20,7 @@ from fedecg.cohort import Cohort, read_cohort
 from fedecg.config import load_site
 from fedecg.errors import RunInputError, SignalError
 from fedecg.files import in_words
+from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.progress import Progress
 from fedecg.report.data_languages import report_language
 from fedecg.signals import Recording, SignalStore, read_recording
@@ -125,7 +126,7 @@ def gather(
     said = _read_table(table, column, renamed) if table else {}
     if (data / "site.toml").is_file():
         site = load_site(data / "site.toml")
-        return _of_store(SignalStore.open(site.store), read_cohort(site.cohort), said)
+        return _of_store(SignalStore.open(site.store), read_site_cohort(data, site.cohort), said)
     if (data / "store.json").is_file():
         return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said)
     if cohort:

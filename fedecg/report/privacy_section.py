@@ -15,21 +15,31 @@ from fedecg.report.disclosure import NOTHING_WITHHELD_NOTE, Thresholds
 from fedecg.report.grid import Grid
 from fedecg.report.wording import byte_size, printable
 
-__all__ = ["PrivacySection", "Spends", "privacy_section"]
+__all__ = ["PrivacySection", "Spends", "privacy_section", "spend_grid"]
 
-# Site -> phase -> epsilon spent there. This version has no ledger that would give it.
+# Site -> phase -> epsilon spent there.
 Spends = Mapping[str, Mapping[str, float]]
 
 NOTHING = "none, no DP"
+NOTHING_SAID = "not known"
 NO_DP = (
     "No differential privacy in this run: nothing was spent, at any site, in any phase. What left a site was protected "
     "by being sums and weights, not by noise."
 )
 FORMS = {
+    "noised": "Beside the updates (DP-SGD) only sums with noise left the sites: events and clipped hazards by time "
+    "bin, and of validation and test patients one histogram each. No site has said how many patients it has, nor "
+    "any loss.",
     "plain": "Sums left the sites in plain: whoever runs the coordinator can read every site's own sums.",
     "masked": "Sums and updates left the sites under masks: whoever runs the coordinator can read the totals over all "
     "sites that answered, and of no site its own. Whoever compares totals over different sites learns the difference.",
 }
+OF_SPENDS = (
+    "Epsilon by site and phase; unit: the patient. A row's last column is what the site's most exposed patient has "
+    "spent on this study together; phases add up to more, since epsilons compose less than additively. It counts the "
+    "replies that came: what a lost one cost, and other studies, stand in the site's ledger (fedecg-client ledger)."
+)
+NOISED_INTERVALS = "Intervals of C include the noise; there are no guaranteed bounds."
 # Phase -> what left a site in it, beside counts of patients and events when it joined.
 SENT = {
     "align": "alignment: weight updates and a loss a round",
@@ -37,6 +47,13 @@ SENT = {
     "once, events by month",
     "evaluate": "evaluation: counts of the test part and, once, the sums behind every figure here",
     "explain": "attention: sums of what hiding parts of ECGs does",
+}
+
+
+NOISED_SENT = {
+    "align": "alignment: updates of noised steps",
+    "survival": "survival: updates of noised steps; noised events once, noised hazard sums every few rounds",
+    "evaluate": "evaluation: noised histograms, and noised sums of the baseline that ships",
 }
 
 
@@ -71,25 +88,65 @@ def privacy_section(
         thresholds: of this report's disclosure control.
         spends: epsilon by site and phase; None without differential privacy.
     """
+    told = _told(summary)
+    spends = {site["name"]: site["phases"] for site in told} if spends is None and told else spends
     stages = {entry.get("stage") for entry in rounds}
     there = {
         "align": "align" in stages,
         "survival": "survival" in stages,
-        "evaluate": evaluated,
+        "evaluate": evaluated or bool(told),
         "explain": explained,
     }
     phases = [phase for phase, was in there.items() if was]
+    whole = {site["name"]: _of_budget(site) for site in told}
     names = [str(site.get("name", site.get("site", ""))) for site in summary.get("sites") or []]
     return PrivacySection(
         lines=_lines(summary, settings, phases, thresholds, spends),
         grid=Grid(
-            header=("site", *phases),
+            header=("site", *phases, *(("study, of its budget",) if whole else ())),
             rows=tuple(
-                (printable(name), *(_spent(spends, name, phase) for phase in phases)) for name in names
+                (
+                    printable(name),
+                    *(_spent(spends, name, phase) for phase in phases),
+                    *((whole.get(name, NOTHING_SAID),) if whole else ()),
+                )
+                for name in names
             ),
-            numeric=(False, *(True,) * len(phases)),
+            numeric=(False, *(True,) * (len(phases) + bool(whole))),
         ),
     )
+
+
+def spend_grid(summary: Mapping[str, Any]) -> Grid | None:
+    """Site by site what a study with differential privacy spent, for the screen; None without."""
+    told = _told(summary)
+    if not told:
+        return None
+    phases = list(told[0]["phases"])
+    return Grid(
+        header=("site", *phases, "study", "budget", "delta"),
+        rows=tuple(
+            (
+                printable(site["name"]),
+                *(f"{site['phases'].get(phase, 0.0):.3g}" for phase in phases),
+                f"{site['epsilon']:.3g}",
+                f"{site['budget']:.3g}",
+                f"{site['delta']:.0e}",
+            )
+            for site in told
+        ),
+        numeric=(False, *(True,) * (len(phases) + 3)),
+    )
+
+
+def _of_budget(site: Mapping[str, Any]) -> str:
+    return f"{site['epsilon']:.3g} of {site['budget']:.3g} at delta {site['delta']:.0e}"
+
+
+def _told(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What summary.json says that each site has spent."""
+    sites: Sequence[Mapping[str, Any]] = (summary.get("privacy") or {}).get("sites") or ()
+    return sites
 
 
 def _lines(
@@ -99,9 +156,13 @@ def _lines(
     thresholds: Thresholds,
     spends: Spends | None,
 ) -> tuple[str, ...]:
-    told = "; ".join(SENT[phase] for phase in phases)
+    private = settings is not None and settings.privacy.mode == "sample"
+    sent = NOISED_SENT if private else SENT
+    told = "; ".join(sent[phase] for phase in phases if phase in sent)
     size = f" {byte_size(summary.get('bytes-per-round'))} up and down per site and survival round."
-    lines = [NO_DP] if spends is None else ["Epsilon by site and phase; unit: the patient."]
+    lines = [NO_DP] if spends is None else [OF_SPENDS]
+    if private:
+        lines.append(NOISED_INTERVALS)
     if settings is not None:
         lines.append(FORMS[settings.privacy.sums])
     lines.append(f"What left a site: {told}.{size}" if told else "No phase is on record.")

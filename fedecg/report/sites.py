@@ -8,7 +8,7 @@ Called by `html`, `model_card`, `tripod`; passed to `assessment`, `table`, `figu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedecg.cohort import PARTS
@@ -26,6 +26,7 @@ from fedecg.report.wording import is_known, printable
 __all__ = ["SiteDisclosure", "of_study", "part_sizes", "site_disclosure"]
 
 Site = Mapping[str, Any]
+CONCORDANCE = "concordance"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class SiteDisclosure:
         patients: sites whose numbers of patients are withheld, in all tables and parts.
         events: sites whose events and figures are withheld; those of `patients` are among them.
         beside: sites that are withheld only because they would give others away.
+        at_sites: site -> parts of the evaluation that the site itself has kept back.
     """
 
     thresholds: Thresholds = STUDY
     patients: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
+    at_sites: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def number_of_patients(self, site: str, number: int) -> int | str:
         """The number, or the words that stand for it."""
@@ -57,13 +60,26 @@ class SiteDisclosure:
         least = self.thresholds.events if kind == "events" else self.thresholds.patients
         return shown(number, number < least, least)
 
+    def _kept_back(self) -> list[str]:
+        """What the sites have not told, which is not that there was nothing to tell."""
+        lines = []
+        too_small = sorted(name for name, parts in self.at_sites.items() if CONCORDANCE in parts)
+        if too_small:
+            lines.append(f"Not evaluated: too small: {', '.join(map(printable, too_small))}.")
+        for name, parts in sorted(self.at_sites.items()):
+            if name not in too_small:
+                lines.append(f"Withheld by {printable(name)} itself, too few patients behind it: {', '.join(parts)}.")
+        return lines
+
     def notes(self) -> tuple[str, ...]:
         """What is withheld and why, or that nothing is."""
+        kept_back = self._kept_back()
         if self.thresholds == NOTHING_WITHHELD:
-            return (NOTHING_WITHHELD_NOTE,)
+            return (NOTHING_WITHHELD_NOTE, *kept_back)
         if not self.events:
-            return ()
+            return tuple(kept_back)
         lines = [
+            *kept_back,
             f"Disclosure control: of a site {self.thresholds.rule()}, in no part, nor the figures of a site with "
             "such a number of events."
         ]
@@ -101,6 +117,7 @@ def site_disclosure(
         frozenset(hidden_patients),
         frozenset(hidden_events),
         frozenset(hidden_events - few_patients - few_events),
+        (assessment or {}).get("withheld") or {},
     )
 
 

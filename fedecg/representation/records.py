@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedecg.cohort import read_cohort
 from fedecg.cohort.ptbxl import read_ptbxl
 from fedecg.config import SignalSettings, load_site
 from fedecg.errors import ModelError
 from fedecg.model import Network
+from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.progress import Progress
 from fedecg.signals import SignalStore, build_store, read_recording, store_key
 
@@ -179,7 +179,7 @@ def _ptbxl(
 
 def _of_folder(folder: Path, signals: SignalSettings) -> ProbeSite:
     settings = load_site(folder / "site.toml")
-    store, cohort = SignalStore.open(settings.store), read_cohort(settings.cohort)
+    store, cohort = SignalStore.open(settings.store), read_site_cohort(folder, settings.cohort)
     needed = signals.model_dump(by_alias=True)
     # A notch is the hospital's own choice; what an older store does not state is the default.
     held = SignalSettings().model_dump(by_alias=True) | store.settings

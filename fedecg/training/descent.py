@@ -19,7 +19,7 @@ from fedecg.config import AlignSettings, SurvivalSettings
 from fedecg.errors import ModelError
 from fedecg.training.checkpoint import UNWATCHED, Standing, Watch
 
-__all__ = ["ENCODER", "descend"]
+__all__ = ["ENCODER", "descend", "optimiser_of"]
 
 Rows = NDArray[np.int64]
 
@@ -66,7 +66,7 @@ def descend(
     named = {name: weight for name, weight in network.named_parameters() if name in names}
     parameters = list(named.values())
     start = [weight.detach().clone() for weight in parameters] if proximal_mu else []
-    standing, training = Standing(network, _optimiser(named, stage), rng), network.training
+    standing, training = Standing(network, optimiser_of(named, stage), rng), network.training
     network.train()
     network.zero_grad(
         set_to_none=True
@@ -92,9 +92,10 @@ def descend(
     return standing.loss_sum / max(len(batches), 1)
 
 
-def _optimiser(
+def optimiser_of(
     named: Mapping[str, nn.Parameter], stage: AlignSettings | SurvivalSettings
 ) -> torch.optim.Optimizer:
+    """A new optimiser over named parameters, as the stage has it; the encoder's may have a rate of their own."""
     groups = _groups(named, stage)
     if stage.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)

@@ -17,9 +17,14 @@ training is (1 - a) * survival + a * alignment, a = `survival.alignment`, of the
     grouped      discrete-time likelihood, per patient; its baseline is the survey's hazard times what the network's
                  `intercepts` have learned.
 
+With a `Protection` (`privacy.mode = "sample"`) the steps are those of `fedecg.privacy.dp_steps`: losses that are sums
+over patients only, exp(log hazard) clipped at `hazard-clip` in the gradient, the baseline hazard always from noised
+sums. What `Trained` then says is not protected: it is for the site's own log and must not leave.
+
 A site without training records, or without anything to learn from, makes 0 steps and leaves the network as it
 was: weight decay alone must not move it. Nothing to learn from means no reconstruction and, in alignment, no
-statements, in survival neither events nor a baseline of all sites.
+statements, in survival neither events nor a baseline of all sites. A protected site makes its steps all the same: that
+it has nothing to learn from is nobody's business.
 """
 
 from __future__ import annotations
@@ -46,10 +51,12 @@ from fedecg.objectives import (
     pooled_cox_loss,
     reconstruction_loss,
 )
+from fedecg.privacy.dp_steps import Protection
 from fedecg.signals import LEADS
 from fedecg.training.checkpoint import UNWATCHED, Watch
 from fedecg.training.collapse import Ranks, ranks, ranks_are_due
 from fedecg.training.descent import ENCODER, descend
+from fedecg.training.protected import descend_protected, noised_baseline, refuse_coupled_losses
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.sampling import event_stratified_batches, shuffled_batches
 from fedecg.training.scoring import site_baseline
@@ -92,6 +99,7 @@ def train_align(
     round_index: int,
     bank_vectors: NDArray[np.float32],
     watch: Watch = UNWATCHED,
+    dp: Protection | None = None,
 ) -> Trained:
     """`align.local-steps` steps of alignment pretraining, in place.
 
@@ -101,32 +109,44 @@ def train_align(
     Args:
         bank_vectors: (K, D), the statements that `site.targets` points at.
         watch: sees every step; may continue a round that was killed.
+        dp: protects every patient.
 
     Raises:
-        ModelError: FECG-323, FECG-324 as `descend`.
+        ModelError: FECG-323, FECG-324 as `descend`; with `dp` FECG-386 as `refuse_coupled_losses`, FECG-385, FECG-388,
+            FECG-389 as `descend_protected`.
     """
     stage = settings.align
     rows = site.rows_to_align()
     events = int(site.events(rows).sum())
     stated = int(site.targets[rows].any(axis=1).sum())
-    if not (stage.reconstruction or stated):
+    if dp is None and not (stage.reconstruction or stated):
         return Trained(len(rows), events, 0, 0.0)
     rng = site_generator(settings.seed, site.name, "align", round_index)
-    batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
 
-    def loss_of(batch: Rows) -> Tensor:
+    def loss_of(batch: Rows, draw: np.random.Generator = rng) -> Tensor:
         signal_mv = site.signals(batch)
-        embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, rng))
+        embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, draw))
         network.observe(embedding)
         main = _alignment_loss(network, stage, embedding, site, batch, bank_vectors)
         return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
 
     names = tensors_of_stage(network, settings, "align")
-    with seeded_torch(settings.seed, site.name, "align", round_index):
-        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
+    if dp is not None:
+        refuse_coupled_losses(settings, "align")
+        loss = descend_protected(
+            network, names, "align", site, settings, round_index, rows, loss_of, dp, watch
+        )
+        steps = stage.local_steps
+    else:
+        batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
+        with seeded_torch(settings.seed, site.name, "align", round_index):
+            loss = descend(
+                network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch
+            )
+        steps = len(batches)
     due = ranks_are_due(stage, round_index)
     found = ranks(network, site, bank_vectors, settings.seed) if due else None
-    return Trained(len(rows), events, len(batches), loss, stated, found)
+    return Trained(len(rows), events, steps, loss, stated, found)
 
 
 def train_survival(
@@ -137,6 +157,7 @@ def train_survival(
     baseline: Baseline | None,
     watch: Watch = UNWATCHED,
     bank_vectors: NDArray[np.float32] | None = None,
+    dp: Protection | None = None,
 ) -> Trained:
     """`survival.local-steps` steps of Cox fine-tuning, in place.
 
@@ -144,14 +165,17 @@ def train_survival(
     learns to read; afterwards it learns at `encoder-rate` times the learning rate of the rest.
 
     Args:
-        baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped.
+        baseline: the pooled baseline hazard; read only by cox-pooled with `baseline = "shared"`, and by grouped. With
+            `dp` always read, from noised sums: with `baseline = "site"` those of this site alone.
         watch: sees every step; may continue a round that was killed.
         bank_vectors: (K, D), the statements that `site.targets` points at; read only with `survival.alignment`.
+        dp: protects every patient.
 
     Raises:
         CohortError: FECG-231, a patient with several training records: they are not independent.
         ModelError: FECG-325 a shared baseline is needed and there is none; FECG-381 a bank; FECG-322, FECG-326 as
-            `site_baseline`; FECG-323, FECG-324 as `descend`.
+            `site_baseline`; FECG-323, FECG-324 as `descend`; with `dp` FECG-386 as `refuse_coupled_losses`, FECG-387 as
+            `noised_baseline`, FECG-385, FECG-388, FECG-389 as `descend_protected`.
 
     Source: head first, encoder later: Kumar et al. 2022, arXiv 2202.10054.
     """
@@ -159,29 +183,28 @@ def train_survival(
     rows = site.rows("train")
     _refuse_repeated_patients(site.cohort.patient[rows])
     events = int(site.events(rows).sum())
-    shared = stage.loss == "grouped" or (stage.loss == "cox-pooled" and stage.baseline == "shared")
-    stated = stage.alignment > 0 and site.targets[rows].any()
-    if not len(rows) or not (events or shared or stage.reconstruction or stated):
+    if dp is None and not _teaches(site, settings, rows):
         return Trained(len(rows), events, 0, 0.0)
-
     rng = site_generator(settings.seed, site.name, "survival", round_index)
-    if stage.loss == "cox-batch" or (stage.loss == "cox-site" and stage.batch_size >= len(rows)):
+    batches: list[Rows] = []
+    if dp is not None:
+        refuse_coupled_losses(settings, "survival")
+        main_loss = _sum_loss(network, site, stage, noised_baseline(baseline), exp_bound=dp.exp_bound)
+    elif stage.loss == "cox-batch" or (stage.loss == "cox-site" and stage.batch_size >= len(rows)):
         batches = event_stratified_batches(rows, site.events(rows), stage.batch_size, stage.local_steps, rng)
         main_loss = _risk_set_loss(site, stage)
     else:
         batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
-        hazard = _shared(baseline) if shared else site_baseline(network, site, rows, stage.exp_bound)
+        own = not _is_shared(stage)
+        hazard = site_baseline(network, site, rows, stage.exp_bound) if own else _shared(baseline)
         # Per event, as the partial likelihood is, where the update is to be weighted by events.
         factor = len(rows) / max(events, 1) if stage.loss == "cox-site" else 1.0
-        if stage.loss == "grouped":
-            main_loss = _grouped_loss(network, site, stage, hazard)
-        else:
-            main_loss = _fixed_baseline_loss(site, stage, hazard, factor)
+        main_loss = _sum_loss(network, site, stage, hazard, factor)
 
     kept = _bank_to_keep(bank_vectors) if stage.alignment else None
     fixed = round_index <= stage.freeze_rounds
 
-    def loss_of(batch: Rows) -> Tensor:
+    def loss_of(batch: Rows, _draw: np.random.Generator = rng) -> Tensor:
         signal_mv = site.signals(batch)
         embedding = _fixed_embedding(network, signal_mv) if fixed else network.embed(signal_mv)
         main = main_loss(network.log_hazard(embedding), batch)
@@ -193,9 +216,27 @@ def train_survival(
     names = tensors_of_stage(network, settings, "survival")
     if fixed:
         names = tuple(name for name in names if not name.startswith(ENCODER))
+    if dp is not None:
+        loss = descend_protected(
+            network, names, "survival", site, settings, round_index, rows, loss_of, dp, watch
+        )
+        return Trained(len(rows), events, stage.local_steps, loss)
     with seeded_torch(settings.seed, site.name, "survival", round_index):
         loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
     return Trained(len(rows), events, len(batches), loss)
+
+
+def _is_shared(stage: SurvivalSettings) -> bool:
+    """Whether the loss reads the baseline hazard of all sites."""
+    return stage.loss == "grouped" or (stage.loss == "cox-pooled" and stage.baseline == "shared")
+
+
+def _teaches(site: SiteData, settings: StudySettings, rows: Rows) -> bool:
+    """Whether there is anything to learn from."""
+    stage = settings.survival
+    stated = stage.alignment > 0 and bool(site.targets[rows].any())
+    events = bool(site.events(rows).any())
+    return len(rows) > 0 and (events or _is_shared(stage) or stage.reconstruction > 0 or stated)
 
 
 def _alignment_loss(
@@ -247,8 +288,23 @@ def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor,
     return main_loss
 
 
+def _sum_loss(
+    network: Network,
+    site: SiteData,
+    stage: SurvivalSettings,
+    hazard: Baseline,
+    factor: float = 1.0,
+    exp_bound: float | None = None,
+) -> Callable[[Tensor, Rows], Tensor]:
+    """Mean of per-patient terms for a given baseline hazard; `exp_bound` None: the stage's."""
+    bound = stage.exp_bound if exp_bound is None else exp_bound
+    if stage.loss == "grouped":
+        return _grouped_loss(network, site, stage, hazard, bound)
+    return _fixed_baseline_loss(site, stage, hazard, factor, bound)
+
+
 def _fixed_baseline_loss(
-    site: SiteData, stage: SurvivalSettings, baseline: Baseline, factor: float
+    site: SiteData, stage: SurvivalSettings, baseline: Baseline, factor: float, exp_bound: float
 ) -> Callable[[Tensor, Rows], Tensor]:
     """Mean per patient, times `factor`, with the baseline hazard held fixed for the round."""
 
@@ -256,13 +312,14 @@ def _fixed_baseline_loss(
         event = site.events(batch)
         exposure = baseline.exposure(site.entry_days(batch), event, site.follow_up_days(batch))
         hazard = _tensor_like(log_hazard, exposure)
-        return factor * pooled_cox_loss(log_hazard, torch.from_numpy(event), hazard, stage.exp_bound)
+        seen = torch.from_numpy(event)
+        return factor * pooled_cox_loss(log_hazard, seen, hazard, exp_bound, stage.exp_bound)
 
     return main_loss
 
 
 def _grouped_loss(
-    network: Network, site: SiteData, stage: SurvivalSettings, survey: Baseline
+    network: Network, site: SiteData, stage: SurvivalSettings, survey: Baseline, exp_bound: float
 ) -> Callable[[Tensor, Rows], Tensor]:
     """Mean per patient; the network's intercepts are departures from the survey's baseline, bin by bin."""
     steps = np.diff(survey.cumulative_hazard, prepend=0.0)
@@ -272,9 +329,9 @@ def _grouped_loss(
         times = interval_times(
             site.follow_up_days(batch), site.entry_days(batch), survey.edges_days, stage.horizon_days
         )
-        log_baseline = _tensor_like(log_hazard, log_steps) + network.intercepts[: len(log_steps)]
+        log_baseline = _tensor_like(log_hazard, log_steps) + network.intercepts[..., : len(log_steps)]
         event = torch.from_numpy(site.events(batch))
-        return grouped_loss(log_hazard, event, times, log_baseline, stage.exp_bound)
+        return grouped_loss(log_hazard, event, times, log_baseline, exp_bound)
 
     return main_loss
 

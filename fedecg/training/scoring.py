@@ -44,11 +44,17 @@ class SurvivalSums:
     exp_sums: Floats
 
 
-def log_hazards(network: Network, site: SiteData, rows: Rows, batch_size: int = 256) -> Floats:
+def log_hazards(
+    network: Network, site: SiteData, rows: Rows, batch_size: int = 256, *, finite: bool = True
+) -> Floats:
     """Log hazards (n,) float64 in the order of `rows` (n,): dropout and lead masking off, no gradient.
 
     The network comes back in the mode (training or evaluation) in which it was. Each score depends on its own ECG
     alone; a batch of another size may change the last bits.
+
+    Args:
+        finite: False where a refusal would itself tell of a patient (differential privacy); whoever adds them up then
+            says what such a number counts as.
 
     Raises:
         ModelError: FECG-326, log hazards that are not finite.
@@ -64,7 +70,7 @@ def log_hazards(network: Network, site: SiteData, rows: Rows, batch_size: int = 
     finally:
         network.train(training)
     result = np.concatenate([np.zeros(0), *(part.double().numpy() for part in scores)])
-    wrong = int(np.sum(~np.isfinite(result)))
+    wrong = int(np.sum(~np.isfinite(result))) if finite else 0
     if wrong:
         raise ModelError(
             "FECG-326",

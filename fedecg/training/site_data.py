@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedecg.cohort import ALIGN, Cohort, read_cohort
+from fedecg.cohort import ALIGN, Cohort
 from fedecg.config import StudySettings, load_site
 from fedecg.errors import CohortError, ModelError
+from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.signals import SignalStore
 from fedecg.text import Bank, class_weights
 from fedecg.text import targets as bank_targets
@@ -136,13 +137,14 @@ def load_site_data(site_folder: str | Path, settings: StudySettings, bank: Bank)
     Raises:
         SettingsError: site.toml cannot be used.
         SignalError: the store cannot be opened.
+        PolicyError: FECG-450 who has withdrawn cannot be read.
         CohortError: the table cannot be used; FECG-232, FECG-233 as `SiteData`.
         TextError: codes that the bank does not know; FECG-378 as `targets_without`; FECG-270 as `class_weights`;
             reports or a language model that cannot be used, as `read_reports` and `report_targets`.
         ModelError: FECG-327 the store's signals have another length than the study's network reads.
     """
     site = load_site(Path(site_folder) / "site.toml")
-    store, cohort = SignalStore.open(site.store), read_cohort(site.cohort)
+    store, cohort = SignalStore.open(site.store), read_site_cohort(site_folder, site.cohort)
     if store.samples != settings.signals.samples or store.input != settings.signals.input:
         raise ModelError(
             "FECG-327",

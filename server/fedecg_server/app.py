@@ -32,7 +32,16 @@ def main(grid: Grid, context: Context) -> None:
     settings = load_study(config["study"])
     sites = config.get("sites", "")
     folder = RunFolder(Path(config["run-folder"]), resumable=bool(sites))
-    run_study(grid, settings, folder, Progress(config.get("label", "")), registered(sites))
+    names = registered(sites)
+    run_study(grid, settings, folder, Progress(config.get("label", "")), names, fingerprints(sites))
+
+
+def fingerprints(sites: str) -> dict[str, str]:
+    """Name -> fingerprint of the key under which the site was added; empty without a list."""
+    if not sites:
+        return {}
+    entries = json.loads(Path(sites).read_text(encoding="utf-8"))["sites"]
+    return {name: entry["fingerprint"] for name, entry in entries.items()}
 
 
 def registered(sites: str) -> Names | None:

@@ -27,7 +27,7 @@ __all__ = ["DamagedError", "Stored", "read_arrays", "write_arrays"]
 
 Stored = NDArray[np.float32] | NDArray[np.float64] | Shelved
 DOCUMENT, METADATA, SHA256 = "document", "__metadata__", "sha256"
-KINDS = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+KINDS: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 NAMES = {kind: name for name, kind in KINDS.items()}
 BLOCK = 1 << 18  # numbers that are read and written at once
 HEAD_BYTES = 8
@@ -109,4 +109,4 @@ def _sha256(document: str, arrays: Mapping[str, Stored]) -> str:
 def _blocks(array: Stored) -> Iterator[memoryview]:
     for start in range(0, len(array), BLOCK):
         values = np.ascontiguousarray(array[start : start + BLOCK], array.dtype.newbyteorder("<"))
-        yield memoryview(values).cast("B")
+        yield values.data.cast("B")

@@ -33,12 +33,12 @@ def study_plan(
     return assessment_plan(settings.evaluation, grid, edges_days, pooled_moments(moments), baseline)
 
 
-def checked_sums(plan: AssessmentPlan, site: str, reply: AssessReply) -> SiteSums:
-    """A site's sums, in the plan's shapes and free of contradictions.
+def checked_sums(plan: AssessmentPlan, site: str, reply: AssessReply, *, sites: int = 1) -> SiteSums:
+    """A site's sums, in the plan's shapes and free of contradictions; those of several sites where sums are masked.
 
     Raises:
         FederationError: FECG-503, FECG-521..527, FECG-533.
     """
     sums = reply.sums(plan)
-    check_site_sums(sums, plan, site)
+    check_site_sums(sums, plan, site, sites)
     return sums

@@ -144,7 +144,8 @@ def lock(options: Options) -> int:
     from fedecg_server.sites import read_sites
 
     coordinator = open_coordinator(options.dir)
-    agreed = study_lock(coordinator.study(), read_sites(coordinator).sites)
+    sites = read_sites(coordinator).sites
+    agreed = study_lock(coordinator.study(), sites, {name: entry.fingerprint for name, entry in sites.items()})
     if options.json:
         document = {"sha256": agreed.sha256(), "summary": agreed.summary()}
         return _print_json(document | {"lock": agreed.model_dump(by_alias=True)})

@@ -40,6 +40,7 @@ class Answers(Section):
     run: str
     replies: dict[str, str]  # site -> its checked document
     failed: dict[str, str]  # site -> code
+    received: dict[str, str]  # site -> sha256 of its reply, with which the next task acknowledges it
 
 
 class Repetition(Section):
@@ -76,7 +77,13 @@ class Concluded:
             return None
         return found if found.run == self.run else None
 
-    def keep_answers(self, question: str, replies: Mapping[str, Section], failed: Mapping[str, str]) -> bool:
+    def keep_answers(
+        self,
+        question: str,
+        replies: Mapping[str, Section],
+        failed: Mapping[str, str],
+        received: Mapping[str, str],
+    ) -> bool:
         """Whether they were kept.
 
         Raises:
@@ -85,7 +92,7 @@ class Concluded:
         if self.folder is None:
             return False
         documents = {site: reply.model_dump_json(by_alias=True) for site, reply in replies.items()}
-        answers = Answers(run=self.run, replies=documents, failed=dict(failed))
+        answers = Answers(run=self.run, replies=documents, failed=dict(failed), received=dict(received))
         write_whole(self.folder / FOLDER / f"{question}.json", answers.model_dump_json(by_alias=True))
         return True
 
@@ -125,7 +132,7 @@ def key_of(kind: str, task: Section, vector: NDArray[np.float32] | Shelved) -> s
     """What makes two questions the same: kind, document and weights."""
     document = json.loads(task.model_dump_json(by_alias=True, exclude=OF_EARLIER_REPLIES))
     digest = hashlib.sha256(json.dumps([kind, document], sort_keys=True).encode())
-    digest.update(memoryview(np.ascontiguousarray(np.asarray(vector))).cast("B"))
+    digest.update(np.ascontiguousarray(np.asarray(vector)).data)
     return digest.hexdigest()
 
 

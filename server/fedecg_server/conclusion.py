@@ -39,7 +39,6 @@ from fedecg_server.stage import Candidate
 __all__ = ["Conclusion"]
 
 
-
 @dataclass
 class Conclusion:
     """What is asked and written once the rounds are done.
@@ -95,10 +94,14 @@ class Conclusion:
         plan = study_plan(self.settings, self.hazard.grid, self.best.moments, baseline)
         fields = self.questions.consortium.task_fields("survival", self.best.rounds)
         task = AssessTask(**fields, plan=PlanDocument.of(plan), part=part)
-        check = partial(checked_sums, plan)
+        masked = self.questions.masked
+        check = partial(checked_sums, plan, sites=1 if masked is None else len(masked.keys))
         sums = self.questions.sums("assess", task, self.best.vector, AssessReply, check)
         if sums:
-            self.folder.keep_assessment(assessment_entry(plan, part, sums))
+            entry = assessment_entry(plan, part, sums)
+            if masked is not None:  # one total has no strata
+                entry["log-rank-by-site"] |= {"chi-square": None, "p-value": None}
+            self.folder.keep_assessment(entry)
 
     def explain(self, repeats: Repeats) -> None:
         """Whether the attention of the chosen weights is true.

@@ -24,7 +24,16 @@ from flwr.serverapp import Grid
 from fedecg.config import FederationSettings, Stage
 from fedecg.errors import FederationError
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import JoinReply, JoinTask, pack, read_reply, reply_sha256, size_bytes
+from fedecg.federation.messages import (
+    JoinReply,
+    JoinTask,
+    LedgerHead,
+    pack,
+    read_reply,
+    reply_sha256,
+    size_bytes,
+    told_head,
+)
 from fedecg.progress import Progress
 from fedecg_server.journal import Journal
 
@@ -40,7 +49,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a site that failed is asked
 UNUSUAL_S = 10.0  # beyond twice its usual time: a site is said to be waited for
 USUAL_OF = 5  # exchanges of a kind whose median time is a site's usual one
 UNREACHABLE = "FECG-508"
-COMES_BACK = {UNREACHABLE, "FECG-418", "FECG-419"}  # its process or line; its hours; its rounds of the day
+# Its process or line; its hours; its rounds of the day; somebody there looks at its first message first.
+COMES_BACK = {UNREACHABLE, "FECG-418", "FECG-419", "FECG-449"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ class _Exchange(Generic[Reply]):
     start_s: float
     gathered: Gathered[Reply]
     at_most_s: float | None
+    content_for: Callable[[str], RecordDict] | None = None
     enough_s: float | None = None  # seconds after the start when the quorum had answered
     failed: dict[str, tuple[str, int]] = field(default_factory=dict)  # site -> last passing code, how often
     again_s: dict[str, float] = field(default_factory=dict)  # not to be asked before
@@ -109,6 +120,7 @@ class Consortium:
         journal: told of every wait and every change of a site.
         progress: warns on the screen.
         names: node id -> registered name, read anew at every roll call; None: whoever connects (simulations).
+        run: name of the run.
     """
 
     grid: Grid
@@ -117,12 +129,14 @@ class Consortium:
     journal: Journal
     progress: Progress
     names: Names | None = None
+    run: str = ""
     members: dict[str, Member] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # site or node -> code
     received: dict[str, str] = field(default_factory=dict)  # site -> sha256 of its reply to the last exchange
     accepted: dict[str, str] = field(
         default_factory=dict
     )  # the same, once a checkpoint holds what it brought
+    ledgers: dict[str, LedgerHead] = field(default_factory=dict)  # site -> farthest head of its ledger seen
     usual_s: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (site, kind) -> last times
     _asked: dict[str, _Asked] = field(default_factory=dict)  # by message id: tasks that are out
     _greeted: dict[str, int] = field(default_factory=dict)  # by message id: nodes that were greeted
@@ -166,6 +180,7 @@ class Consortium:
         read: Callable[[str, Message], Reply],
         sites: Collection[str] | None = None,
         at_most_s: float | None = None,
+        content_for: Callable[[str], RecordDict] | None = None,
     ) -> Gathered[Reply]:
         """One exchange; ends as the module says, with or without the quorum.
 
@@ -175,10 +190,13 @@ class Consortium:
             read: reads and checks a site's reply; a FederationError rejects it under its code.
             sites: names; None: all members.
             at_most_s: wait so long for these sites and no longer, whatever the quorum.
+            content_for: makes a record for one site, where each gets its own.
         """
         self._exchanges += 1
         gathered = Gathered[Reply](expected=sorted(self.members if sites is None else sites))
-        exchange = _Exchange(self._exchanges, kind, content, read, time.monotonic(), gathered, at_most_s)
+        exchange = _Exchange(
+            self._exchanges, kind, content, read, time.monotonic(), gathered, at_most_s, content_for
+        )
         self._called_s = float("-inf")
         arrived: dict[str, str] = {}
         while True:
@@ -204,6 +222,7 @@ class Consortium:
         """What every task carries."""
         return {
             "lock_sha256": self.lock.sha256(),
+            "run": self.run,
             "stage": stage,
             "round": number,
             "bank_sha256": self.lock.bank_sha256,
@@ -212,6 +231,7 @@ class Consortium:
             "settings": self.lock.settings,
             "accepted": self.accepted,
             "rejected": self.journal.left_out,
+            "ledger": self.ledgers,
         }
 
     def _over(self, exchange: _Exchange[Reply]) -> bool:
@@ -281,11 +301,17 @@ class Consortium:
         if not names:
             return
         # One record for all, and none between two pushes: each costs the server a model.
-        content = exchange.content()
-        size = size_bytes(content)
-        messages = [Message(content, self.members[site].node, exchange.kind) for site in names]
+        if exchange.content_for is None:
+            contents = [exchange.content()] * len(names)
+        else:
+            contents = [exchange.content_for(site) for site in names]
+        sizes = [size_bytes(content) for content in contents]
+        messages = [
+            Message(content, self.members[site].node, exchange.kind)
+            for site, content in zip(names, contents, strict=True)
+        ]
         identities = list(self.grid.push_messages(messages))
-        for site, identity in zip(names, identities, strict=False):
+        for site, identity, size in zip(names, identities, sizes, strict=False):
             if identity:
                 self._asked[identity] = _Asked(site, exchange.kind, now, exchange.number)
                 exchange.gathered.bytes += size
@@ -301,7 +327,9 @@ class Consortium:
         for message in self.grid.pull_messages(set(self._asked)):
             asked = self._asked.pop(message.metadata.reply_to_message_id, None)
             if asked is not None and asked.exchange != exchange.number:
-                self.journal.event("readmitted", site=asked.site)  # too late for its own exchange, free for this one
+                self.journal.event(
+                    "readmitted", site=asked.site
+                )  # too late for its own exchange, free for this one
             elif asked is not None and self._take(exchange, asked, message):
                 arrived[asked.site] = reply_sha256(message.content)
             del message  # the next one is fetched once there is room for it
@@ -311,6 +339,7 @@ class Consortium:
         """Whether the reply was accepted."""
         site, gathered = asked.site, exchange.gathered
         took_s = time.monotonic() - asked.at_s
+        self._note_ledger(site, message)
         if message.has_error() and message.metadata.src_node_id != self.members[site].node:
             _ask_again(exchange, site, None)  # Flower itself answers for a node that has gone
             self.journal.mark(site, "offline")
@@ -326,6 +355,13 @@ class Consortium:
         if exchange.enough_s is None and len(gathered.replies) >= self.settings.quorum:
             exchange.enough_s = exchange.elapsed_s
         return True
+
+    def _note_ledger(self, site: str, message: Message) -> None:
+        """What a site has released stays released, whatever becomes of this reply."""
+        head = None if message.has_error() else told_head(message.content)
+        known = self.ledgers.get(site)
+        if head is not None and (known is None or head.sequence > known.sequence):
+            self.ledgers[site] = head
 
     def _reject(self, exchange: _Exchange[Reply], site: str, code: str) -> None:
         if code in COMES_BACK:
@@ -352,7 +388,7 @@ class Consortium:
             ):  # who was added since takes part in the next run
                 self._greet_s[node] = now + GREET_AGAIN_S
                 (identity,) = self.grid.push_messages(
-                    [Message(pack(JoinTask(lock=self.lock)), node, "query.join")]
+                    [Message(pack(JoinTask(lock=self.lock, run=self.run)), node, "query.join")]
                 )
                 if identity:
                     self._greeted[identity] = node

@@ -6,7 +6,7 @@ Called by the study, which sends it with the greeting, and by `fedecg-server loc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fedecg.config import StudySettings
 from fedecg.federation.lock import StudyLock, settings_document
@@ -16,12 +16,15 @@ from fedecg.text import frequencies_sha256, load_bank
 __all__ = ["study_lock"]
 
 
-def study_lock(settings: StudySettings, names: Iterable[str]) -> StudyLock:
+def study_lock(
+    settings: StudySettings, names: Iterable[str], site_keys: Mapping[str, str] | None = None
+) -> StudyLock:
     """What is agreed on, from what stands on this machine.
 
     Args:
         settings: of the study.
         names: sites that may take part, in any order; none: whoever connects (simulations).
+        site_keys: fingerprints of their keys, which stand in the lock where sums are masked.
 
     Raises:
         TextError: FECG-241..244 if the code bank cannot be used.
@@ -35,4 +38,5 @@ def study_lock(settings: StudySettings, names: Iterable[str]) -> StudyLock:
         frequencies_sha256=frequencies_sha256(),
         code_fingerprint=code_fingerprint(),
         sites=sorted(names),
+        site_keys=dict(sorted((site_keys or {}).items())) if settings.privacy.sums == "masked" else {},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Message, MessageType
@@ -22,6 +22,7 @@ from fedecg.explanation.documents import ExplainReply
 from fedecg.federation.baselines import BaselinesReply
 from fedecg.federation.hazard import HazardState, check_survey, federated_concordance
 from fedecg.federation.messages import (
+    ALL,
     EvaluateReply,
     EvaluateTask,
     JoinedPart,
@@ -29,20 +30,34 @@ from fedecg.federation.messages import (
     PartCounts,
     SurveyReply,
     SurveyTask,
+    Task,
     pack,
     read_reply,
 )
+from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply
+from fedecg.federation.noised import check_survey as check_noised_survey
 from fedecg.federation.sums import AssessReply
 from fedecg.progress import Progress
 from fedecg_server.concluded import NOTHING, Concluded, key_of
 from fedecg_server.consortium import COMES_BACK, Consortium, Gathered
+from fedecg_server.masked import MaskedSums
 from fedecg_server.shelf import Shelved
 
 __all__ = ["Questions", "concordance_of"]
 
 Vector = NDArray[np.float32] | Shelved  # read when it is sent
 Parts = dict[str, dict[JoinedPart, PartCounts]]
-Reply = TypeVar("Reply", SurveyReply, EvaluateReply, AssessReply, ExplainReply, BaselinesReply)
+Reply = TypeVar(
+    "Reply",
+    SurveyReply,
+    EvaluateReply,
+    AssessReply,
+    ExplainReply,
+    BaselinesReply,
+    NoisedSurveyReply,
+    NoisedEvaluateReply,
+)
+Surveyed = dict[str, SurveyReply] | dict[str, NoisedSurveyReply]
 Sums = TypeVar("Sums")
 NO_ANSWER = "no answer"
 
@@ -57,6 +72,7 @@ class Questions:
         progress: warns of who failed.
         parts: what the sites that were surveyed joined with; only they are asked further.
         concluded: what they have answered already.
+        masked: adds up what they answer so that nobody sees one answer; None: plain sums.
     """
 
     settings: StudySettings
@@ -64,19 +80,28 @@ class Questions:
     progress: Progress
     parts: Parts = field(default_factory=dict)
     concluded: Concluded = NOTHING
+    masked: MaskedSums | None = None
+    answered: list[str] = field(default_factory=list)  # sites of the last masked sum
 
-    def survey(self, vector: Vector, repeat: int = 0) -> dict[str, SurveyReply]:
-        """Events and sums on the public grid, under given weights.
+    def survey(self, vector: Vector, repeat: int = 0) -> Surveyed:
+        """Events and sums on the public grid, under given weights; noised ones under differential privacy.
 
         Raises:
             FederationError: FECG-507 fewer usable replies than the quorum.
         """
         task = SurveyTask(**self.consortium.task_fields("survival", 0) | {"repeat": repeat})
+        if self.masked is not None:
+            return self._ask_all(self.masked, "query.survey", task, vector, SurveyReply, self._check_survey)
         if not repeat:
             members = self.consortium.members
             self.parts = {site: dict(member.joined.parts) for site, member in members.items()}
-        check = partial(check_survey, self.settings, self.parts)
-        replies = self.ask("query.survey", task, vector, SurveyReply, check)
+        replies: Surveyed
+        if self._private:
+            check_noised = partial(check_noised_survey, self.settings)
+            replies = self.ask("query.survey", task, vector, NoisedSurveyReply, check_noised)
+        else:
+            check = partial(check_survey, self.settings, self.parts)
+            replies = self.ask("query.survey", task, vector, SurveyReply, check)
         if not repeat:
             self.parts = {site: self.parts[site] for site in replies}
             for site in self.consortium.expected():  # who should have been there, and was not
@@ -84,13 +109,19 @@ class Questions:
                     self.consortium.refused.setdefault(site, NO_ANSWER)
         return replies
 
-    def survey_newcomers(self, known: Mapping[str, object], vector: Vector) -> dict[str, SurveyReply]:
+    @property
+    def _private(self) -> bool:
+        return self.settings.privacy.mode == "sample"
+
+    def survey_newcomers(self, known: Mapping[str, object], vector: Vector) -> Surveyed:
         """The same of sites that were away then; whoever does not answer within `grace-s` is asked in the next round.
 
         Args:
             known: sites that were surveyed.
             vector: weights of the present round.
         """
+        if self.masked is not None:  # its key is not among those of the run
+            return {}
         members, refused, away = self.consortium.members, self.consortium.refused, {NO_ANSWER, *COMES_BACK}
         newcomers = [
             site
@@ -101,9 +132,15 @@ class Questions:
             return {}
         task = SurveyTask(**self.consortium.task_fields("survival", 0))
         parts = {site: dict(members[site].joined.parts) for site in newcomers}
-        read = self._reader(SurveyReply, partial(check_survey, self.settings, parts))
+        read: Callable[[str, Message], Any] = (
+            self._reader(NoisedSurveyReply, partial(check_noised_survey, self.settings))
+            if self._private
+            else self._reader(SurveyReply, partial(check_survey, self.settings, parts))
+        )
         grace_s = self.settings.federation.grace_s
-        gathered = self.consortium.ask("query.survey", lambda: pack(task, np.asarray(vector)), read, newcomers, grace_s)
+        gathered: Gathered[Any] = self.consortium.ask(
+            "query.survey", lambda: pack(task, np.asarray(vector)), read, newcomers, grace_s
+        )
         for site in gathered.replies:
             self.progress.say(f"{site} takes part from now on")
             refused.pop(site, None)
@@ -123,12 +160,16 @@ class Questions:
             parts=parts,
         )
         check = partial(hazard.check_evaluation, parts)
+        if self.masked is not None:
+            return self._ask_all(
+                self.masked, MessageType.EVALUATE, task, vector, EvaluateReply, check, hazard
+            )
         return self.ask(MessageType.EVALUATE, task, vector, EvaluateReply, check)
 
     def sums(
         self,
         question: str,
-        task: Section,
+        task: Task,
         vector: Vector,
         reply: type[Reply],
         checked: Callable[[str, Reply], Sums],
@@ -150,7 +191,7 @@ class Questions:
     def ask(
         self,
         kind: str,
-        task: Section,
+        task: Task,
         vector: Vector,
         reply: type[Reply],
         check: Callable[[str, Reply], None],
@@ -160,6 +201,8 @@ class Questions:
         Raises:
             FederationError: FECG-507 fewer usable replies than the quorum, with the codes of those left out.
         """
+        if self.masked is not None:
+            return self._ask_all(self.masked, kind, task, vector, reply, check)
         key = key_of(kind, task, vector)
         kept = self._kept(key, reply, check)
         if kept is not None:
@@ -182,6 +225,30 @@ class Questions:
         self._keep(key, gathered.replies, failed)
         return gathered.replies
 
+    def _ask_all(
+        self,
+        masked: MaskedSums,
+        kind: str,
+        task: Task,
+        vector: Vector,
+        reply: type[Reply],
+        check: Callable[[str, Reply], None],
+        hazard: HazardState | None = None,
+    ) -> dict[str, Reply]:
+        """The same of all sites together, as if one site had answered; not kept: it is asked anew after a crash."""
+        opened = masked.ask(kind, task, np.asarray(vector), reply)
+        self.parts, self.answered = {ALL: opened.parts}, sorted(opened.gathered.replies)
+        if hazard is not None:
+            hazard.tell_all(opened.parts)
+        for site, code in _failed(opened.gathered).items():
+            self.progress.warn(f"{kind}: {site} left out ({code})")
+            self.consortium.refused[site] = code
+        check(ALL, opened.reply)
+        return {ALL: opened.reply}
+
+    def _check_survey(self, site: str, reply: SurveyReply) -> None:
+        check_survey(self.settings, self.parts, site, reply)
+
     def _kept(
         self, key: str, kind: type[Reply], check: Callable[[str, Reply], None]
     ) -> dict[str, Reply] | None:
@@ -192,10 +259,11 @@ class Questions:
         for site, document in replies.items():
             check(site, document)
         self.consortium.refused.update(answers.failed)
+        self.consortium.received = self.consortium.accepted = answers.received
         return replies
 
     def _keep(self, key: str, replies: Mapping[str, Section], failed: Mapping[str, str]) -> None:
-        if self.concluded.keep_answers(key, replies, failed):
+        if self.concluded.keep_answers(key, replies, failed, self.consortium.received):
             self.consortium.accepted = self.consortium.received
 
     def _reader(
@@ -221,6 +289,6 @@ def concordance_of(
     return federated_concordance(counts, hazard.grid)
 
 
-def _failed(gathered: Gathered[Reply]) -> dict[str, str]:
+def _failed(gathered: Gathered[Any]) -> dict[str, str]:
     absent = [site for site in gathered.expected if site not in gathered.replies | gathered.rejected]
     return dict(sorted((gathered.rejected | dict.fromkeys(absent, NO_ANSWER)).items()))

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from fedecg.config import Section, Stage
 from fedecg.errors import RunError
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import JoinedPart, PartCounts, RiskMoments, SurveyReply
+from fedecg.federation.messages import JoinedPart, LedgerHead, PartCounts, RiskMoments, SurveyReply
+from fedecg.federation.noised import NoisedSurveyReply
 from fedecg_server.array_file import DamagedError, Stored, read_arrays, write_arrays
 from fedecg_server.shelf import Shelved
 
@@ -42,11 +43,12 @@ class RunState(Section):
     stage: Stage
     done: int  # rounds of the stage
     parts: dict[str, dict[JoinedPart, PartCounts]]  # site -> what it joined with when it was surveyed
-    survey: dict[str, SurveyReply]
-    late_survey: dict[str, SurveyReply]  # of sites that came in the survival stage
+    survey: dict[str, SurveyReply | NoisedSurveyReply]
+    late_survey: dict[str, SurveyReply | NoisedSurveyReply]  # of sites that came in the survival stage
     best: BestDocument | None
     norms: dict[str, dict[str, list[float]]]  # stage -> site -> norms of its updates
     accepted: dict[str, str]
+    ledgers: dict[str, LedgerHead] = {}  # site -> farthest head of its ledger seen
     usual_s: dict[str, dict[str, list[float]]]  # site -> kind of exchange -> its last times
     refused: dict[str, str]
     seconds: dict[str, float]

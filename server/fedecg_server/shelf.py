@@ -49,7 +49,7 @@ class Shelved:
     def __getitem__(self, part: slice) -> NDArray[Any]:
         start, stop, _ = part.indices(self._size)
         values = np.empty(max(0, stop - start), self.dtype)
-        bytes_of, read = memoryview(values).cast("B"), 0
+        bytes_of, read = values.data.cast("B"), 0
         while read < values.nbytes:
             place = self._offset + start * values.itemsize + read
             got = os.preadv(self._file.fileno(), [bytes_of[read:]], place)
@@ -78,8 +78,9 @@ def shelve(vector: Vector, folder: Path) -> Shelved:
         RunError: FECG-601 no room there, or no right to write.
     """
     try:
-        shelved = Shelved(file := tempfile.TemporaryFile(dir=folder), len(vector))
-        file.write(memoryview(np.ascontiguousarray(vector, np.float32)).cast("B"))
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the handle)
+        shelved = Shelved(file, len(vector))
+        file.write(np.ascontiguousarray(vector, np.float32).data)
         file.flush()
     except OSError as error:
         raise _not_kept(in_words(error)) from None
@@ -119,7 +120,7 @@ class ShelvedContents(dict[str, bytes]):
     def _put(self, name: str, content: bytes) -> bytes:
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (closed with the contents)
                 weakref.finalize(self, self._file.close)
             self._places[name] = self._file.seek(0, 2), len(content)
             self._file.write(content)

@@ -8,7 +8,7 @@ model is saved, so that whatever happens here costs the test of stability and no
 head; the decoder, if alignment had none) begins anew, and batches and dropout are others. `"scratch"`: both stages from
 new weights. The seed is `repeated_seed` of the study's and of the repetition's number, which travels with the tasks.
 Rounds stand in rounds.json as "survival, seed 1". A repetition that was finished is kept, and a study that is resumed
-takes it up; of one that was not, it begins with the first round again, with the same bits.
+takes it up; one that was not begins again with its first round, and ends with the same bits.
 """
 
 from __future__ import annotations

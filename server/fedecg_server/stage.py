@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from flwr.app import Message, MessageType
@@ -20,10 +20,13 @@ from fedecg.config import Stage, StageSettings, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation import aggregation
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import JoinedPart, RiskMoments, TrainReply, TrainTask, pack, read_reply
+from fedecg.federation.messages import ALL, JoinedPart, RiskMoments, TrainReply, TrainTask, pack, read_reply
+from fedecg.federation.noised import check_train
+from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
+from fedecg_server.masked import MaskedSums, Opened
 from fedecg_server.shelf import Shelved, shelve
 
 __all__ = ["AlignRounds", "Answer", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
@@ -67,6 +70,7 @@ class StageRounds(ABC):
         save: called with the number of rounds that are done and the weights after them.
         norms: site -> norms of its updates so far.
         repeat: 0 = the study itself; else the stage is trained again, with another seed (`stability`).
+        masked: adds up updates and sums so that nobody sees one site's; None: plain ones.
     """
 
     stage: ClassVar[Stage]
@@ -79,6 +83,7 @@ class StageRounds(ABC):
     current: Vector = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     norms: dict[str, list[float]] = field(default_factory=dict)
     repeat: int = 0
+    masked: MaskedSums | None = None
 
     @property
     def label(self) -> str:
@@ -120,6 +125,8 @@ class StageRounds(ABC):
 
     def attempt(self, number: int) -> Vector | None:
         """Tasks out, replies in, weights on; None if the round must be repeated."""
+        if self.masked is not None:
+            return self.masked_attempt(number, self.masked)
         task = self.task(number)
         gathered = self.consortium.ask(
             MessageType.TRAIN,
@@ -147,7 +154,37 @@ class StageRounds(ABC):
         self.keep(record)
         return vector
 
-    def name_the_absent(self, gathered: Gathered[Answer]) -> None:
+    def masked_attempt(self, number: int, masked: MaskedSums) -> Vector | None:
+        """The same, where only the sum over the sites that answer is known."""
+        opened = masked.ask(MessageType.TRAIN, self.task(number), self.current, TrainReply)
+        gathered, reply = opened.gathered, opened.reply
+        self.name_the_absent(gathered)
+        record = self.book(number, gathered)
+        record.loss = {} if reply.loss is None else {ALL: reply.loss}
+        check_quorum(record, self.settings.federation.quorum)
+        self.check_all(number, opened)
+        if not self.digest(record, {ALL: reply}):
+            record.repeated = True
+            self.keep(record)
+            return None
+        self.keep(record)
+        return (self.current + opened.change).astype(np.float32)
+
+    def check_all(self, number: int, opened: Opened[TrainReply]) -> None:
+        """What `check` asks of one site, of all together; each has checked its own.
+
+        Raises:
+            FederationError: FECG-509, FECG-510, FECG-515.
+        """
+        reply, parts = opened.reply, opened.parts
+        if reply.round != number:
+            raise _another_round()
+        if reply.code_fingerprint != self.consortium.lock.code_fingerprint:
+            raise _other_code()
+        learned = [parts[part] for part in self.learned_from if part in parts]
+        _refuse_more_than(reply, sum(part.patients for part in learned), sum(part.events for part in learned))
+
+    def name_the_absent(self, gathered: Gathered[Any]) -> None:
         """Sites that were not asked stand in the record, too: with the code that keeps them out, if there is one."""
         for site in self.consortium.expected():
             code = self.consortium.refused.get(site, "")
@@ -189,30 +226,13 @@ class StageRounds(ABC):
             FederationError: FECG-509 another site or round; FECG-510 other code; FECG-515 more patients than joined.
         """
         if reply.site != site or reply.round != number:
-            raise FederationError(
-                "FECG-509",
-                "reply",
-                found="another site's or another round's",
-                expected="the reply to this round's task",
-            )
+            raise _another_round()
+        check_train(self.settings, site, reply, self.stage)
         joined = self.consortium.members[site].joined
         if reply.code_fingerprint != joined.code_fingerprint:
-            raise FederationError(
-                "FECG-510",
-                "code of a site",
-                found="another fingerprint",
-                expected="the one it joined with",
-                fix="Install the same version of fedecg at every site.",
-            )
+            raise _other_code()
         parts = [joined.parts[part] for part in self.learned_from if part in joined.parts]
-        patients, events = sum(part.patients for part in parts), sum(part.events for part in parts)
-        if reply.patients > patients or reply.events > events:
-            raise FederationError(
-                "FECG-515",
-                "patients and events of a reply",
-                found="more than the site joined with",
-                expected=f"at most {patients} and {events}",
-            )
+        _refuse_more_than(reply, sum(part.patients for part in parts), sum(part.events for part in parts))
 
     def leave_out_exploding(self, gathered: Gathered[Answer]) -> None:
         """Finite updates can be absurd, too: reject those far beyond the others' and the site's own."""
@@ -227,6 +247,23 @@ class StageRounds(ABC):
 
     def record(self, number: int, gathered: Gathered[Answer]) -> RoundRecord:
         """The round as it happened."""
+        record = self.book(number, gathered)
+        replies = {site: answer.reply for site, answer in gathered.replies.items()}
+        record.loss = {site: reply.loss for site, reply in replies.items() if reply.loss is not None}
+        record.spends = {
+            site: [spend.model_dump() for spend in reply.noised.spends]
+            for site, reply in replies.items()
+            if reply.noised is not None
+        }
+        record.alignment = {
+            site: answer.reply.alignment.model_dump(by_alias=True)
+            for site, answer in gathered.replies.items()
+            if answer.reply.alignment is not None
+        }
+        return record
+
+    def book(self, number: int, gathered: Gathered[Any]) -> RoundRecord:
+        """Who took part in a round, and what it cost."""
         return RoundRecord(
             stage=self.label,
             round=number,
@@ -234,12 +271,6 @@ class StageRounds(ABC):
             answered=sorted(gathered.replies),
             rejected=gathered.rejected,
             late=gathered.late,
-            loss={site: answer.reply.loss for site, answer in gathered.replies.items()},
-            alignment={
-                site: answer.reply.alignment.model_dump(by_alias=True)
-                for site, answer in gathered.replies.items()
-                if answer.reply.alignment is not None
-            },
             bytes=gathered.bytes,
             seconds=gathered.seconds,
         )
@@ -289,18 +320,27 @@ class SurvivalRounds(StageRounds):
 
     def task(self, number: int) -> TrainTask:
         """Weights, settings, the baseline hazard of one round ago and the evaluation grid."""
-        return TrainTask.model_validate(
-            self.common(number) | {"hazard": self.hazard.document, "grid": self.hazard.grid_document}
-        )
+        fields = self.common(number) | {"hazard": self.hazard.document}
+        if isinstance(self.hazard, NoisedHazard):  # nobody counts validation patients
+            return TrainTask.model_validate(fields | {"own_hazards": self.hazard.own_documents()})
+        return TrainTask.model_validate(fields | {"grid": self.hazard.grid_document})
 
     def check(self, site: str, number: int, reply: TrainReply) -> None:
         """Its sums must fit the study's grids and each other, too."""
         super().check(site, number, reply)
-        self.hazard.check_round(site, reply.sums)
+        if not isinstance(self.hazard, NoisedHazard):
+            self.hazard.check_round(site, reply.sums)
+
+    def check_all(self, number: int, opened: Opened[TrainReply]) -> None:
+        """Its sums, and the events of the sites that have answered, must fit the study's grids, too."""
+        super().check_all(number, opened)
+        sums = opened.reply.sums
+        self.hazard.tell_all(opened.parts, sums.train_events if sums else None)
+        self.hazard.check_round(ALL, sums)
 
     def digest(self, record: RoundRecord, replies: dict[str, TrainReply]) -> bool:
         """Refresh the baseline from the sums of the sites that answered, and evaluate the weights that were sent."""
-        moments = [replies[site].sums.risk for site in record.answered if replies[site].sums]  # type: ignore[union-attr]
+        moments = [replies[site].sums.risk for site in sorted(replies) if replies[site].sums]  # type: ignore[union-attr]
         usable = self.hazard.digest(record, replies)
         self.consider(record.round - 1, record.validation, moments)
         return usable
@@ -315,3 +355,32 @@ class SurvivalRounds(StageRounds):
             kept = shelve(self.current, self.consortium.journal.folder)
             self.best = Candidate(after_rounds, score, kept, moments)
         return self.best
+
+
+def _another_round() -> FederationError:
+    return FederationError(
+        "FECG-509",
+        "reply",
+        found="another site's or another round's",
+        expected="the reply to this round's task",
+    )
+
+
+def _other_code() -> FederationError:
+    return FederationError(
+        "FECG-510",
+        "code of a site",
+        found="another fingerprint",
+        expected="the one it joined with",
+        fix="Install the same version of fedecg at every site.",
+    )
+
+
+def _refuse_more_than(reply: TrainReply, patients: int, events: int) -> None:
+    if reply.patients > patients or reply.events > events:
+        raise FederationError(
+            "FECG-515",
+            "patients and events of a reply",
+            found="more than the site joined with",
+            expected=f"at most {patients} and {events}",
+        )

@@ -6,6 +6,7 @@ In:  a Flower grid, the settings, a run folder. Out: files in the run folder. Ca
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import token_hex
@@ -19,7 +20,10 @@ from fedecg.config import Stage, StudySettings, settings_sha256
 from fedecg.errors import FedecgError, RunError
 from fedecg.federation.hazard import HazardState, check_events
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import SurveyReply
+from fedecg.federation.masked import refuse_unmaskable
+from fedecg.federation.messages import PartCounts
+from fedecg.federation.noised import refuse_more_than_noise
+from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, alignment_notes, alignment_summary, validation_entry
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_aligned, load_vector, tensors_of_stage, to_vector
@@ -31,6 +35,8 @@ from fedecg_server.conclusion import Conclusion
 from fedecg_server.consortium import Consortium, Names
 from fedecg_server.journal import Journal
 from fedecg_server.lock import study_lock
+from fedecg_server.masked import MaskedSums
+from fedecg_server.noised import NoisedConclusion, spent_by_sites
 from fedecg_server.questions import Questions, concordance_of
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.run_state import BestDocument, RunState, read_state, write_state
@@ -53,6 +59,7 @@ def run_study(
     folder: RunFolder,
     progress: Progress,
     names: Names | None = None,
+    site_keys: Mapping[str, str] | None = None,
 ) -> None:
     """Run both stages, or what is left of them, and write what came out; `result.json` is written last.
 
@@ -62,12 +69,15 @@ def run_study(
         folder: of the run; a resumable one goes on from its checkpoint.
         progress: says how far it is.
         names: node id -> registered name; None: whoever connects (simulations).
+        site_keys: name -> fingerprint of its key.
 
     Raises:
         FederationError: too few sites, no events, or a round below the quorum.
         RunError: FECG-520, FECG-546 a run that cannot be resumed.
+        SettingsError, ModelError: FECG-560, FECG-386 what differential privacy rules out.
     """
-    study = Study(grid, settings, folder, progress, names)
+    refuse_more_than_noise(settings)
+    study = Study(grid, settings, folder, progress, names, site_keys or {})
     try:
         study.resume_or_begin()
         study.join()
@@ -90,13 +100,14 @@ class Study:
     folder: RunFolder
     progress: Progress
     names: Names | None = None
+    site_keys: Mapping[str, str] = field(default_factory=dict)
     records: list[RoundRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     trained: dict[str, Shelved] = field(default_factory=dict)  # stage -> weights after its last round
     norms: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # stage -> site -> of its updates
     done: dict[str, int] = field(default_factory=dict)  # stage -> rounds that a checkpoint holds
-    survey: dict[str, SurveyReply] = field(default_factory=dict)
-    late_survey: dict[str, SurveyReply] = field(
+    survey: dict[str, Any] = field(default_factory=dict)  # a SurveyReply, or a NoisedSurveyReply
+    late_survey: dict[str, Any] = field(
         default_factory=dict
     )  # of sites that came in the survival stage
     resumed: dict[str, Shelved] = field(default_factory=dict)  # arrays of a checkpoint
@@ -121,12 +132,19 @@ class Study:
             load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
         self.run = token_hex(8)
         registered = [] if self.names is None else self.names().values()
-        self.lock: StudyLock = study_lock(settings, registered)
+        self.lock: StudyLock = study_lock(settings, registered, self.site_keys)
         self.journal = Journal(self.folder.path)
         self.consortium = Consortium(
-            self.grid, settings.federation, self.lock, self.journal, self.progress, self.names
+            self.grid, settings.federation, self.lock, self.journal, self.progress, self.names, self.run
         )
-        self.questions = Questions(settings, self.consortium, self.progress)
+        masked = settings.privacy.sums == "masked"
+        self.masked = MaskedSums(settings, self.consortium) if masked else None
+        self.questions = Questions(settings, self.consortium, self.progress, masked=self.masked)
+
+    @property
+    def private(self) -> bool:
+        """Whether the study has differential privacy of patients."""
+        return self.settings.privacy.mode == "sample"
 
     @property
     def refused(self) -> dict[str, str]:
@@ -149,9 +167,10 @@ class Study:
         self.journal.event("start" if found is None else "resume", run=self.run, lock=self.lock.sha256())
         self.journal.write()
 
-    def _resume(self, state: RunState, arrays: dict[str, NDArray[Any]]) -> None:
+    def _resume(self, state: RunState, arrays: dict[str, Shelved]) -> None:
         # The list of sites is the run's own: whoever was added since takes part in the next one.
-        expected = self.lock.model_copy(update={"sites": state.lock.sites})
+        kept = {"sites": state.lock.sites, "site_keys": state.lock.site_keys}
+        expected = self.lock.model_copy(update=kept)
         if state.lock != expected:
             raise RunError(
                 "FECG-520",
@@ -161,11 +180,13 @@ class Study:
                 fix="Restore study.toml and the installed version, or begin a new run: fedecg-server start --new.",
             )
         self.run, self.lock, self.consortium.lock = state.run, expected, expected
+        self.consortium.run = state.run
         self.records = [RoundRecord.of(entry) for entry in state.records]
         self.folder.resume(self.records)
         self.journal.resume(self.records)
         self.seconds, self.norms = dict(state.seconds), dict(state.norms)
         self.consortium.accepted, self.consortium.refused = dict(state.accepted), dict(state.refused)
+        self.consortium.ledgers = dict(state.ledgers)
         self.consortium.usual_s = {
             (site, kind): times for site, kinds in state.usual_s.items() for kind, times in kinds.items()
         }
@@ -184,22 +205,32 @@ class Study:
         """Ask every node who it is; names must be different and the code the same.
 
         Raises:
-            FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum; FECG-512 no events.
+            FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum; FECG-512 no events;
+                FECG-564 too few for masked sums. SettingsError: FECG-565 settings that they rule out.
         """
         federation = self.settings.federation
+        if self.masked is not None:
+            refuse_unmaskable(self.settings)
         self.journal.enter("join")
         if len(list(self.grid.get_node_ids())) < federation.quorum:
             self.progress.say(f"waiting for {federation.quorum} sites")
         self.consortium.join()
         members = self.consortium.members.values()
-        parts = [member.joined.parts.get("train") for member in members]
-        check_events(sum(part.events for part in parts if part), len(members))
+        if self.masked is not None:
+            self.masked.begin()
+            parts = [self.masked.parts.get("train")]
+        else:
+            parts = [member.joined.parts.get("train") for member in members]
+        if not self.private:  # else nobody has said how many there are
+            check_events(sum(part.events for part in parts if part), len(members))
 
     def align(self) -> None:
         """Stage 1: alignment pretraining; the network then holds what was learned."""
         self.initial = self._shelved("align")
         start = self.resumed.pop("align", self.initial)
-        rounds = AlignRounds(self.settings, self.consortium, self._keep, partial(self._save, "align", None))
+        rounds = AlignRounds(
+            self.settings, self.consortium, self._keep, partial(self._save, "align", None), masked=self.masked
+        )
         load_vector(self.network, self._names("align"), self._rounds(rounds, start).whole())
 
     def survive(self) -> tuple[HazardState, Candidate]:
@@ -208,8 +239,8 @@ class Study:
         surveyed = not self.survey
         if surveyed:
             self.journal.enter("survey")
-            self.survey = self.questions.survey(start)
-        hazard = HazardState(self.settings, self.survey, self.questions.parts)
+            self.survey = dict(self.questions.survey(start))
+        hazard = self._hazard()
         for site, reply in self.late_survey.items():
             hazard.admit(site, reply, self.questions.parts[site])
         if surveyed:
@@ -217,7 +248,12 @@ class Study:
         if "cumulative" in self.resumed:
             hazard.restore(self.resumed["cumulative"].whole(), self.resumed["risk_cuts"].whole())
         rounds = SurvivalRounds(
-            self.settings, self.consortium, self._keep, partial(self._save, "survival", hazard), hazard=hazard
+            self.settings,
+            self.consortium,
+            self._keep,
+            partial(self._save, "survival", hazard),
+            masked=self.masked,
+            hazard=hazard,
         )
         rounds.best = self.best
         rounds.survey_newcomers = partial(self._survey_newcomers, hazard)
@@ -227,13 +263,21 @@ class Study:
         rounds.current = self._rounds(rounds, self.resumed.pop("survival", start)).whole()
         return hazard, self._judge_last(rounds)
 
+    def _hazard(self) -> HazardState:
+        if self.private:
+            return NoisedHazard(self.settings, self.survey)
+        return HazardState(self.settings, self.survey, self.questions.parts)
+
     def _judge_last(self, rounds: SurvivalRounds) -> Candidate:
-        """Validate the weights of the last round, too; returns what validation chose."""
+        """Validate the weights of the last round, too; returns what validation chose, without validation the last."""
+        if self.private:
+            return rounds.consider(self.settings.survival.rounds, None, [])
         replies = self.questions.evaluate(rounds.hazard, rounds.current, ["validation"])
         validation = validation_entry(concordance_of(replies, "validation", rounds.hazard))
         number = self.settings.survival.rounds
         stage = repeat_label("validation", rounds.repeat) if rounds.repeat else "validation"
-        last = RoundRecord(stage, number, list(replies), sorted(replies), validation=validation)
+        names = self.questions.answered or sorted(replies)
+        last = RoundRecord(stage, number, names, names, validation=validation)
         last.weights_evaluated = number
         self.folder.keep(last)
         if not rounds.repeat:
@@ -241,7 +285,8 @@ class Study:
         return rounds.consider(number, validation, [reply.risk for reply in replies.values()])
 
     def _survey_newcomers(self, hazard: HazardState, vector: Vector) -> None:
-        for site, reply in self.questions.survey_newcomers(hazard.events, vector).items():
+        newcomers: dict[str, Any] = dict(self.questions.survey_newcomers(hazard.events, vector))
+        for site, reply in newcomers.items():
             self.late_survey[site] = reply
             hazard.admit(site, reply, self.questions.parts[site])
 
@@ -270,6 +315,7 @@ class Study:
             best=best,
             norms=self.norms,
             accepted=accepted,
+            ledgers=self.consortium.ledgers,
             usual_s=_by_site(self.consortium.usual_s),
             refused=self.refused,
             seconds=self.seconds,
@@ -282,6 +328,13 @@ class Study:
         """Evaluate the best weights once, on validation and test; write the model; return the result."""
         start, other_s = time.monotonic(), sum(self.seconds.values())
         load_vector(self.network, self._names("survival"), best.vector.whole())
+        if isinstance(hazard, NoisedHazard):
+            last = NoisedConclusion(
+                self.settings, self.folder, self.questions, self.network, self.bank, hazard, best.vector
+            )
+            evaluation = last.ship()
+            self.seconds["evaluation"] = time.monotonic() - start
+            return self._result(best, evaluation) | {"privacy": self._privacy(last)}
         end = Conclusion(self.settings, self.folder, self.questions, self.network, self.bank, hazard, best)
         evaluation = end.ship()
         end.assess()
@@ -303,17 +356,27 @@ class Study:
             "lock-sha256": self.lock.sha256(),
             "sites": [self._site_entry(name) for name in sorted(self.consortium.members)],
             "refused": self.refused,
+            "parts-of-all-sites": _of_all(self.masked),
             "rounds": {
                 stage: sum(r.stage == stage and not r.repeated for r in self.records) for stage in STAGES
             },
             "best-round": best.rounds,
             "alignment": alignment_summary(self.records),
             "evaluation": evaluation,
+            "privacy": {"mode": self.settings.privacy.mode, "sums": self.settings.privacy.sums, "sites": []},
             "bytes-per-round": exchanged,
             "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
             "code-fingerprint": code_fingerprint(),
             "settings-sha256": settings_sha256(self.settings),
         }
+
+    def _privacy(self, end: NoisedConclusion) -> dict[str, Any]:
+        """Mode, and what the study cost each site, as far as its replies have come."""
+        joined = {name: member.joined for name, member in self.consortium.members.items()}
+        budgets = {name: reply.budget for name, reply in joined.items() if reply.budget is not None}
+        sites = spent_by_sites(budgets, {**self.survey, **self.late_survey}, self.records, end.spends)
+        privacy = self.settings.privacy
+        return {"mode": privacy.mode, "sums": privacy.sums, "unit": "patient", "sites": sites}
 
     def _rounds(self, rounds: StageRounds, start: Vector | Shelved) -> Shelved:
         label, title = rounds.label, LABELS[rounds.stage]
@@ -350,7 +413,7 @@ class Study:
         assert self.survival_start is not None
 
         def survey(vector: Vector, repeat: int) -> HazardState:
-            replies = self.questions.survey(vector, repeat)
+            replies: dict[str, Any] = dict(self.questions.survey(vector, repeat))
             return HazardState(self.settings, replies, {site: self.questions.parts[site] for site in replies})
 
         return Repeats(
@@ -367,12 +430,17 @@ class Study:
         )
 
     def _site_entry(self, name: str) -> dict[str, Any]:
+        if self.masked is not None:  # only what all have together is known
+            return {"name": name}
         parts = self.consortium.members[name].joined.parts
+        if self.private:
+            return {"name": name, "patients": None, "events": None, "parts": {}}
+        known = not any(counts.withheld for counts in parts.values())
         return {
             "name": name,
-            "patients": sum(counts.patients for part, counts in parts.items() if part != "align"),
-            "events": sum(part.events for part in parts.values()),
-            "parts": {part: counts.model_dump() for part, counts in parts.items()},
+            "patients": sum(counts.patients for part, counts in parts.items() if part != "align") if known else None,
+            "events": sum(part.events for part in parts.values()) if known else None,
+            "parts": {part: _part_entry(counts) for part, counts in parts.items()},
         }
 
     def _names(self, stage: Stage) -> tuple[str, ...]:
@@ -385,6 +453,11 @@ class Study:
         return shelve(self._vector(stage), self.folder.path)
 
 
+def _of_all(masked: MaskedSums | None) -> dict[str, Any] | None:
+    """Patients and events by part where no site's own are known."""
+    return None if masked is None else {part: counts.model_dump() for part, counts in masked.parts.items()}
+
+
 def _by_site(times: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, list[float]]]:
     out: dict[str, dict[str, list[float]]] = {}
     for (site, kind), seconds in times.items():
@@ -393,6 +466,16 @@ def _by_site(times: dict[tuple[str, str], list[float]]) -> dict[str, dict[str, l
 
 
 def _note(record: RoundRecord) -> str:
-    loss = sum(record.loss.values()) / max(len(record.loss), 1)
+    if not record.loss:
+        return "no figures leave the sites"
+    loss = sum(record.loss.values()) / len(record.loss)
     stratified = (record.validation or {}).get("stratified")
     return f"loss {loss:.3f}" + (f", validation C {stratified:.3f}" if stratified else "")
+
+
+def _part_entry(counts: PartCounts) -> dict[str, int | None]:
+    """What a site withholds is not known, and no nought."""
+    return {
+        "patients": None if counts.withheld else counts.patients,
+        "events": None if counts.withheld else counts.events,
+    }

@@ -26,16 +26,25 @@ from fedecg_simulations.grid import InProcessGrid
 HEADER = "record,patient,part,event,follow_up_days,age_years,female,codes\n"
 ROWS = "0,1,train,1,10.0,60.0,1.0,{}\n1,2,train,0,20.0,61.0,0.0,{}\n2,3,test,0,5.0,70.0,1.0,{}\n"
 NOON = datetime(2026, 5, 4, 12, 0)
+NOTHING_IS_SMALL = "\n[privacy]\nthreshold-patients = 0\nthreshold-events = 0\n"
 POLICY = 'studies = ["hf"]\nconsent = "first"'
 
 
 def write_site(
-    folder: Path, policy: str | None = POLICY, cohort: str = HEADER + ROWS, name: str = "north"
+    folder: Path,
+    policy: str | None = POLICY,
+    cohort: str = HEADER + ROWS,
+    name: str = "north",
+    privacy: str = NOTHING_IS_SMALL,
 ) -> Path:
-    """A site's folder without a signal store; no policy: site.toml has no such section."""
+    """A site's folder without a signal store; no policy: site.toml has no such section.
+
+    Patients are made up, so that nothing is small (`privacy`).
+    """
     folder.mkdir(exist_ok=True)
     section = "" if policy is None else f"\n[policy]\n{policy}\n"
-    (folder / "site.toml").write_text(f'name = "{name}"\nstore = "store"\ncohort = "cohort.csv"\n{section}')
+    files = f'name = "{name}"\nstore = "store"\ncohort = "cohort.csv"\n'
+    (folder / "site.toml").write_text(f"{files}{privacy}{section}")
     (folder / "cohort.csv").write_text(cohort)
     return folder
 

@@ -117,7 +117,9 @@ def test_an_agent_that_was_killed_sends_the_rest_of_the_reply_that_it_had_announ
 def test_another_reply_than_the_one_announced_is_not_taken_for_it() -> None:
     first = announced_reply(1.0)
     announced = Announced.of(first, "session", list(first.contents))
-    other = deflate(FlowerMessage(pack(Failure(site="north", failed="FECG-501")), dst_node_id=1, message_type="train"))
+    other = deflate(
+        FlowerMessage(pack(Failure(site="north", failed="FECG-501")), dst_node_id=1, message_type="train")
+    )
     assert announced.reply_with(other) is None
     assert announced.reply_with(announced_reply(3.0)) is not None
 

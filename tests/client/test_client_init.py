@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 from client_words import PYTHON, ROOT, Captured, words
 
-from fedecg.config import PolicySettings, ServerSettings, SiteSettings, TextSettings, load_site
+from fedecg.config import (
+    PolicySettings,
+    ServerSettings,
+    SitePrivacySettings,
+    SiteSettings,
+    TextSettings,
+    load_site,
+)
 from fedecg.errors import SettingsError
 from fedecg.federation.identity import read_public_key
 from fedecg_client.cli import main
@@ -86,12 +93,14 @@ def test_the_template_teaches_every_key_with_its_default() -> None:
     assert stated["policy"] == defaults
     server = ServerSettings(address="coordinator.example.org:9092").model_dump(by_alias=True)
     assert stated["server"] == server
+    privacy = SitePrivacySettings().model_dump(by_alias=True, exclude_none=True)
     assert stated == {"name": "site-name", "cohort": "cohort.csv", "store": "store",
-                      "server": server, "policy": defaults}  # fmt: skip
+                      "server": server, "privacy": privacy, "policy": defaults}  # fmt: skip
     shown = re.sub(r"^# ((?:\[text\]|[a-z-]+ = [^#]*#|[a-z-]+ = \S+$).*)", r"\1", text, flags=re.MULTILINE)
     taught = tomllib.loads(shown.replace("[policy.locks]", "").split("heart-failure =")[0])
     required = {"encoder": taught["text"]["encoder"]}
     assert taught["text"] == TextSettings.model_validate(required).model_dump(by_alias=True)
+    assert taught["privacy"] == privacy | {"epsilon": 8.0, "delta": 1e-5}
     assert {*stated, "text"} == {field.replace("_", "-") for field in SiteSettings.model_fields}
     assert not PolicySettings.model_validate(tomllib.loads(text)["policy"]).model_fields_set & {
         "rounds_a_day"

@@ -1,7 +1,8 @@
-"""A line of 100 kbit/s: a reply that takes longer than Flower's 180 s for an object arrives, since it goes in pieces."""
+"""Replies of several objects: over a line of 100 kbit/s, and half sent by an agent that was killed."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from whole_study import wait_until
 from coordinator_process import Site, make_coordinator  # isort: skip
 
 from fedecg.config import ServerSettings
-from fedecg.federation.messages import Failure, pack, unpack
+from fedecg.federation.messages import PIECE_BYTES, Failure, pack, unpack
 from fedecg_client.faults import LinkError, StoppedError
 from fedecg_client.link import Link, load_credentials
-from fedecg_client.wire import deflate, inflate
+from fedecg_client.wire import Announced, Received, Reply, deflate, inflate
 from fedecg_server.runtime import Desk, Task
 from fedecg_server.sites import register_all
 from fedecg_server.submit import submit_study
@@ -36,40 +37,51 @@ REPLY_BYTES = 2_500_000  # 200 s at 100 kbit/s; with Flower's own pieces of 5 MB
 WITHIN_S = 600.0
 
 
-class SlowSite:
-    """A node on the agent's own line that answers the first message with a large vector."""
+class KilledError(Exception):
+    """Where kill -9 would have struck."""
+
+
+class LargeSite:
+    """A node on the agent's own line that answers a message with a large vector."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        self.stop, self.node = threading.Event(), 0
+        self.settings, self.stop, self.node = settings, threading.Event(), 0
         self.link = Link(settings.address, load_credentials(settings), self.stop)
         self.faults: list[str] = []
         self.vector = np.random.default_rng(3).normal(size=REPLY_BYTES // 4).astype(np.float32)
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.node = self.link.activate()
 
-    def _run(self) -> None:
+    def pulled(self) -> Received:
+        """The next message."""
+        return wait_until(self.link.pull, 30.0, lambda: "no message")
+
+    def answer(self, link: Link, received: Received) -> Reply:
+        """Made again it differs in its time."""
+        message = inflate(received, link.fetch(received))
+        return deflate(Message(pack(Failure(site="large", failed="FECG-599"), self.vector), reply_to=message))
+
+    def serve(self) -> None:
+        """Answer one message, as the agent does when its line breaks: the same connection anew, and on from there."""
+        received = self.pulled()
+        reply = self.answer(self.link, received)
         with suppress(StoppedError):
-            self.node = self.link.activate()
-            while (received := self.link.pull()) is None:
-                time.sleep(0.2)
-            message = inflate(received, self.link.fetch(received))
-            reply = deflate(Message(pack(Failure(site="slow", failed="FECG-599"), self.vector), reply_to=message))
             while True:
                 try:
                     self.link.push(reply, 0.1)
                     break
-                except LinkError as fault:  # as the agent does: the same connection anew, and on from there
+                except LinkError as fault:
                     self.faults.append(fault.error.found or "")
                     self.link.reopen()
             self.link.confirm(received)
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[tuple[Task, SlowSite, Line]]:
+def connected(tmp_path: Path) -> Iterator[tuple[Task, LargeSite, Line]]:
     """A run that was taken, and a site behind a line that is still fast."""
     coordinator = make_coordinator(tmp_path / "coordinator")
-    folder = tmp_path / "slow"
+    folder = tmp_path / "large"
     folder.mkdir()
-    document = {"name": "slow", "store": "store", "cohort": "cohort.csv"}
+    document = {"name": "large", "store": "store", "cohort": "cohort.csv"}
     (folder / "site.toml").write_text(tomli_w.dumps(document))
     site = Site(coordinator, folder)
     link = SuperLink(coordinator)
@@ -85,26 +97,78 @@ def slow(tmp_path: Path) -> Iterator[tuple[Task, SlowSite, Line]]:
         line = Line(coordinator.settings.port)
         stack.callback(line.close)
         ca, key = str(site.folder / "ca.crt"), str(site.folder / "node.key")
-        slow_site = SlowSite(ServerSettings(address=line.address, ca=ca, key=key))
-        stack.callback(slow_site.link.close)
-        stack.callback(slow_site.stop.set)
-        slow_site.thread.start()
-        wait_until(lambda: slow_site.node, 30.0, lambda: "the site did not come")
-        yield task, slow_site, line
+        large = LargeSite(ServerSettings(address=line.address, ca=ca, key=key))
+        stack.callback(large.link.close)
+        stack.callback(large.stop.set)
+        yield task, large, line
 
 
-def test_a_reply_of_more_than_180_s_arrives_over_100_kbit_per_s(slow: tuple[Task, SlowSite, Line]) -> None:
-    task, site, line = slow
-    line.bytes_per_s = KBIT_100
+def pushed(task: Task, site: LargeSite) -> str:
+    """A small task for the site; its id."""
     content = pack(Failure(site="server", failed="FECG-599"))
     (identity,) = task.grid.push_messages([Message(content, site.node, "train")])
-    began = time.monotonic()
+    return identity
+
+
+def reply_to(task: Task, identity: str, within_s: float) -> Message:
+    """Looked for twice a second."""
 
     def come() -> list[Message]:
         time.sleep(0.5)
         return list(task.grid.pull_messages([identity]))
 
-    (reply,) = wait_until(come, WITHIN_S, lambda: f"faults of the line: {site.faults}")
+    (reply,) = wait_until(come, within_s, lambda: "no reply")
+    return reply
+
+
+def test_a_half_sent_reply_of_a_killed_agent_is_completed_by_the_next_one(
+    connected: tuple[Task, LargeSite, Line],
+) -> None:
+    """Announced anew it would be dropped, and the SuperLink would wait 180 s for the rest of the first one."""
+    task, site, _ = connected
+    identity = pushed(task, site)
+    received, told = site.pulled(), list[str]()
+
+    def tell(announced: Announced) -> None:
+        told.append(json.dumps(announced.document()))  # as the agent keeps it on disk
+        if len(told) == 2:  # the announcement, and a large object
+            raise KilledError
+
+    first = site.answer(site.link, received)
+    with pytest.raises(KilledError):
+        site.link.push(first, 0.1, tell=tell)
+    site.link.close()
+    assert list(task.grid.pull_messages([identity])) == []  # the coordinator knows of it
+    began = time.monotonic()
+    link = Link(site.settings.address, load_credentials(site.settings), site.stop)
+    link.adopt(site.node)
+    again = site.answer(link, Received.from_bytes(received.to_bytes()))
+    announced = Announced.from_document(json.loads(told[-1]))
+    assert 0 < len(announced.missing) < len(first.contents)
+    same = announced.reply_with(again)
+    assert same is not None
+    link.go_on(same, announced)
+    link.push(same, 0.1)
+    link.confirm(received)
+    reply = reply_to(task, identity, 20.0)
+    print(f"the rest of the reply was there {time.monotonic() - began:.1f} s after the next agent had begun")
+    assert not reply.has_error(), reply.error
+    _, vector = unpack(reply.content, Failure)
+    assert vector is not None
+    assert vector.tobytes() == site.vector.tobytes()
+    assert link.sent_bytes < REPLY_BYTES - PIECE_BYTES / 2  # what had arrived was not sent again
+    link.close()
+
+
+def test_a_reply_of_more_than_180_s_arrives_over_100_kbit_per_s(
+    connected: tuple[Task, LargeSite, Line],
+) -> None:
+    task, site, line = connected
+    line.bytes_per_s = KBIT_100
+    identity, began = pushed(task, site), time.monotonic()
+    serving = threading.Thread(target=site.serve, daemon=True)
+    serving.start()
+    reply = reply_to(task, identity, WITHIN_S)
     seconds = time.monotonic() - began
     print(f"{REPLY_BYTES} bytes at 100 kbit/s: {seconds:.0f} s, faults of the line: {site.faults}")
     assert not reply.has_error(), reply.error
@@ -112,5 +176,5 @@ def test_a_reply_of_more_than_180_s_arrives_over_100_kbit_per_s(slow: tuple[Task
     _, vector = unpack(reply.content, Failure)
     assert vector is not None
     assert vector.tobytes() == site.vector.tobytes()
-    site.thread.join(60.0)
-    assert not site.thread.is_alive()
+    serving.join(60.0)
+    assert not serving.is_alive()

@@ -1,35 +1,42 @@
 """A site that spends and then releases, in a loop, killed with SIGKILL at random instants.
 
-In:  a folder, how many kills, a seed. Out: on stdout what was counted, as JSON. Run by test_ledger_kills.py in a process
-of its own: it forks, and nothing of torch may run in it. A release is one line in a file, on the disk.
+In:  a folder, how many kills, a seed. Out: what was counted. Run by test_ledger_kills.py; the children compute nothing
+with torch. A release is one line in a file, on the disk.
 
 Every second kill hits a new folder, so that the making of key and book is killed, too.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import opacus.accountants.analysis.rdp  # noqa: F401  (here once, not in every child)
+
 from fedecg.privacy.accountant import Spend
-from fedecg.privacy.ledger import Purpose, open_ledger
+from fedecg.privacy.ledger import Ledger, Purpose, open_ledger
 
 BUDGET = {"epsilon": 1e6, "delta": 1e-5}
-LONGEST_LIFE_S = 0.04
+LIVES = 6  # the longest life, in spends: disks differ
 
 
 def spends_and_releases(folder: Path) -> None:
     """For ever: an entry, then the release that it is of."""
     while True:
         with open_ledger(folder) as ledger:
-            purpose = Purpose("killed", "run", "survival", len(ledger.entries))
-            head = ledger.spend(purpose, [Spend("hazard", "train", 5.0)], {"train": ledger.pseudonyms(["7"])}, **BUDGET)
-        release(folder, head.sequence)
+            number = spend(ledger)
+        release(folder, number)
+
+
+def spend(ledger: Ledger) -> int:
+    purpose = Purpose("killed", "run", "survival", ledger.head.sequence)
+    patients = {"train": ledger.pseudonyms(["7"])}
+    return ledger.spend(purpose, [Spend("hazard", "train", 5.0)], patients, **BUDGET).sequence
 
 
 def release(folder: Path, number: int) -> None:
@@ -39,11 +46,29 @@ def release(folder: Path, number: int) -> None:
         os.fsync(file.fileno())
 
 
-def killed_after(folder: Path, life_s: float) -> None:
+def releases_first(folder: Path) -> None:
+    """The same the wrong way round: what the kills must catch."""
+    while True:
+        with open_ledger(folder) as ledger:
+            release(folder, ledger.head.sequence + 1)
+            spend(ledger)
+
+
+def seconds_of_a_spend(folder: Path) -> float:
+    """On this disk, now; the first one is not counted: it computes what the children then find computed."""
+    for _ in range(4):
+        start = time.monotonic()
+        with open_ledger(folder) as ledger:
+            number = spend(ledger)
+        release(folder, number)
+    return time.monotonic() - start
+
+
+def killed_after(folder: Path, life_s: float, work: Callable[[Path], None]) -> None:
     child = os.fork()
     if child == 0:
         try:
-            spends_and_releases(folder)
+            work(folder)
         finally:
             os._exit(1)
     time.sleep(life_s)
@@ -52,30 +77,35 @@ def killed_after(folder: Path, life_s: float) -> None:
     assert os.WIFSIGNALED(status), "the child ended by itself"
 
 
-def main(parent: Path, kills: int, seed: int) -> dict[str, int]:
-    chance = random.Random(seed)
-    told = {"kills": 0, "entries": 0, "released": 0, "lost": 0, "unreleased": 0, "most_unreleased_a_kill": 0}
-    folders: dict[Path, int] = {}
-    for number in range(kills):
-        folder = parent / ("old" if number % 2 else f"new-{number}")
+@dataclass
+class Counted:
+    """Over all kills; `entries` and `released` of the folders as they are in the end."""
+
+    lost: int = 0
+    most_unreleased_a_kill: int = 0
+    entries: dict[Path, int] = field(default_factory=dict)
+    released: dict[Path, int] = field(default_factory=dict)
+    unreleased: dict[Path, int] = field(default_factory=dict)
+
+
+def kills(
+    parent: Path, number: int, seed: int, work: Callable[[Path], None] = spends_and_releases
+) -> Counted:
+    """Kill so often, and look after every kill."""
+    chance, told, longest_s = random.Random(seed), Counted(), LIVES * seconds_of_a_spend(parent / "timed")
+    for kill in range(number):
+        folder = parent / ("old" if kill % 2 else f"new-{kill}")
         folder.mkdir(exist_ok=True)
-        killed_after(folder, chance.uniform(0.0, LONGEST_LIFE_S))
-        told["kills"] += 1
+        killed_after(folder, chance.uniform(0.0, longest_s), work)
         with open_ledger(folder) as ledger:  # every entry is checked
             counted = {entry.sequence for entry in ledger.entries}
-        lines = (folder / "released").read_text().split("\n")[:-1] if (folder / "released").exists() else []
+        file = folder / "released"
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
         released = {int(line) for line in lines}
-        told["lost"] += len(released - counted)
+        told.lost += len(released - counted)
         unreleased = len(counted - released)
-        told["most_unreleased_a_kill"] = max(told["most_unreleased_a_kill"], unreleased - folders.get(folder, 0))
-        folders[folder] = unreleased
-        told["entries"] += len(counted) if number % 2 == 0 else 0
-    with open_ledger(parent / "old") as ledger:
-        told["entries"] += len(ledger.entries)
-    told["unreleased"] = sum(folders.values())
-    told["released"] = sum(len((folder / "released").read_text().split()) for folder in folders if (folder / "released").exists())
+        before = told.unreleased.get(folder, 0)
+        told.most_unreleased_a_kill = max(told.most_unreleased_a_kill, unreleased - before)
+        told.entries[folder], told.released[folder] = len(counted), len(released)
+        told.unreleased[folder] = unreleased
     return told
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

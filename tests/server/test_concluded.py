@@ -47,7 +47,9 @@ def finished(run: Study) -> dict[str, Any]:
 
 def without_times(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run", "bytes")}
+        return {
+            key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")
+        }
     return [without_times(item) for item in tree] if isinstance(tree, list) else tree
 
 
@@ -113,7 +115,9 @@ def test_what_was_done_before_a_kill_is_not_done_again_and_the_end_is_bit_equal(
     weights = [(place / "model" / "weights.safetensors").read_bytes() for place in (folder, whole["folder"])]
     assert weights[0] == weights[1]
     for name in FILES:
-        assert without_times(read_json(folder / name)) == without_times(read_json(whole["folder"] / name)), name
+        assert without_times(read_json(folder / name)) == without_times(read_json(whole["folder"] / name)), (
+            name
+        )
 
 
 def test_a_run_without_a_checkpoint_keeps_nothing_of_its_conclusion(study: Make) -> None:
@@ -124,22 +128,23 @@ def test_a_run_without_a_checkpoint_keeps_nothing_of_its_conclusion(study: Make)
     assert not (run.folder.path / "state").exists()
     assert NOTHING.answers("any") is None
     assert NOTHING.repetition(1) is None
-    assert not NOTHING.keep_answers("any", {}, {})
+    assert not NOTHING.keep_answers("any", {}, {}, {})
 
 
 REPLY = EvaluateReply(
-    site="city", counts={}, validation_events=[1], validation_exp_sums=[2.5], risk=RiskMoments(patients=0, sum=0, square_sum=0)
+    site="city", counts={}, validation_events=[1], validation_exp_sums=[2.5],
+    risk=RiskMoments(patients=0, sum=0, square_sum=0),
 )  # fmt: skip
 
 
 def test_answers_come_back_for_their_own_run_alone_and_damaged_ones_do_not(tmp_path: Path) -> None:
     mine = Concluded(tmp_path, "mine")
     assert mine.answers("question") is None
-    assert mine.keep_answers("question", {"city": REPLY}, {"coast": "FECG-515"})
+    assert mine.keep_answers("question", {"city": REPLY}, {"coast": "FECG-515"}, {"city": "0" * 64})
     found = mine.answers("question")
     assert found is not None
     assert EvaluateReply.model_validate_json(found.replies["city"]) == REPLY
-    assert found.failed == {"coast": "FECG-515"}
+    assert (found.failed, found.received) == ({"coast": "FECG-515"}, {"city": "0" * 64})
     assert Concluded(tmp_path, "another").answers("question") is None
     file = tmp_path / FOLDER / "question.json"
     file.write_bytes(file.read_bytes()[:-5])
@@ -161,7 +166,7 @@ def test_a_repetition_comes_back_for_its_own_run_alone_and_a_damaged_one_does_no
 
 
 def test_a_new_run_forgets_what_an_earlier_one_had_concluded(tmp_path: Path) -> None:
-    Concluded(tmp_path, "mine").keep_answers("question", {}, {})
+    Concluded(tmp_path, "mine").keep_answers("question", {}, {}, {})
     assert list((tmp_path / FOLDER).iterdir())
     forget(tmp_path)
     assert not list((tmp_path / FOLDER).iterdir())
@@ -172,7 +177,13 @@ def test_two_questions_are_the_same_whatever_they_say_of_earlier_replies() -> No
     weights = np.ones(5, np.float32)
 
     def key(kind: str = "query.survey", vector: np.ndarray = weights, **changed: Any) -> str:
-        fields = {"lock_sha256": "l", "stage": "survival", "round": 1, "bank_sha256": "b", "settings": {"a": 1}}
+        fields = {
+            "lock_sha256": "l",
+            "stage": "survival",
+            "round": 1,
+            "bank_sha256": "b",
+            "settings": {"a": 1},
+        }
         return key_of(kind, SurveyTask(**fields | changed), vector)
 
     assert key() == key(accepted={"city": "0" * 64}, rejected={"coast": "FECG-545"})

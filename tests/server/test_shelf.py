@@ -2,12 +2,17 @@
 
 import gc
 import os
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fedecg.config import FederationSettings
 from fedecg.errors import RunError
+from fedecg.federation.aggregation import combine
 from fedecg_server.shelf import SMALL_BYTES, ShelvedContents, shelve
 
 
@@ -54,7 +59,9 @@ def test_a_folder_that_cannot_be_written_is_told_with_what_is_needed_there(tmp_p
         lambda: shelve(np.ones(3, np.float32), absent),
         lambda: ShelvedContents(absent).__setitem__("object", bytes(SMALL_BYTES + 1)),
     ):
-        with pytest.raises(RunError, match=r"FECG-601 update of a site.*no such file.*room for one model a site"):
+        with pytest.raises(
+            RunError, match=r"FECG-601 update of a site.*no such file.*room for one model a site"
+        ):
             put()
 
 
@@ -63,3 +70,39 @@ def test_a_file_that_ends_too_early_is_no_vector(tmp_path: Path) -> None:
     os.ftruncate(shelved._file.fileno(), 100)
     with pytest.raises(RunError, match="FECG-601.*a file that ends too early"):
         shelved.whole()
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "median", "trimmed-mean", "krum"])
+def test_the_mean_of_twelve_shelved_updates_takes_less_memory_than_three_of_them(
+    tmp_path: Path, algorithm: str
+) -> None:
+    size = 1_500_000
+    draw = np.random.default_rng(2)
+    updates = {
+        f"site-{number}": shelve(draw.standard_normal(size, np.float32), tmp_path) for number in range(12)
+    }
+    settings = FederationSettings.model_validate({"algorithm": algorithm})
+    tracemalloc.start()
+    try:
+        combine(settings, updates, dict.fromkeys(updates, 1.0))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 4 * size
+
+
+IMPORTS = """
+import sys
+import fedecg_server.app, fedecg_server.runtime
+heavy = {"pandas", "pyarrow", "wfdb", "scipy.stats", "scipy.signal", "matplotlib", "transformers", "ray"}
+print(*sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_the_app_host_loads_nothing_that_it_does_not_need() -> None:
+    """wfdb, pandas, pyarrow and scipy.stats took 100 MB of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == []

@@ -282,7 +282,7 @@ def test_a_collapse_is_in_the_sites_own_log_even_where_it_is_not_told(
         assert not caplog.records
         alignment_figures(Trained(40, 3, 5, 1.0, 30, Ranks(30, 2.0, 9.0)), private)
     assert (
-        'embeddings fill 2.0 directions and what they are pulled to fills 9.0: take align.loss = "bank"'
+        "embeddings fill 2.0 directions and what they are pulled to fills 9.0: more align.rounds"
         in caplog.text
     )
 

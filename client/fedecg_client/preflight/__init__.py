@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedecg.errors import FedecgError, SettingsError
 from fedecg_client.folder import SiteFolder, open_site, split_address
 from fedecg_client.keys import load_key
-from fedecg_client.preflight import local
+from fedecg_client.preflight import local, privacy
 from fedecg_client.preflight.check import Check, exit_status_of, of_error, passed, skipped, tried, wrong
 from fedecg_client.preflight.data import SiteDataChecks
 from fedecg_client.preflight.fleet import Fleet
@@ -62,7 +62,7 @@ def run_preflight(folder: Path) -> list[Check]:
         if error.code == "FECG-123":
             raise
         why = "site.toml cannot be used"
-        names = ("folder", "key", "ca", "policy", *LINE, "cohort", "store", "data")
+        names = ("folder", "key", "ca", "policy", "privacy", *LINE, "cohort", "store", "data")
         return [
             of_error("settings", "settings", error),
             *_all([VERSIONS, MEMORY]),
@@ -80,6 +80,7 @@ def quick_checks(site: SiteFolder) -> list[Check]:
         ("ca", "settings", lambda: local.authority(site)),
         VERSIONS,
         ("policy", "policy", lambda: local.policy(site.settings.policy)),
+        ("privacy", "policy", lambda: privacy.budget(site)),
     ]
     return _all(looks)
 

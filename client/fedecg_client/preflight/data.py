@@ -38,7 +38,8 @@ class SiteDataChecks:
 
     def check_cohort(self) -> Check:
         """The table: schema, patients, events, follow-up by part."""
-        from fedecg.cohort import ALIGN, PARTS, read_cohort
+        from fedecg.cohort import ALIGN, PARTS
+        from fedecg.privacy.withdrawal import read_site_cohort
 
         file = Path(self.site.settings.cohort)
         if not file.is_file():
@@ -46,7 +47,7 @@ class SiteDataChecks:
                 "cohort", KIND, "FECG-227", "no table where `cohort` of site.toml points to",
                 "Put it there, or write its path into site.toml.",
             )  # fmt: skip
-        cohort = read_cohort(file)
+        cohort = read_site_cohort(self.site.folder, file)
         if not len(cohort):
             return failed(
                 "cohort", KIND, "FECG-661", "a table without a row below its header", "Write one row an ECG into it.",
