@@ -248,7 +248,7 @@ CODES: dict[str, str] = {
     "FECG-447": "a task that asks for plain sums where masked ones were agreed on",
     "FECG-448": "what leaves the site cannot be recorded",
     "FECG-449": "the first message of a study waits for a look at the site",
-    "FECG-450": "a file that protects the site's patients cannot be read: what left, what was approved, who has withdrawn",
+    "FECG-450": "a file that protects patients cannot be read: what left, what was approved, who has withdrawn",
     "FECG-451": "no message of this study waits for a look, or no such patient is there to be withdrawn",
     "FECG-452": "a cohort that differs by a few patients from one of which something was released",
     "FECG-453": "too few patients or events to take part with sums that the coordinator can read",

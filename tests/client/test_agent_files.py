@@ -101,7 +101,7 @@ def test_an_agent_that_was_killed_sends_the_rest_of_the_reply_that_it_had_announ
     first, again = announced_reply(1.0), announced_reply(2.0)
     root = first.request.message_object_trees[0].object_id
     assert root not in again.contents
-    missing = [name for name in first.contents if name != root][1:] + [root]
+    missing = [*[name for name in first.contents if name != root][1:], root]
     kept = Kept(tmp_path / "in-hand.json")
     kept.keep(InHand(received(), begun=1, announced=Announced.of(first, "session", missing)))
     found = kept.left(SiteStatus(tmp_path, "north"))
