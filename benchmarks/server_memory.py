@@ -20,8 +20,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -54,7 +55,7 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg.objectives import public_grid
 from fedecg_client.faults import LinkError, RunOverError, StoppedError
 from fedecg_client.link import Link, load_credentials
-from fedecg_client.wire import deflate, inflate
+from fedecg_client.wire import Received, deflate, inflate
 from fedecg_client.work import evaluation_grid
 from fedecg_server.child import Child
 from fedecg_server.coordinator import Coordinator
@@ -63,7 +64,6 @@ from fedecg_server.superlink import flower_environment
 MODELS, BEYOND_MODELS_MB = 3, 500.0
 PATIENTS, MOST_DAYS, NOISE = 100, 4000.0, 1e-4
 LOOK_S, MOST_S = 0.2, 1800.0
-ERRORS = (LinkError, RunOverError, StoppedError)
 
 
 def main() -> None:
@@ -115,6 +115,7 @@ def measured(folder: Path, size: str, sites: int, rounds: int, algorithm: str = 
             for stage in ("align", "survival")
         },
         "answered": sorted({len(entry["answered"]) for entry in book}),
+        "faults": [fault for node in nodes for fault in node.faults],
         "status": result["status"],
     }
 
@@ -211,33 +212,44 @@ class EffortlessSite:
         draw = np.random.default_rng(number)
         self.days, self.risk = draw.uniform(1.0, MOST_DAYS, PATIENTS), draw.normal(size=PATIENTS)
         self.event = draw.random(PATIENTS) < 0.3
+        self.faults: list[str] = []  # of its line
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         assert self.settings.server is not None
         link = Link(self.settings.server.address, load_credentials(self.settings.server), self.ended)
-        online = False
-        while not self.ended.is_set():
-            try:
-                if not online:
-                    link.activate()
-                    online = True
-                self._serve(link)
-            except ERRORS:
-                online = False
-                link.reopen()
-            self.ended.wait(0.2)
-        link.close()
+        try:
+            node = self._again(link, link.activate)
+            while not self.ended.is_set():
+                received = self._again(link, link.pull, node)
+                if received is not None:
+                    self._serve(link, node, received)
+                self.ended.wait(0.2)
+        except (StoppedError, RunOverError):
+            pass
+        finally:
+            link.close()
 
-    def _serve(self, link: Link) -> None:
-        received = link.pull()
-        if received is None:
-            return
+    def _again(self, link: Link, call: Callable[[], Any], node: int = 0) -> Any:
+        """A call until it is answered, over a new connection where it was not: what the agent does."""
+        while True:
+            try:
+                return call()
+            except LinkError as fault:
+                self.faults.append(fault.error.found)
+                self.ended.wait(1.0)
+                link.reopen()
+                if node:
+                    with suppress(LinkError):
+                        link.adopt(node)
+
+    def _serve(self, link: Link, node: int, received: Received) -> None:
         with self.turn:
-            reply = deflate(self._answer(inflate(received, link.fetch(received))))
+            contents = self._again(link, partial(link.fetch, received), node)
+            reply = deflate(self._answer(inflate(received, contents)))
             gc.collect()
-        link.confirm(received)
-        link.push(reply, 0.1)
+        self._again(link, partial(link.push, reply, 0.1), node)
+        self._again(link, partial(link.confirm, received), node)
 
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type.split(".")[-1]

@@ -66,7 +66,8 @@ def patients_of_site(model: Model, folder: Path, part: Part) -> OwnPatients:
         ModelError: FECG-350 a store of other signals; FECG-326 log hazards that are not finite.
     """
     settings = load_site(folder / "site.toml")
-    return _of_store(model, settings.name, read_site_cohort(folder, settings.cohort), Path(settings.store), part)
+    cohort = read_site_cohort(folder, settings.cohort)
+    return _of_store(model, settings.name, cohort, Path(settings.cohort), Path(settings.store), part)
 
 
 def patients_of_table(
@@ -96,7 +97,7 @@ def patients_of_table(
     cells = _read_table(table, "file" if store is None else "record")
     cohort = _cohort(cells)
     if store is not None:
-        return _of_store(model, NAME, cohort, store, part)
+        return _of_store(model, NAME, cohort, table, store, part)
     rows = _rows(cohort, part)
     names = [str(Path(records or "") / cells["file"][row]) for row in rows]
     predictions = _predictions(model, names, progress)
@@ -117,8 +118,11 @@ def _predictions(model: Model, names: Sequence[str], progress: Progress | None) 
     return [row.prediction for row in rows]
 
 
-def _of_store(model: Model, name: str, cohort: Cohort, folder: Path, part: Part) -> OwnPatients:
+def _of_store(
+    model: Model, name: str, cohort: Cohort, table: Path, folder: Path, part: Part
+) -> OwnPatients:
     store = SignalStore.open(folder)
+    require_same_store(table, store.key)
     needed = model.signals.model_dump(by_alias=True)
     held = {"input": "rhythm"} | store.settings  # stores of before there were median beats do not say
     # A notch is the hospital's own choice: its mains are not those of the model's study.

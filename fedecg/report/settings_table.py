@@ -18,7 +18,7 @@ from fedecg.report.wording import printable
 __all__ = ["settings_grid", "settings_notes"]
 
 PATHS = frozenset({"data.path", "data.store", "data.aligned", "align.start", "align.bank"})
-SIMULATION = ("data", "partition")  # sections that hospitals have no part in
+SIMULATION = ("data", "partition", "site-defaults")  # sections that hospitals have no part in
 
 
 def settings_grid(settings: StudySettings, *, simulation: bool) -> Grid:

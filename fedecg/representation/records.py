@@ -180,6 +180,7 @@ def _ptbxl(
 def _of_folder(folder: Path, signals: SignalSettings) -> ProbeSite:
     settings = load_site(folder / "site.toml")
     store, cohort = SignalStore.open(settings.store), read_site_cohort(folder, settings.cohort)
+    require_same_store(settings.cohort, store.key)
     needed = signals.model_dump(by_alias=True)
     # A notch is the hospital's own choice; what an older store does not state is the default.
     held = SignalSettings().model_dump(by_alias=True) | store.settings

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedecg.cohort import ALIGN, Cohort
+from fedecg.cohort import ALIGN, Cohort, require_same_store
 from fedecg.config import StudySettings, load_site
 from fedecg.errors import CohortError, ModelError
 from fedecg.privacy.withdrawal import read_site_cohort
@@ -138,13 +138,14 @@ def load_site_data(site_folder: str | Path, settings: StudySettings, bank: Bank)
         SettingsError: site.toml cannot be used.
         SignalError: the store cannot be opened.
         PolicyError: FECG-450 who has withdrawn cannot be read.
-        CohortError: the table cannot be used; FECG-232, FECG-233 as `SiteData`.
+        CohortError: the table cannot be used; FECG-292 it was built on another store; FECG-232, FECG-233 as `SiteData`.
         TextError: codes that the bank does not know; FECG-378 as `targets_without`; FECG-270 as `class_weights`;
             reports or a language model that cannot be used, as `read_reports` and `report_targets`.
         ModelError: FECG-327 the store's signals have another length than the study's network reads.
     """
     site = load_site(Path(site_folder) / "site.toml")
     store, cohort = SignalStore.open(site.store), read_site_cohort(site_folder, site.cohort)
+    require_same_store(site.cohort, store.key)
     if store.samples != settings.signals.samples or store.input != settings.signals.input:
         raise ModelError(
             "FECG-327",

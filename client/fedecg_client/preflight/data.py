@@ -97,8 +97,10 @@ class SiteDataChecks:
             return skipped("data", KIND, "the table or the store cannot be used")
         import numpy as np
 
+        from fedecg.cohort import require_same_store
         from fedecg.training import SiteData
 
+        require_same_store(self.site.settings.cohort, self.store.key)
         nothing = np.zeros((len(self.cohort), 1), dtype=np.float32)
         SiteData(self.site.settings.name, self.cohort, self.store, nothing)
         joined = sorted(_joined(self.site))
