@@ -208,7 +208,9 @@ def prepared_site(coordinator: Coordinator, site: Path) -> Path:
     shutil.copy(coordinator.tls.ca, site / "ca.crt")
     server = {"address": f"127.0.0.1:{coordinator.settings.port}"}
     document = {"name": site.name, "store": "store", "cohort": "cohort.csv", "server": server}
-    (site / "site.toml").write_text(tomli_w.dumps(document | {"policy": {"studies": ["study"], "consent": "first"}}))
+    (site / "site.toml").write_text(
+        tomli_w.dumps(document | {"policy": {"studies": ["study"], "consent": "first"}})
+    )
     add_site(coordinator, site.name, site / "node.pub")
     return site
 

@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -101,6 +102,8 @@ def measured(folder: Path, size: str, sites: int, rounds: int, algorithm: str = 
     nodes = [EffortlessSite(load_site(site / "site.toml"), number) for number, site in enumerate(folders)]
     with server(coordinator) as child, answering(nodes):
         peaks = peaks_mb(child)
+        for node in nodes:
+            node.ended.set()
     model_mb = (coordinator.run / "model" / "weights.safetensors").stat().st_size / 1e6
     book = json.loads((coordinator.run / "rounds.json").read_text())
     result = json.loads((coordinator.run / "result.json").read_text())
@@ -115,7 +118,7 @@ def measured(folder: Path, size: str, sites: int, rounds: int, algorithm: str = 
             for stage in ("align", "survival")
         },
         "answered": sorted({len(entry["answered"]) for entry in book}),
-        "faults": [fault for node in nodes for fault in node.faults],
+        "faults": dict(Counter(fault for node in nodes for fault in node.faults)),
         "status": result["status"],
     }
 
@@ -236,8 +239,10 @@ class EffortlessSite:
             try:
                 return call()
             except LinkError as fault:
-                self.faults.append(fault.error.found)
-                self.ended.wait(1.0)
+                if node:  # before, the server is still starting
+                    self.faults.append(fault.error.found)
+                if self.ended.wait(1.0):
+                    raise StoppedError from fault
                 link.reopen()
                 if node:
                     with suppress(LinkError):

@@ -159,7 +159,9 @@ class AlignSettings(StageSettings):
     """Stage 1: pull the ECG embedding to the embedding of what the report says."""
 
     loss: Literal["bank", "paper", "infonce"] = "bank"
-    class_weights: Literal["none", "public"] = "none"  # bank: rare statements count more, by public frequencies
+    class_weights: Literal["none", "public"] = (
+        "none"  # bank: rare statements count more, by public frequencies
+    )
     start: str = ""  # folder of an aligned model to begin with; with rounds = 0 it goes straight to survival
     bank: str = "minilm-demo"  # a bank in the package, or a path to a .safetensors bank
     likelihood_zero: Literal["stated", "paper"] = "stated"  # PTB-XL: 0 means "not stated how likely"
@@ -197,7 +199,9 @@ class SurvivalSettings(StageSettings):
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
     exp_bound: Annotated[float, Field(gt=0, le=50)] = 10.0  # beyond it exp(log hazard) is continued linearly
     freeze_rounds: Annotated[int, Field(ge=0)] = 0  # the encoder stays as it is in so many first rounds
-    encoder_rate: Annotated[float, Field(ge=0, le=10)] = 1.0  # of learning-rate, for the encoder; the rest has 1
+    encoder_rate: Annotated[float, Field(ge=0, le=10)] = (
+        1.0  # of learning-rate, for the encoder; the rest has 1
+    )
     alignment: Annotated[float, Field(ge=0, lt=1)] = (
         0.0  # weight of the alignment loss kept in survival training; the rest is the survival loss
     )
@@ -249,18 +253,26 @@ Sums = Literal["plain", "masked", "noised"]
 class PrivacySettings(Section):
     """What protects patients beyond their data staying where they are; each site's own budget is in its site.toml."""
 
-    mode: Literal["none", "sample"] = "none"  # sample: differential privacy of every patient (DP-SGD, noised sums)
+    mode: Literal["none", "sample"] = (
+        "none"  # sample: differential privacy of every patient (DP-SGD, noised sums)
+    )
     sums: Sums = "plain"  # how sums leave a site; noised exactly with mode = "sample"
     sampling_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05  # chance of a patient to be in a step (sample)
     clip: Positive = 1.0  # bound on the norm of a patient's gradient (sample)
     physical_batch: Count = 64  # patients in memory at once (sample)
     sums_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of epsilon, for the training part's sums (sample)
     hazard_every: Count = 4  # rounds between releases of hazard sums (sample)
-    hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = 10.0  # bound on exp(log hazard), loss and sums (sample)
+    hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = (
+        10.0  # bound on exp(log hazard), loss and sums (sample)
+    )
     time_bins: Annotated[int, Field(ge=1, le=8)] = 8  # of the noised histogram (sample)
     risk_bins: Annotated[int, Field(ge=2, le=8)] = 8  # of the noised histogram (sample)
-    hazard_bins: Annotated[int, Field(ge=2, le=64)] = 8  # of noised events and hazard sums, up to horizon-days (sample)
-    entry_times: bool = False  # patients may enter after their ECG: hazard sums then need sqrt 2 of the noise (sample)
+    hazard_bins: Annotated[int, Field(ge=2, le=64)] = (
+        8  # of noised events and hazard sums, up to horizon-days (sample)
+    )
+    entry_times: bool = (
+        False  # patients may enter after their ECG: hazard sums then need sqrt 2 of the noise (sample)
+    )
     masked_bound: Positive = 1.0  # largest change of one weight in a round (masked sums)
 
     @model_validator(mode="after")
@@ -329,11 +341,17 @@ class EvaluationSettings(Section):
 class SitePrivacySettings(Section):
     """How much a site lets its patients be known; a study decides none of it."""
 
-    epsilon: Positive | None = None  # budget of every patient, over all studies; none: no study with mode = "sample"
+    epsilon: Positive | None = (
+        None  # budget of every patient, over all studies; none: no study with mode = "sample"
+    )
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    sums: Literal["any", "masked", "noised"] = "any"  # the least protection of sums that this site takes part in
+    sums: Literal["any", "masked", "noised"] = (
+        "any"  # the least protection of sums that this site takes part in
+    )
     threshold_patients: Annotated[int, Field(ge=0)] = 10  # fewest distinct patients behind a plain cell
-    threshold_events: Annotated[int, Field(ge=0)] = 5  # fewest events behind a plain cell that tells of events
+    threshold_events: Annotated[int, Field(ge=0)] = (
+        5  # fewest events behind a plain cell that tells of events
+    )
     approve: Literal["none", "first-round"] = "none"  # look at the first message of a study before it leaves
 
     @model_validator(mode="after")
@@ -460,7 +478,12 @@ def load_site(path: str | Path) -> SiteSettings:
     if text:
         reports = str(base / (text.reports or site.cohort))
         text = text.model_copy(update={"encoder": str(base / text.encoder), "reports": reports})
-    places = {"store": str(base / site.store), "cohort": str(base / site.cohort), "text": text, "server": server}
+    places = {
+        "store": str(base / site.store),
+        "cohort": str(base / site.cohort),
+        "text": text,
+        "server": server,
+    }
     return site.model_copy(update=places)
 
 

@@ -1,7 +1,8 @@
 """How every command ends: its exit status, and one message on stderr instead of a traceback.
 
 In:  what a command does. Out: the status of design 8: 0 finished, 2 wrong use, 3 bad input, 4 refused by policy, 5
-finished without some, 1 anything else; with `--json` the message on stdout, too, as a document. Called by
+finished without some, 1 anything else, a fault that nobody foresaw among it, of which the place in the code is said and
+no value (FEDECG_TRACEBACK=1 shows the traceback); with `--json` the message on stdout, too, as a document. Called by
 `fedecg.command_line` and by processes that are no command of their own.
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from fedecg.errors import FedecgError, RunError
 from fedecg.files import in_words
@@ -20,6 +24,7 @@ __all__ = ["exit_status"]
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+SHOW = "FEDECG_TRACEBACK"
 
 
 def exit_status(command: Callable[[], int], as_json: bool = False) -> int:
@@ -51,6 +56,31 @@ def exit_status(command: Callable[[], int], as_json: bool = False) -> int:
             ),
             as_json,
         )
+    except Exception as error:  # its text may hold a patient's values
+        return _told(_unforeseen(error), as_json)
+
+
+def _unforeseen(error: Exception) -> RunError:
+    if os.environ.get(SHOW) == "1":
+        traceback.print_exception(error)
+    return RunError(
+        "FECG-599",
+        "run",
+        found=f"{type(error).__name__} at {_place(error)}",
+        expected="none: this is a fault of fedecg",
+        fix=f"Report this line. {SHOW}=1 shows the traceback, which may hold patients' values: keep that at the site.",
+    )
+
+
+def _place(error: Exception) -> str:
+    """File and line where it was raised, of our own code if any is among the calls."""
+    calls = [(frame.f_globals, frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [
+        call for call in calls if str(call[0]["__name__"]).startswith("fedecg") and call[0] is not globals()
+    ]
+    module, code, line = (ours or calls)[-1]
+    package = str(module.get("__package__") or "").replace(".", "/")
+    return f"{package}/{Path(code.co_filename).name}:{line}".lstrip("/")
 
 
 def _not_written(error: OSError) -> RunError:

@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 
 from fedecg.command_line import add_command, add_group, add_json, program, run
-from fedecg.errors import PolicyError, RunError, SettingsError
+from fedecg.errors import CODES, PolicyError, RunError, SettingsError
 
 Captured = pytest.CaptureFixture[str]
 PROGRAMS = {
@@ -82,6 +82,31 @@ def test_an_interruption_and_a_fault_of_the_system_are_documents_too(capsys: Cap
     assert json.loads(capsys.readouterr().out)["code"] == "FECG-604"
     assert run(failing(OSError(errno.EIO, "x")), ["do", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["fix"] == "Choose another --out or data.store."
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_fault_that_nobody_foresaw_is_its_place_and_no_value(
+    shown: bool, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDECG_TRACEBACK", "1" if shown else "")
+
+    def act() -> int:
+        return int(json.loads("{}")["patient 4711"])
+
+    line = act.__code__.co_firstlineno + 1
+    assert run(command_of(act), ["do", "--json"]) == 1
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert document["code"] == "FECG-599"
+    assert document["message"].startswith("FECG-599 run: found KeyError at ")
+    assert "FEDECG_TRACEBACK=1 shows the traceback" in document["fix"]
+    assert ("4711" in told.err, "Traceback" in told.err, f"line {line}" in told.err) == (shown,) * 3
+    assert "4711" not in told.out
+
+
+def test_the_place_of_a_fault_is_in_our_own_code(capsys: Captured) -> None:
+    assert run(command_of(lambda: len(CODES.get("FECG-599", 0)) + SettingsError("x")), ["do"]) == 1
+    assert " found TypeError at fedecg/command_line.py:" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_called_one(capsys: Captured) -> None:

@@ -40,7 +40,9 @@ def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
 
 def test_infonce_is_refused_where_patients_are_private() -> None:
     private = {"mode": "sample", "sums": "noised"}
-    with pytest.raises(SettingsError, match="infonce couples the records of a batch, so that no record's share"):
+    with pytest.raises(
+        SettingsError, match="infonce couples the records of a batch, so that no record's share"
+    ):
         parse_settings(StudySettings, {"privacy": private, "align": {"loss": "infonce"}})
     for loss in ("bank", "paper"):
         parse_settings(StudySettings, {"privacy": private, "align": {"loss": loss}})

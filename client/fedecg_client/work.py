@@ -438,7 +438,11 @@ def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> 
 def state_of_data(folder: Path) -> State:
     """Changes when the site's name or any file of its data is replaced, so that a mended table is read anew."""
     site = load_site(folder / "site.toml")
-    files = [Path(site.cohort), Path(site.store) / "store.json", *([Path(site.text.reports)] if site.text else [])]
+    files = [
+        Path(site.cohort),
+        Path(site.store) / "store.json",
+        *([Path(site.text.reports)] if site.text else []),
+    ]
     found = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files]
     text = site.text.model_dump_json() if site.text else ""
     return (site.name, site.cohort, site.store, text), *found, withdrawn_state(folder)

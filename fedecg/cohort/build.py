@@ -233,6 +233,9 @@ def _flow(
     )
     empty = sorted({one.part for one in counted if one.patients and not one.events})
     notes = [f"no patient of the part {name} has an event" for name in empty]
+    unseen = int(np.sum(hospital.death.known[who] & ~event & ~died))
+    if unseen:
+        notes.append(f"{unseen} deaths after the last contact are not counted: censored at that contact")
     return Flow(
         title="cohort",
         patients=len(hospital.patients),

@@ -1,6 +1,7 @@
 """The files of a built cohort.
 
-In:  `BuiltCohort`, a folder. Out: cohort.csv (or cohort-files.csv without a store), flow.json. Called by `commands`.
+In:  `BuiltCohort`, a folder, the key of the store. Out: cohort.csv and cohort.json, which says whose rows they are
+     (without a store cohort-files.csv); flow.json. Called by `commands`.
 No file holds a patient's name: patients are numbers made of their names under a secret key, which lies beside the table
 and is kept, so that a table that is built again, with more patients, gives everybody the number of before. The privacy
 ledger knows patients by it. Without a store the names of the ECG files are written, as the hospital has them: keep that
@@ -12,17 +13,22 @@ from __future__ import annotations
 import csv
 import hmac
 import io
+import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort.build import BuiltCohort
 from fedecg.cohort.cohort import Cohort, write_cohort
+from fedecg.cohort.cohort_store import store_note, write_store_note
 from fedecg.cohort.flow import flow_to_json
-from fedecg.files import read_regular, write_whole
+from fedecg.errors import CohortError, RunError
+from fedecg.files import in_words, read_regular, write_whole
 
 __all__ = ["write_built"]
 
@@ -32,37 +38,96 @@ FILE_COLUMNS = (
 
 
 KEY, KEY_BYTES = "patients.key", 32
+ROWS, FILES, FLOW = "cohort.csv", "cohort-files.csv", "flow.json"
+_FOLD = re.compile(r"fold-[1-9][0-9]*")
 
 
-def write_built(built: BuiltCohort, folder: Path) -> list[Path]:
-    """Write one table (in fold-K/ where there are folds) and flow.json.
+def write_built(built: BuiltCohort, folder: Path, store_key: str | None) -> list[Path]:
+    """Write one table (in fold-K/ where there are folds) and flow.json; tables of an earlier build go.
 
     With a store, `cohort.csv` as `read_cohort` takes it. Without, `cohort-files.csv`: the column `file` in place of
     `record` and `codes`, as `fedecg evaluate MODEL cohort-files.csv --records FOLDER` takes it.
 
+    Args:
+        store_key: of the store that `built.record` points into; None without a store.
+
     Raises:
-        RunError: FECG-601. CohortError: FECG-221..230 a rule of cohorts is broken (a fault of the builder).
+        RunError: FECG-601. CohortError: FECG-286 patients.key cannot be used; FECG-221..230 a rule of cohorts is broken
+            (a fault of the builder).
     """
-    has_store = bool(np.all(built.record >= 0))
     patient = _numbers(built.order, _key(folder / KEY))
+    name = FILES if store_key is None else ROWS
+    folds = [folder / f"fold-{number}" for number in range(1, len(built.parts) + 1)]
+    targets = [place / name for place in (folds if len(folds) > 1 else [folder])]
+    _remove_earlier(folder, targets)
     written = []
-    for number, part in enumerate(built.parts, start=1):
-        place = folder / f"fold-{number}" if len(built.parts) > 1 else folder
-        target = place / ("cohort.csv" if has_store else "cohort-files.csv")
-        if has_store:
-            write_cohort(_cohort(built, patient, part), target)
-        else:
+    for target, part in zip(targets, built.parts, strict=True):
+        if store_key is None:
             write_whole(target, _table(built, patient, part))
-        written.append(target)
-    write_whole(folder / "flow.json", flow_to_json(built.flow))
-    return [*written, folder / "flow.json"]
+            written.append(target)
+        else:
+            write_cohort(_cohort(built, patient, part), target)
+            # After the table: a kill between the two leaves a table that is refused, or one that says nothing.
+            write_store_note(target, store_key)
+            written += [target, store_note(target)]
+    write_whole(folder / FLOW, flow_to_json(built.flow))
+    return [*written, folder / FLOW]
+
+
+def _remove_earlier(folder: Path, targets: Collection[Path]) -> None:
+    """Remove tables that an earlier build wrote here and this one does not replace: two cohorts side by side mislead.
+
+    Raises:
+        RunError: FECG-601 they cannot be removed.
+    """
+    if not (folder / FLOW).is_file():  # nobody built here: what lies here is not ours
+        return
+    kept = {*targets, *(store_note(target) for target in targets if target.name == ROWS)}
+    try:
+        folds = [place for place in folder.iterdir() if _FOLD.fullmatch(place.name) and place.is_dir()]
+        for place in (folder, *folds):
+            for file in (place / ROWS, store_note(place / ROWS), place / FILES):
+                if file not in kept:
+                    file.unlink(missing_ok=True)
+        for place in folds:
+            with suppress(OSError):  # it holds something else, or what is replaced
+                place.rmdir()
+    except OSError as error:
+        raise RunError(
+            "FECG-601",
+            "tables of an earlier build",
+            found=in_words(error),
+            expected="a folder whose files can be removed",
+            fix="Choose another --out, or remove them.",
+        ) from None
 
 
 def _key(file: Path) -> bytes:
-    """The secret of the numbers: made once, then kept."""
+    """The secret of the numbers: made once, then kept.
+
+    Raises:
+        CohortError: FECG-286 what is there is no key: under another one everybody would get another number.
+    """
     if not file.exists():
         write_whole(file, secrets.token_bytes(KEY_BYTES), private=True)
-    return read_regular(file)
+    try:
+        key = read_regular(file)
+    except OSError as error:
+        _refuse_key(in_words(error))
+    if len(key) != KEY_BYTES:
+        _refuse_key(f"{len(key)} bytes")
+    return key
+
+
+def _refuse_key(found: str) -> NoReturn:
+    raise CohortError(
+        "FECG-286",
+        f"{KEY}, the key of the patients' numbers",
+        found=found,
+        expected=f"the {KEY_BYTES} bytes that the first build wrote",
+        fix="Restore it from a backup: under another key everybody gets another number, and the privacy ledger knows "
+        "nobody again.",
+    )
 
 
 def _numbers(names: Iterable[str], key: bytes) -> NDArray[np.int64]:

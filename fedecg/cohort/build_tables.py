@@ -25,6 +25,8 @@ __all__ = ["Column", "Table", "constant", "read_table"]
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "NaT", "\\N", "."})
 DELIMITERS = (",", ";", "\t", "|")
+# What a compressed table may become: a small file must not fill the memory. Small tables repeat themselves more.
+UNPACKED_BYTES, UNPACKED_TIMES, UNPACKED_ANYWAY = 2 * 10**9, 200, 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +95,31 @@ def read_table(path: str | Path, role: str, names: dict[str, str]) -> Table:
         names: name in the code -> name in the file.
 
     Raises:
-        CohortError: FECG-286 no such table, not readable, or a column is missing or stands there twice.
+        CohortError: FECG-286 no such table, not readable, too large unpacked, or a column is missing or stands there
+            twice.
     """
     try:
         content = read_regular(path)
         if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
+            content = _unpacked(content, role, names)
     except (OSError, EOFError, zlib.error) as error:
         _refuse(role, f"a file that cannot be read ({in_words(error)})", names)
     found = _parquet(content, role, names) if content[:4] == b"PAR1" else _text(content, role, names)
     columns = {name: _column(found.column(number)) for number, name in enumerate(names)}
     return Table(role, columns, found.num_rows)
+
+
+def _unpacked(content: bytes, role: str, names: dict[str, str]) -> bytes:
+    most = min(UNPACKED_BYTES, max(UNPACKED_TIMES * len(content), UNPACKED_ANYWAY))
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        unpacked = file.read(most + 1)
+    if len(unpacked) > most:
+        _refuse(
+            role,
+            f"more than {UNPACKED_BYTES // 10**9} GB, or {UNPACKED_TIMES} times its size, unpacked",
+            names,
+        )
+    return unpacked
 
 
 def _text(content: bytes, role: str, names: dict[str, str]) -> Any:

@@ -25,6 +25,7 @@ Draw = Callable[[Mapping[str, Any], Path], None]
 Outside = Callable[["Flow"], Document]
 
 FIGURES = (".pdf", ".svg", ".png")
+NO_STATEMENTS = "no statements: alignment learns nothing from these ECGs until the column codes is filled"
 BUILD_HELP = """From a hospital's tables to one index ECG a patient with the time to heart failure. COHORT.toml says
 which tables (CSV, TSV or Parquet, also .gz; paths start from its folder), what their columns are called, and the rules:
 
@@ -68,9 +69,10 @@ which tables (CSV, TSV or Parquet, also .gz; paths start from its folder), what 
   fedecg cohort build cohort.toml --out cohort
   fedecg cohort codes           # the lists of codes, with their source
 
-Written to --out: cohort.csv, which site.toml names and fedecg-client preflight checks (without a store
-cohort-files.csv, for fedecg evaluate --records); flow.json with every count; flow.pdf and flow.svg; and in outside/ the
-same flow with small counts merged or withheld, which may be shown. With folds there is a fold-K/cohort.csv for each.
+Written to --out: cohort.csv, which site.toml names and fedecg-client preflight checks, and cohort.json, by which
+another store than this one is refused: keep them together (without a store cohort-files.csv, for fedecg evaluate
+--records); flow.json with every count; flow.pdf and flow.svg; and in outside/ the same flow with small counts merged or
+withheld, which may be shown. With folds there is a fold-K/cohort.csv for each. Tables of an earlier build in --out go.
 docs/cohort.md has every rule and every column. Faults are counted, all at once; no message holds a patient or a date.
 Exit status: 0; 3 nothing written.
 """
@@ -138,9 +140,13 @@ def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
     from fedecg.cohort.flow import document_lines, flow_document
     from fedecg.files import write_whole
     from fedecg.progress import Progress
+    from fedecg.signals import SignalStore
 
-    built = build_cohort(load_cohort_settings(options.cohort))
-    written = write_built(built, options.out)
+    settings = load_cohort_settings(options.cohort)
+    # Before the tables are read: a store that is replaced meanwhile is another than the note says, and is refused.
+    store_key = SignalStore.open(settings.ecgs.store).key if settings.ecgs.store else None
+    built = build_cohort(settings)
+    written = write_built(built, options.out, store_key)
     document, shown = flow_document(built.flow), outside(built.flow)
     figures = {"flow.pdf": document, "flow.svg": document, "outside/flow.pdf": shown}
     for name, drawn in figures.items():
@@ -150,6 +156,8 @@ def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
     progress = Progress()
     for note in (*built.flow.notes, *_fault_notes(built.flow)):
         progress.warn(note)
+    if store_key is not None:
+        progress.say(NO_STATEMENTS)
     if options.json:
         print(
             json.dumps({**document, "written": [str(path) for path in written]}, indent=2, ensure_ascii=False)

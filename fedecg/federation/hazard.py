@@ -185,7 +185,11 @@ class HazardState:
 
 
 def check_part_counts(
-    grid: RiskTimeGrid, joined: Mapping[JoinedPart, PartCounts], site: str, part: Part, document: CountsDocument
+    grid: RiskTimeGrid,
+    joined: Mapping[JoinedPart, PartCounts],
+    site: str,
+    part: Part,
+    document: CountsDocument,
 ) -> None:
     """Counts must fit the grid, each other, and the part that the site joined with; raises as `check_round`."""
     if document.within is not None and site != ALL:
@@ -226,7 +230,10 @@ def check_events(events: int, sites: int) -> None:
 
 
 def check_survey(
-    settings: StudySettings, parts: Mapping[str, Mapping[JoinedPart, PartCounts]], site: str, reply: SurveyReply
+    settings: StudySettings,
+    parts: Mapping[str, Mapping[JoinedPart, PartCounts]],
+    site: str,
+    reply: SurveyReply,
 ) -> None:
     """Sums of a survey must be as long as the public grid.
 
@@ -266,7 +273,9 @@ def check_exp_sums(site: str, sums: Sequence[float], expected: int) -> None:
         )
 
 
-def _check_total(site: str, part: Part, events: Sequence[int], parts: Mapping[JoinedPart, PartCounts]) -> None:
+def _check_total(
+    site: str, part: Part, events: Sequence[int], parts: Mapping[JoinedPart, PartCounts]
+) -> None:
     if sum(events) > parts.get(part, PartCounts(patients=0, events=0)).events:
         _refuse_total(site, part)
 

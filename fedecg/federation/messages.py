@@ -71,7 +71,9 @@ Part = Literal["train", "validation", "test"]
 JoinedPart = Literal[Part, "align"]  # align: ECGs without a known outcome, which nothing evaluates
 FARTHEST_RISK = 50.0
 ALL = "all sites"  # whose name masked sums bear; no site has it
-PIECE_BYTES = 1 << 19  # of one array: gRPC gives up a line on which nothing else has passed for 60 s (docs/flower.md)
+PIECE_BYTES = (
+    1 << 19
+)  # of one array: gRPC gives up a line on which nothing else has passed for 60 s (docs/flower.md)
 # Weights; changes (`transfer`); masked words (`masked`).
 KINDS = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.uint16), np.dtype(np.uint32))
 
@@ -261,7 +263,9 @@ class Task(Section):
     settings: dict[str, Any]  # those of the lock; the site validates them itself
     accepted: dict[str, str] = {}  # site -> sha256 of its reply to the exchange before: it has arrived
     rejected: dict[str, Code] = {}  # site -> why the coordinator left out the last reply that it had of it
-    ledger: dict[str, LedgerHead] = {}  # site -> the farthest head of its ledger that the coordinator has seen
+    ledger: dict[
+        str, LedgerHead
+    ] = {}  # site -> the farthest head of its ledger that the coordinator has seen
     masking: Masking | None = None  # privacy.sums = "masked": the sum that the reply goes into
 
 
@@ -284,7 +288,9 @@ class TrainTask(Task):
 
     hazard: HazardDocument | None = None
     grid: GridDocument | None = None
-    own_hazards: dict[str, HazardDocument] = {}  # site -> from its noised sums (mode "sample", baseline = "site")
+    own_hazards: dict[
+        str, HazardDocument
+    ] = {}  # site -> from its noised sums (mode "sample", baseline = "site")
 
 
 class RoundSums(Section):
@@ -330,7 +336,9 @@ class TrainReply(Section):
     code_fingerprint: str
     sums: RoundSums | None = None  # survival rounds
     alignment: AlignmentFigures | None = None  # alignment rounds
-    noised: NoisedSums | None = None  # privacy.mode = "sample": then counts are 0, and loss, sums, alignment None
+    noised: NoisedSums | None = (
+        None  # privacy.mode = "sample": then counts are 0, and loss, sums, alignment None
+    )
     ledger: LedgerHead | None = None  # privacy.mode = "sample"
 
 

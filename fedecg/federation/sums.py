@@ -112,7 +112,9 @@ class AssessReply(Section):
     version: Literal[1]  # of the sums: `fedecg.evaluation.VERSION`
     concordance: CountsDocument
     arrays: dict[str, list[SignedSum]]
-    withheld: list[Withheld] = []  # parts of the sums that would tell of too few patients: their noughts say nothing
+    withheld: list[
+        Withheld
+    ] = []  # parts of the sums that would tell of too few patients: their noughts say nothing
 
     @staticmethod
     def of(site: str, sums: SiteSums, withheld: Sequence[Withheld] = ()) -> AssessReply:
@@ -121,7 +123,9 @@ class AssessReply(Section):
         return AssessReply(
             site=site,
             version=VERSION,
-            concordance=CountsDocument.of(sums.concordance).model_copy(update={"withheld": CONCORDANCE in withheld}),
+            concordance=CountsDocument.of(sums.concordance).model_copy(
+                update={"withheld": CONCORDANCE in withheld}
+            ),
             arrays=arrays,
             withheld=list(withheld),
         )

@@ -19,7 +19,7 @@ from typing import Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import ALIGN, Cohort
+from fedecg.cohort import ALIGN, Cohort, require_same_store
 from fedecg.config import load_site
 from fedecg.errors import CohortError, ModelError
 from fedecg.files import in_words
@@ -118,9 +118,7 @@ def _predictions(model: Model, names: Sequence[str], progress: Progress | None) 
     return [row.prediction for row in rows]
 
 
-def _of_store(
-    model: Model, name: str, cohort: Cohort, table: Path, folder: Path, part: Part
-) -> OwnPatients:
+def _of_store(model: Model, name: str, cohort: Cohort, table: Path, folder: Path, part: Part) -> OwnPatients:
     store = SignalStore.open(folder)
     require_same_store(table, store.key)
     needed = model.signals.model_dump(by_alias=True)

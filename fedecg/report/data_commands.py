@@ -24,8 +24,8 @@ __all__ = ["add_data"]
 
 MOST_JOBS = 64
 INGEST_HELP = """SOURCES: folders (searched at any depth), patterns in quotes, records, a .txt list of files, or a .csv
-table with a column of file names. Which formats are read: docs/formats.md. A file is known by its content, not by
-its ending.
+table (, ; tab |) with a column of file names. Which formats are read: docs/formats.md. A file is known by its content,
+not by its ending.
 
   fedecg data ingest /data/ecgs --out store --powerline 50
   fedecg data ingest ecgs.csv --column file --out store --settings study.toml --jobs 8
@@ -36,7 +36,8 @@ in SOURCES), store.json and refused.csv (what cannot be used, and why). The name
 The [signals] of the study decide rate, length and band: give its file, or the same values; powerline is your own.
 
 Stopped or killed, the same command goes on where it was. A file that cannot be read is a row of zeros with its code;
-a file that ends its process is read once more and then refused. Files of a folder that are no ECGs are left out.
+a file that ends its process is read once more and then refused, and so is a folder that cannot be looked through.
+Files of a folder that are no ECGs are left out. A SOURCE that is not there is told before anything is written.
 Exit status: 0; 5 some files were refused; 3 nothing to ingest, or STORE holds something else.
 """
 REPORT_HELP = """DATA: a site folder (site.toml), a signal store (with --cohort FILE.csv or without), or a folder
@@ -52,6 +53,7 @@ no ECG, no name, no date: for the study's office, once somebody at the site has 
 
 --table: a .csv with a column `file` (or --column) and any of `patient`, `device`, `report`, `age_years`, `female`;
   other names by --columns, e.g. --columns patient=patient_id age_years=age. Of a report only its language is counted.
+  Separated by , ; tab or |. How many files it speaks of is said; a table that speaks of none is refused.
 --bank: the code bank whose coverage of the stated codes is counted (default: minilm-demo).
 """
 
@@ -102,7 +104,7 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
     words = "look at a site's ECGs and cohort: one report for the site, one that may leave it"
     command = add_command(commands, "report", _report, words, REPORT_HELP)
     command.add_argument(
-        "data", type=Path, metavar="DATA", help="a site folder, a store, or a folder of ECGs"
+        "data", type=_named, metavar="DATA", help="a site folder, a store, or a folder of ECGs"
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the reports")
     command.add_argument("--cohort", type=Path, metavar="FILE.csv", help="cohort table of the store")
@@ -143,6 +145,13 @@ def _default_jobs() -> int:
     return max(
         1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     )
+
+
+def _named(text: str) -> Path:
+    """An empty name, such as of a variable that is not set, is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name")
+    return Path(text)
 
 
 def _jobs(text: str) -> int:

@@ -7,8 +7,9 @@ Out: `DataFacts`. Called by `data_report`. The language of a report is kept, its
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import Cohort, read_cohort
+from fedecg.cohort import Cohort, read_cohort, require_same_store
 from fedecg.config import load_site
 from fedecg.errors import RunInputError, SignalError
 from fedecg.files import in_words
@@ -25,10 +26,10 @@ from fedecg.progress import Progress
 from fedecg.report.data_languages import report_language
 from fedecg.signals import Recording, SignalStore, read_recording
 from fedecg.signals.ingest import NOT_AN_ECG, rows_of
-from fedecg.signals.ingest_sources import Item, find_items
+from fedecg.signals.ingest_sources import Item, find_items, separator_of
 from fedecg.signals.ingest_workers import in_processes, in_turn
 
-__all__ = ["COLUMNS", "DataFacts", "People", "gather"]
+__all__ = ["COLUMNS", "DataFacts", "People", "gather", "of_known_people"]
 
 # What a table of ECGs may say beyond the file: name here -> what it is.
 COLUMNS = {
@@ -72,7 +73,8 @@ class DataFacts:
         codes: (N,) str, "" or the code of the refusal.
         quality: rule -> (N,) leads that break it (0 or 1 for rules of the whole recording).
         facts: name of `fedecg.signals.ingest.FACTS` -> (N,) text; none of a store that was not ingested.
-        patient: (N,) int64, -1 where nobody says whose it is.
+        patient: (N,) int64, -1 where nobody says whose it is; of an ECG outside the cohort what the table says, which
+            may be none of `people`.
         stated: (N,) dictionaries of codes, None where no cohort row has the ECG.
         device, language: (N,) str, or None where no table says.
         people: or None where it is not known whose any ECG is.
@@ -123,28 +125,74 @@ def gather(
         RunInputError: FECG-609, what was given is nothing to report on, or a table that cannot be used.
         FedecgError: whatever is wrong with the store or the cohort table.
     """
-    said = _read_table(table, column, renamed) if table else {}
+    said = _read_table(table, column, renamed) if table else None
     if (data / "site.toml").is_file():
         site = load_site(data / "site.toml")
-        return _of_store(SignalStore.open(site.store), read_site_cohort(data, site.cohort), said)
+        store = SignalStore.open(site.store)
+        require_same_store(site.cohort, store.key)
+        return _of_store(store, read_site_cohort(data, site.cohort), said, progress)
     if (data / "store.json").is_file():
-        return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said)
+        return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said, progress)
     if cohort:
         _refuse(
             "--cohort with a folder that is no store", "a store: its rows are what the cohort table names"
         )
     try:
         items = find_items([str(data)], column)
-    except SignalError:
+    except SignalError as error:
         _refuse(
-            "neither site.toml nor store.json nor files", "a site folder, a signal store, or a folder of ECGs"
+            f"neither site.toml nor store.json nor files ({error.found})",
+            "a site folder, a signal store, or a folder of ECGs",
         )
-    return _of_files(items, said, jobs, progress)
+    _tell_matched([item.source for item in items], said, progress)
+    return _of_files(items, said or {}, jobs, progress)
 
 
-def _of_store(store: SignalStore, cohort: Cohort | None, said: Mapping[str, Mapping[str, str]]) -> DataFacts:
+def of_known_people(facts: DataFacts) -> DataFacts:
+    """The same without ECGs of which nobody says whose they are, if it is known of any: how many people are behind the
+    others cannot be said. Nothing of it can be drawn.
+    """
+    if facts.people is None or not np.any(facts.patient < 0):
+        return facts
+    kept = facts.patient >= 0
+    rows = np.flatnonzero(kept).tolist()
+    return replace(
+        facts,
+        codes=facts.codes[kept],
+        quality={rule: numbers[kept] for rule, numbers in facts.quality.items()},
+        facts={name: tuple(cells[row] for row in rows) for name, cells in facts.facts.items()},
+        patient=facts.patient[kept],
+        stated=[facts.stated[row] for row in rows],
+        device=None if facts.device is None else facts.device[kept],
+        language=None if facts.language is None else facts.language[kept],
+        drawn=lambda _: None,
+    )
+
+
+def _tell_matched(
+    sources: Sequence[str], said: Mapping[str, Mapping[str, str]] | None, progress: Progress
+) -> None:
+    """How many files the table speaks of: one with other names would say nothing of anybody, silently."""
+    if said is None:
+        return
+    matched = sum(_bare(source) in said for source in sources)
+    if not matched:
+        _refuse(
+            f"--table whose {len(said)} names are those of none of {len(sources)} files",
+            "names as they stand in SOURCES: paths below the folder, or as the store's manifest.csv has them",
+        )
+    progress.say(f"--table: {matched} of {len(sources)} files are in it")
+
+
+def _of_store(
+    store: SignalStore,
+    cohort: Cohort | None,
+    table: Mapping[str, Mapping[str, str]] | None,
+    progress: Progress,
+) -> DataFacts:
     sources = store.facts.get("source", ("",) * len(store))
-    of_row = [said.get(_bare(source), {}) for source in sources]
+    _tell_matched(sources, table, progress)
+    of_row = [(table or {}).get(_bare(source), {}) for source in sources]
     patient, people = _patients(of_row)
     stated: list[dict[str, float] | None] = [None] * len(store)
     if cohort is not None:
@@ -153,8 +201,7 @@ def _of_store(store: SignalStore, cohort: Cohort | None, said: Mapping[str, Mapp
             _refuse(
                 f"{int((~inside).sum())} rows of the cohort table that the store does not have", "one build"
             )
-        patient = np.full(len(store), -1, dtype=np.int64)
-        patient[cohort.record] = cohort.patient
+        patient = _with_cohort(patient, cohort)
         people = _of_cohort(cohort)
         for row, codes in zip(cohort.record.tolist(), cohort.codes, strict=True):
             stated[row] = codes
@@ -243,6 +290,26 @@ def _of_cohort(cohort: Cohort) -> People:
     return People(one.patient, one.age_years, one.female, one.part, one.follow_up_days, one.event, one.died)
 
 
+def _with_cohort(patient: NDArray[np.int64], cohort: Cohort) -> NDArray[np.int64]:
+    """Numbers of the cohort for its ECGs and for others that the table gives to the same people; new ones for the rest.
+
+    Args:
+        patient: (N,) numbers by the table, -1 where it says nothing.
+    """
+    joined = np.full(len(patient), -1, dtype=np.int64)
+    joined[cohort.record] = cohort.patient
+    by_table: dict[int, int] = {}
+    for row in cohort.record.tolist():
+        by_table.setdefault(int(patient[row]), int(joined[row]))
+    by_table[-1] = -1
+    unused = 1 + int(cohort.patient.max(initial=-1))
+    outside = np.ones(len(patient), dtype=np.bool_)
+    outside[cohort.record] = False
+    for row in np.flatnonzero(outside).tolist():
+        joined[row] = by_table.setdefault(int(patient[row]), unused + int(patient[row]))
+    return joined
+
+
 def _patients(of_row: Sequence[Mapping[str, str]]) -> tuple[NDArray[np.int64], People | None]:
     """Whose each ECG is, by the table; and what it says of them in the first of their rows that says it."""
     numbers: dict[str, int] = {}
@@ -292,8 +359,9 @@ def _languages(of_row: Sequence[Mapping[str, str]]) -> NDArray[np.str_] | None:
 def _read_table(path: Path, column: str, renamed: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """File name without ending -> what the table says of it."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file)
+        text = path.read_text(encoding="utf-8-sig")
+        separator = separator_of(text.partition("\n")[0], column)
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         _refuse(f"--table: {in_words(error)}", "a .csv file with a header")
     at = {name: renamed.get(name, name) for name in COLUMNS}

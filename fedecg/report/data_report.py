@@ -20,7 +20,7 @@ import numpy as np
 
 from fedecg.files import write_whole
 from fedecg.report.data_disclosure import STEP, Shown, ShownTable, disclosed, disclosed_horizons
-from fedecg.report.data_facts import DataFacts
+from fedecg.report.data_facts import DataFacts, of_known_people
 from fedecg.report.data_figures import bars_figure, survival_steps_figure
 from fedecg.report.data_tables import Count, Horizon, Table, all_tables, horizons
 from fedecg.report.data_worst import WorstEcg, refused_grid, worst_ecgs
@@ -63,7 +63,7 @@ def write_data_report(
     """
     tables, survival = all_tables(facts, bank_codes), _survival(facts)
     inside = _inside(facts, tables, survival, bank, limits)
-    outside = _outside(facts, tables, survival, bank, limits)
+    outside = _outside(facts, all_tables(of_known_people(facts), bank_codes), survival, bank, limits)
     written = []
     for name, (page, document) in (("inside", inside), ("outside", outside)):
         for ending, text in (
@@ -295,5 +295,8 @@ def _differences(audience: str, facts: DataFacts, limits: Thresholds) -> list[st
             "with a column `patient`."
         )
     elif np.any(facts.patient < 0):
-        outside.append("ECGs that belong to no patient of the table count as a patient each.")
+        outside.append(
+            "ECGs of which neither the cohort nor the table says whose they are do not count there; inside each counts "
+            "as a patient of its own."
+        )
     return [*inside, *outside] if audience == "inside" else [*outside, *inside]

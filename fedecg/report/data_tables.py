@@ -220,7 +220,7 @@ def _bands(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> li
 
 def _people(facts: DataFacts, people: People) -> list[Table]:
     every = np.ones(len(people.number), dtype=np.bool_)
-    owner = np.searchsorted(people.number, facts.patient[facts.patient >= 0])
+    owner = np.searchsorted(people.number, facts.patient[np.isin(facts.patient, people.number)])
     ecgs = np.bincount(owner, minlength=len(every))
 
     def count(label: str, mask: Mask) -> Count:

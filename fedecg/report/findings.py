@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedecg.objectives import COLLAPSE_REMEDY
 from fedecg.report.published import published_note
 from fedecg.report.wording import c_index, count, difference, is_known, p_value, percent, printable
 
@@ -173,6 +172,8 @@ def _of_alignment(sites: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if silent:
         lines.append(f"Alignment: {', '.join(silent)} had neither codes nor reports and reconstructed only.")
     if collapsed:
+        from fedecg.objectives import COLLAPSE_REMEDY  # with torch, which the dashboard does without
+
         lines.append(
             f"Alignment COLLAPSED at {', '.join(collapsed)}: embeddings fill less than half of the directions of what "
             f"they were pulled to. Remedy: {COLLAPSE_REMEDY}."

@@ -6,6 +6,7 @@ In:  a `Flow`, thresholds. Out: a document of the same keys as flow.json, withou
 Every number of a flow is the difference of two others, so a small one is not hidden by leaving it out. Here rules by
 which fewer patients left than the threshold are counted together with the rules next to them until they are enough;
 what ends a chain of differences is withheld with its neighbour. Folds are not counted: they add up to each other.
+The median follow-up is one patient's own where their number is odd: it is rounded to whole months.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = ["OUTSIDE_SCHEMA", "outside_document"]
 
 OUTSIDE_SCHEMA = "fedecg-cohort-flow-outside"
 INSIDE_ONLY = ("notes", "faults")  # counts of single rows
+MONTH_DAYS = 30.4375
 
 
 def outside_document(flow: Flow, thresholds: Thresholds = STUDY) -> dict[str, Any]:
@@ -36,9 +38,16 @@ def outside_document(flow: Flow, thresholds: Thresholds = STUDY) -> dict[str, An
     document["parts"] = _parts(
         flow, thresholds, withheld={key for key in ("cohort", "events") if isinstance(document[key], str)}
     )
-    if few:
-        document["median_follow_up_days"] = WITHHELD
+    document["median_follow_up_days"] = _median(flow, least)
     return document
+
+
+def _median(flow: Flow, least: int) -> float | str | None:
+    """Days of so many whole months; withheld unless both halves of the cohort have as many patients as are shown."""
+    days = flow.median_follow_up_days
+    if flow.cohort < max(2 * least, 1):
+        return WITHHELD
+    return None if days is None else round(days / MONTH_DAYS) * MONTH_DAYS
 
 
 def merged_steps(flow: Flow, least: int) -> list[Step]:

@@ -68,7 +68,9 @@ class SiteDisclosure:
             lines.append(f"Not evaluated: too small: {', '.join(map(printable, too_small))}.")
         for name, parts in sorted(self.at_sites.items()):
             if name not in too_small:
-                lines.append(f"Withheld by {printable(name)} itself, too few patients behind it: {', '.join(parts)}.")
+                lines.append(
+                    f"Withheld by {printable(name)} itself, too few patients behind it: {', '.join(parts)}."
+                )
         return lines
 
     def notes(self) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ class SiteDisclosure:
         lines = [
             *kept_back,
             f"Disclosure control: of a site {self.thresholds.rule()}, in no part, nor the figures of a site with "
-            "such a number of events."
+            "such a number of events.",
         ]
         if self.beside:
             names = ", ".join(printable(name) for name in sorted(self.beside))

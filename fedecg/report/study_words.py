@@ -89,7 +89,9 @@ def data_lines(study: Study) -> tuple[str, ...]:
 def outcome_line(study: Study) -> str:
     """Whether outcomes were observed."""
     if not is_simulated(study.summary):
-        return f"Outcomes were observed: time from the index ECG to {endpoint(study.summary)} or last contact."
+        return (
+            f"Outcomes were observed: time from the index ECG to {endpoint(study.summary)} or last contact."
+        )
     if study.summary.get("outcomes") is None:
         return "The run does not state that outcomes were observed, so they count as SIMULATED."
     return (

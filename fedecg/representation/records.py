@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedecg.cohort import require_same_store
 from fedecg.cohort.ptbxl import read_ptbxl
 from fedecg.config import SignalSettings, load_site
 from fedecg.errors import ModelError

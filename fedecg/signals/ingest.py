@@ -129,6 +129,9 @@ def rows_of(item: Item, settings: SignalSettings | None, powerline: Powerline) -
     Args:
         settings: None = judged only, without counts.
     """
+    if item.closed:
+        yield _refused(item, "FECG-201")
+        return
     try:
         for index, recording in _recordings(item.path):
             if isinstance(recording, SignalError):

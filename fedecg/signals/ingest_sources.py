@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from fedecg.errors import SignalError
 from fedecg.files import in_words
 from fedecg.signals.reading import header_path
+from fedecg.signals.stated import is_csv
 from fedecg.signals.wfdb16 import parse_header
 
-__all__ = ["Item", "find_items", "has_header", "items_sha256"]
+__all__ = ["Item", "find_items", "has_header", "items_sha256", "separator_of"]
 
 _TABLES, _LISTS = (".csv", ".tsv"), (".txt", ".list", ".lst")
 _WILD = "*?["
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_HEAD_BYTES = 4096  # by which an ECG in CSV is known
 
 
 class Item(NamedTuple):
@@ -31,6 +35,7 @@ class Item(NamedTuple):
     path: Path
     searched: bool  # found by looking through a folder: it may be something else than an ECG
     parts: tuple[str, ...] | None = None  # files beside it that belong to it; None = not looked for yet
+    closed: bool = False  # a folder that cannot be looked through: it is refused, for there may be ECGs in it
 
 
 def find_items(sources: Sequence[str], column: str = "file") -> list[Item]:
@@ -38,17 +43,19 @@ def find_items(sources: Sequence[str], column: str = "file") -> list[Item]:
 
     A folder gives its files at any depth, in order of their names, without hidden ones and without the signal files
     that WFDB headers in it name. A pattern gives what it matches. A .csv or .tsv table with the column gives its
-    cells, a .txt list its lines; both are relative to where they lie. Anything else is a record.
+    cells, a .txt list its lines; both are relative to where they lie. Anything else is a record. A folder in a folder
+    that cannot be looked through is an item of its own, which is refused.
 
     Args:
         sources: folders, patterns, lists, tables, records.
         column: of a table, that holds the file names.
 
     Raises:
-        SignalError: FECG-294 nothing to ingest, or a list or table that cannot be read; FECG-295 different files that
-            would stand in the manifest under one name.
+        SignalError: FECG-294 nothing to ingest, a source that is empty or not there, a table without the column, or a
+            list or table that cannot be read; FECG-295 different files that would stand in the manifest under one name.
     """
-    several = sum(Path(source).is_dir() for source in sources) > 1
+    _refuse_absent(sources)
+    several = sum(_is(Path.is_dir, Path(source)) for source in sources) > 1
     items: dict[str, Item] = {}
     names: set[str] = set()
     twice = 0
@@ -92,25 +99,77 @@ def items_sha256(items: Iterable[Item]) -> str:
     return digest.hexdigest()
 
 
+def _refuse_absent(sources: Sequence[str]) -> None:
+    """A mistyped path is told before anything is written; a record that a list names is refused as such."""
+    if not all(sources):
+        _refuse("an empty name")
+    absent = sum(not _is_there(source) for source in sources)
+    if absent:
+        _refuse(f"{absent} of {len(sources)} names of nothing that is there")
+
+
+def _is_there(source: str) -> bool:
+    path = Path(source)
+    if _is(Path.exists, path) or _is(Path.exists, header_path(path)):
+        return True
+    file, sharp, _ = source.rpartition("#")  # FILE#3: one ECG of a file
+    if sharp and _is(Path.is_file, Path(file)):
+        return True
+    return _is_wild(source)
+
+
+def _is(asked: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is so; a name that no file can have (too long, too deep) is nothing."""
+    try:
+        return asked(path)
+    except OSError:
+        return False
+
+
 def _found(source: str, column: str, several: bool) -> Iterator[Item]:
     path = Path(source)
-    if path.is_dir():
+    if _is(Path.is_dir, path):
         yield from _in_folder(path, f"{path.resolve().name}/" if several else "")
-    elif not path.exists() and any(sign in source for sign in _WILD):
-        pattern = path.relative_to(path.anchor).as_posix()
-        matches = sorted(Path(path.anchor).glob(pattern))
-        yield from (Item(_printed(str(match)), match, True) for match in matches if match.is_file())
-    elif path.suffix.casefold() in _TABLES and _is_table(path, column):
+    elif not has_header(path) and path.suffix.casefold() in _TABLES and not _is_ecg(path):
         yield from _listed(path, _cells(path, column))
-    elif path.suffix.casefold() in _LISTS and path.is_file():
+    elif not _is(Path.exists, path) and not _is(Path.exists, header_path(path)) and _is_wild(source):
+        yield from _matching(path)
+    elif path.suffix.casefold() in _LISTS and _is(Path.is_file, path):
         yield from _listed(path, _lines(path))
     else:
         yield Item(_printed(source), path, False)
 
 
+def _is_wild(source: str) -> bool:
+    return any(sign in source for sign in _WILD)
+
+
+def _matching(path: Path) -> Iterator[Item]:
+    matches = sorted(Path(path.anchor).glob(path.relative_to(path.anchor).as_posix()))
+    files = [match for match in matches if _is(Path.is_file, match)]
+    if not files:
+        _refuse("a pattern that no file matches")
+    yield from (Item(_printed(str(match)), match, True) for match in files)
+
+
 def _in_folder(folder: Path, prefix: str) -> Iterator[Item]:
     """Links to folders are not followed: they may go round in circles."""
-    for below, folders, files in os.walk(folder):
+    closed: list[Path] = []
+
+    def note(error: OSError) -> None:
+        place = Path(error.filename)
+        if place == folder:
+            _refuse(f"a folder that cannot be looked through ({in_words(error)})")
+        closed.append(place)
+
+    yield from _walked(folder, prefix, note)
+    for place in sorted(closed):
+        shown = _printed(f"{prefix}{place.relative_to(folder).as_posix()}/")
+        yield Item(shown, place, True, (), closed=True)
+
+
+def _walked(folder: Path, prefix: str, note: Callable[[OSError], None]) -> Iterator[Item]:
+    for below, folders, files in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         place = Path(below)
         parts = {file: _named_by(place / file) for file in files if file.endswith(".hea")}
@@ -135,25 +194,39 @@ def _named_by(header: Path) -> set[str]:
 
 def has_header(path: Path) -> bool:
     """Whether a name stands for a WFDB record: with .hea, .dat or .mat, or for a file that is not there as such."""
-    return path.suffix in (".hea", ".dat", ".mat") or not path.is_file()
+    return path.suffix in (".hea", ".dat", ".mat") or not _is(Path.is_file, path)
 
 
-def _is_table(path: Path, column: str) -> bool:
-    """A CSV file may be an ECG, too; a table says by its header that it is none."""
-    return path.is_file() and column in next(_rows(path), [])
+def separator_of(first: str, column: str) -> str:
+    """What separates the cells of a table: of , ; tab | by which its first line has the column, or the commonest."""
+    by_number = sorted(_SEPARATORS, key=first.count, reverse=True)
+    having = (sign for sign in by_number if column in next(csv.reader([first], delimiter=sign), []))
+    return next(having, by_number[0])
+
+
+def _is_ecg(path: Path) -> bool:
+    """A CSV file may be an ECG, too: it has a column a lead."""
+    try:
+        with path.open("rb") as file:
+            return is_csv(file.read(_HEAD_BYTES))
+    except OSError as error:
+        _refuse(f"a table that cannot be read ({in_words(error)})")
 
 
 def _cells(path: Path, column: str) -> Iterator[str]:
-    rows = _rows(path)
-    at = next(rows).index(column)
+    separator, rows = _rows(path, column)
+    header = next(rows, [])
+    if column not in header:
+        _refuse(f"a table without a column {column} ({len(header)} columns between {_SEPARATORS[separator]})")
+    at = header.index(column)
     yield from (row[at] for row in rows if len(row) > at)
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
-    separator = "\t" if path.suffix.casefold() == ".tsv" else ","
+def _rows(path: Path, column: str) -> tuple[str, Iterator[list[str]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.reader(file, delimiter=separator)
+        text = path.read_text(encoding="utf-8-sig")
+        separator = separator_of(text.partition("\n")[0], column)
+        return separator, iter(list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         _refuse(f"a table that cannot be read ({in_words(error)})")
 
@@ -181,6 +254,6 @@ def _refuse(found: str) -> NoReturn:
         "FECG-294",
         "files to ingest",
         found=found,
-        expected="folders, patterns, records, a .txt list, or a .csv table with a column of file names",
+        expected="folders, patterns, records, a .txt list, or a .csv table (, ; tab |) with a column of file names",
         fix="Check the paths; name the table's column with --column.",
     )

@@ -2,11 +2,13 @@
 
 In:  `Item`s, and the function that makes rows of one. Out: (number of the item, row), then (number, None) at its end.
 Called by `ingest`. Processes come from a server that has loaded the readers once ("forkserver"), so neither threads nor
-locks of the caller come along. When the caller is killed, their pipes close and they end.
+locks of the caller come along. When the caller is killed, their pipes close and they end. What goes through the pipes is
+JSON and counts, no pickle: the other end reads files that anybody may have made.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import time
@@ -15,7 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+
+import numpy as np
 
 from fedecg.errors import RunError
 from fedecg.signals.ingest_sources import Item
@@ -32,6 +36,7 @@ MOST_WAITING = 2048  # rows of a process that wait; beyond it the process does
 LIMIT_S = 120.0  # of one ECG; the slowest reader takes a second for a large one
 TRIES = 2  # a process may have been killed for want of memory, and not by its file
 LOOK_EVERY_S = 0.5
+READY = b"ready"
 
 
 def in_turn(items: Sequence[Item], work: Work, first: int = 0) -> Events:
@@ -128,7 +133,7 @@ class _Crew:
                 hand.heard_s = time.monotonic()
             hand.given.append(number)
             try:
-                hand.pipe.send((number, self.items[number]))
+                hand.pipe.send_bytes(_item_bytes(number, self.items[number]))
             except OSError:  # it has ended, as will be noticed when it is listened to
                 return
 
@@ -141,7 +146,7 @@ class _Crew:
         for pipe in wait(list(heard), LOOK_EVERY_S):
             hand = heard[pipe]  # type: ignore[index]
             try:
-                self._take(hand, hand.pipe.recv())
+                self._take(hand, hand.pipe.recv_bytes())
             except (EOFError, OSError):
                 self._replace(hand, hung=False)
         for hand in list(self.hands):
@@ -154,12 +159,12 @@ class _Crew:
             return True
         return sum(len(self.rows.get(number, ())) for number in hand.given) < MOST_WAITING
 
-    def _take(self, hand: _Hand, message: Any) -> None:
+    def _take(self, hand: _Hand, message: bytes) -> None:
         hand.heard_s = time.monotonic()
-        if message is None:
+        if message == READY:
             hand.ready = True
             return
-        number, row = message
+        number, row = _row_of(message)
         if row is not None:
             self.rows.setdefault(number, deque()).append(row)
             return
@@ -203,11 +208,41 @@ def _serve(pipe: Connection, work: Work) -> None:
     """What a process does until its pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the caller ends the others
     try:
-        pipe.send(None)
+        pipe.send_bytes(READY)
         while True:
-            number, item = pipe.recv()
+            number, item = _item_of(pipe.recv_bytes())
             for row in work(item):
-                pipe.send((number, row))
-            pipe.send((number, None))
+                pipe.send_bytes(_row_bytes(number, row))
+            pipe.send_bytes(_row_bytes(number, None))
     except (EOFError, OSError):
         return
+
+
+def _item_bytes(number: int, item: Item) -> bytes:
+    return json.dumps([number, item._asdict() | {"path": str(item.path)}]).encode()
+
+
+def _item_of(message: bytes) -> tuple[int, Item]:
+    number, fields = json.loads(message)
+    parts = fields["parts"] if fields["parts"] is None else tuple(fields["parts"])
+    return number, Item(**fields | {"path": Path(fields["path"]), "parts": parts})
+
+
+def _row_bytes(number: int, row: Row | None) -> bytes:
+    """A line of JSON, then the counts; without a row the file has ended."""
+    shape = None if row is None or row.counts is None else row.counts.shape
+    head = json.dumps([number, None if row is None else row.entry, shape], default=_plain).encode()
+    return head + b"\n" + (row.counts.tobytes() if row is not None and row.counts is not None else b"")
+
+
+def _row_of(message: bytes) -> tuple[int, Row | None]:
+    head, _, counts = message.partition(b"\n")
+    number, entry, shape = json.loads(head)
+    if entry is None:
+        return number, None
+    return number, Row(None if shape is None else np.frombuffer(counts, dtype=np.int16).reshape(shape), entry)
+
+
+def _plain(value: np.generic) -> object:
+    """numpy's numbers as Python's."""
+    return value.item()

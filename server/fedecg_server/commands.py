@@ -145,7 +145,9 @@ def lock(options: Options) -> int:
 
     coordinator = open_coordinator(options.dir)
     sites = read_sites(coordinator).sites
-    agreed = study_lock(coordinator.study(), sites, {name: entry.fingerprint for name, entry in sites.items()})
+    agreed = study_lock(
+        coordinator.study(), sites, {name: entry.fingerprint for name, entry in sites.items()}
+    )
     if options.json:
         document = {"sha256": agreed.sha256(), "summary": agreed.summary()}
         return _print_json(document | {"lock": agreed.model_dump(by_alias=True)})

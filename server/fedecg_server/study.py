@@ -107,9 +107,7 @@ class Study:
     norms: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # stage -> site -> of its updates
     done: dict[str, int] = field(default_factory=dict)  # stage -> rounds that a checkpoint holds
     survey: dict[str, Any] = field(default_factory=dict)  # a SurveyReply, or a NoisedSurveyReply
-    late_survey: dict[str, Any] = field(
-        default_factory=dict
-    )  # of sites that came in the survival stage
+    late_survey: dict[str, Any] = field(default_factory=dict)  # of sites that came in the survival stage
     resumed: dict[str, Shelved] = field(default_factory=dict)  # arrays of a checkpoint
     best: Candidate | None = None
     initial: Shelved | None = None  # weights with which alignment began
@@ -438,7 +436,9 @@ class Study:
         known = not any(counts.withheld for counts in parts.values())
         return {
             "name": name,
-            "patients": sum(counts.patients for part, counts in parts.items() if part != "align") if known else None,
+            "patients": sum(counts.patients for part, counts in parts.items() if part != "align")
+            if known
+            else None,
             "events": sum(part.events for part in parts.values()) if known else None,
             "parts": {part: _part_entry(counts) for part, counts in parts.items()},
         }

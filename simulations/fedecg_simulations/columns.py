@@ -57,7 +57,11 @@ class Bench:
         # Attention is tested in the federated column only.
         self.evaluation = settings.evaluation.model_copy(update={"explain": False})
         self.one_site = settings.model_copy(
-            update={"federation": alone, "evaluation": self.evaluation, "privacy": _of_one_site(settings.privacy)}
+            update={
+                "federation": alone,
+                "evaluation": self.evaluation,
+                "privacy": _of_one_site(settings.privacy),
+            }
         )
         names = np.concatenate([np.full(len(rows), name) for name, rows in parts.items()])
         rows = np.concatenate(list(parts.values()))

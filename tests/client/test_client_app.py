@@ -113,7 +113,9 @@ def test_frequencies_of_another_hash_are_refused_where_classes_are_weighted(tmp_
     folder = write_site(tmp_path, 'studies = ["*"]')
     weighing = lock_of(study(align={"class-weights": "public"}))
     assert failed(said(train(folder, task_of(weighing, frequencies_sha256="0" * 64)))) == "FECG-514"
-    assert failed(said(train(folder, task_of(weighing, frequencies_sha256=frequencies_sha256())))) != "FECG-514"
+    assert (
+        failed(said(train(folder, task_of(weighing, frequencies_sha256=frequencies_sha256())))) != "FECG-514"
+    )
     assert failed(said(train(folder, task_of(LOCK, frequencies_sha256="0" * 64)))) != "FECG-514"
 
 

@@ -344,7 +344,11 @@ def test_a_site_that_keeps_no_replies_keeps_none(north, weights):
     file = north / "site.toml"
     file.write_text(file.read_text().replace(POLICY, f"{POLICY}\nkeep-replies = false"))
     train(north, task_of(TRAINED), weights)
-    assert sorted(file.name for file in (north / "state").iterdir()) == ["egress", "locks", "rounds-of-the-day.json"]
+    assert sorted(file.name for file in (north / "state").iterdir()) == [
+        "egress",
+        "locks",
+        "rounds-of-the-day.json",
+    ]
 
 
 def test_when_all_is_done_nothing_shows_work_and_no_round_is_kept(north, weights):

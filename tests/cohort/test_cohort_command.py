@@ -52,6 +52,19 @@ def test_the_example_in_the_help_is_a_cohort_file(tmp_path: Path) -> None:
     assert settings.follow_up.end_date == "2024-06-30"
 
 
+def test_the_example_in_the_documentation_is_a_cohort_file(tmp_path: Path) -> None:
+    """A store, no folds since it asks for a test part; what the base says of the rest."""
+    text = (Path(__file__).parents[2] / "docs/cohort.md").read_text()
+    file = tmp_path / "cohort.toml"
+    file.write_text(text.split("## A whole file\n\n```toml\n", 1)[1].split("```", 1)[0])
+    settings = load_cohort_settings(file)
+    assert Path(settings.ecgs.store) == tmp_path / "store"
+    assert (settings.split.folds, settings.split.test) == (0, 0.2)
+    assert settings.include.lists == ["hypertension"]
+    file.write_text(file.read_text().replace("[split]\ntest = 0.2\n", ""))
+    assert load_cohort_settings(file).split.folds == 2
+
+
 def test_without_a_store_the_table_is_one_that_evaluate_takes(built: Path) -> None:
     with (built / "cohort-files.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -86,6 +99,22 @@ def test_a_table_that_is_built_again_gives_everybody_the_same_number(
     assert list(again) != list(first)  # another order of the rows
     assert again == first
     assert not set(numbers(tmp_path / "other").values()) & set(first.values())  # another key
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [(b"", "0 bytes"), (b"x" * 31, "31 bytes"), (None, "a folder")]
+)
+def test_a_key_that_is_none_is_refused_before_anything_is_written(
+    content: bytes | None, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "out/patients.key"
+    key.parent.mkdir()
+    key.mkdir() if content is None else key.write_bytes(content)
+    assert main(["cohort", "build", str(write_hospital(tmp_path)), "--out", str(tmp_path / "out")]) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"FECG-286 patients.key, the key of the patients' numbers: found {found}" in told
+    assert "Restore it from a backup" in told
+    assert [file.name for file in key.parent.iterdir()] == ["patients.key"]
 
 
 def test_the_flow_is_printed_and_the_faults_are_notes(

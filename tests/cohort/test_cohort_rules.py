@@ -33,6 +33,19 @@ def test_the_hospital_has_thirty_patients() -> None:
     assert len({one.name for one in HOSPITAL}) == len(HOSPITAL) == 30
 
 
+def test_a_death_after_the_last_contact_is_censored_there_and_counted(
+    built: BuiltCohort, tmp_path: Path
+) -> None:
+    late = HOSPITAL[0]._replace(name="p31", ecgs=[("2020-03-10", "p31")], deaths=["2022-03-11"])
+    event = HOSPITAL[1]._replace(name="p32", ecgs=[("2020-03-10", "p32")], deaths=["2023-01-01"])
+    more = build(tmp_path, made=tables([*HOSPITAL, late, event]))
+    assert row_of(more, "p31") == ("p31", 0, 0, 730.0)
+    assert row_of(more, "p32") == ("p32", 1, 0, 365.0)
+    note = "1 deaths after the last contact are not counted: censored at that contact"
+    assert note in more.flow.notes
+    assert not any("after the last contact" in one for one in built.flow.notes)
+
+
 @pytest.mark.parametrize("patient", HOSPITAL, ids=lambda one: f"{one.name} {one.case}")
 def test_each_patient_of_the_hospital_has_the_written_fate(built: BuiltCohort, patient: Patient) -> None:
     if isinstance(patient.expected, str):

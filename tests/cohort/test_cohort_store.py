@@ -1,5 +1,8 @@
 """A cohort on a signal store: rows by file name, refused and absent ECGs set aside, a table that training reads."""
 
+import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +11,20 @@ import wfdb
 from cohort_hospital import HOSPITAL, SETTINGS, tables, write_hospital
 
 from fedecg.cli import main
-from fedecg.cohort import read_cohort
+from fedecg.cohort import read_cohort, require_same_store
 from fedecg.cohort.build import build_cohort
 from fedecg.cohort.build_settings import load_cohort_settings
 from fedecg.cohort.build_sources import file_key
-from fedecg.config import SignalSettings
+from fedecg.config import SignalSettings, StudySettings, load_site
 from fedecg.errors import CohortError, SignalError
+from fedecg.representation.records import read_sites
 from fedecg.signals import SignalStore, build_store
+from fedecg.signals.purge import purge_rows
 from fedecg.signals.recording import LEADS, Recording
+from fedecg.text import load_bank
+from fedecg.training import load_site_data
+from fedecg_client.folder import SiteFolder
+from fedecg_client.preflight.data import SiteDataChecks
 
 IN_STORE = SETTINGS.replace('table = "ecgs.csv"', 'table = "ecgs.csv"\nstore = "store"')
 FOUR = [one for one in HOSPITAL if one.name in ("p01", "p02", "p06", "p11")]
@@ -69,6 +78,86 @@ def test_the_cohort_names_the_stores_rows_and_training_reads_it(
     assert all(store.codes[row] == "" for row in cohort.record)
     assert len(set(cohort.patient)) == 4
     assert "p01" not in (ingested / "out" / "cohort.csv").read_text()
+
+
+def test_a_cohort_is_refused_with_another_store_than_it_was_built_on(
+    ingested: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more file moves every row: the table would name other patients' ECGs, all of them usable."""
+    write_hospital(ingested, IN_STORE, tables(FOUR))
+    build = ["cohort", "build", str(ingested / "cohort.toml"), "--out", str(ingested / "out")]
+    assert main(build) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no statements: alignment learns nothing from these ECGs until the column codes is filled" in told
+    (ingested / "site.toml").write_text('name = "north"\ncohort = "out/cohort.csv"\nstore = "store"\n')
+    bank = load_bank("minilm-demo")
+    open_data = partial(load_site_data, ingested, StudySettings(), bank)
+    before = open_data()
+    assert before.store.key == json.loads((ingested / "out/cohort.json").read_text())["store-key"]
+
+    write_ecg(ingested / "files", "another")
+    shutil.rmtree(ingested / "store")
+    ingest(ingested)
+    together = "FECG-292 cohort table and signal store: found a table that was built on another store"
+    with pytest.raises(CohortError, match=f"{together}.*Build the cohort again with this store"):
+        open_data()
+    checks = SiteDataChecks(SiteFolder(ingested, load_site(ingested / "site.toml")))
+    assert checks.check_cohort().ok is not None
+    assert checks.check_store().ok
+    with pytest.raises(CohortError, match=together):
+        checks.check_together()
+    with pytest.raises(CohortError, match=together):
+        read_sites(ingested, SignalSettings(), ingested / "unused")
+    capsys.readouterr()
+    assert main(["data", "report", str(ingested), "--out", str(ingested / "report")]) == 3
+    assert together in " ".join(capsys.readouterr().err.split())
+
+    note = (ingested / "out/cohort.json").read_text()
+    for text, found in {
+        "{": "text that is not JSON beside it",
+        "[]": "a note beside it that names no store",
+        '{"store-key": 1}': "a note beside it that names no store",
+    }.items():
+        (ingested / "out/cohort.json").write_text(text)
+        with pytest.raises(CohortError, match=f"FECG-292 cohort table and signal store: found {found}"):
+            open_data()
+    (ingested / "out/cohort.json").write_text(note)
+    assert main(build) == 0
+    names = [
+        Path(SignalStore.open(ingested / "store").facts["source"][row]).stem
+        for row in open_data().cohort.record
+    ]
+    assert sorted(names) == ["p01", "p02", "p06b", "p11"]
+    (ingested / "out/cohort.json").unlink()  # a table made otherwise: nothing is asked
+    assert len(open_data().cohort) == 4
+
+
+def test_a_cohort_outlives_the_purge_of_a_patient(ingested: Path) -> None:
+    write_hospital(ingested, IN_STORE, tables(FOUR))
+    assert main(["cohort", "build", str(ingested / "cohort.toml"), "--out", str(ingested / "out")]) == 0
+    assert purge_rows(ingested / "store", [0]) == 1
+    require_same_store(ingested / "out/cohort.csv", SignalStore.open(ingested / "store").key)
+
+
+def test_a_used_folder_holds_the_tables_of_the_last_build_only(ingested: Path) -> None:
+    def tables_after(settings: str) -> set[str]:
+        write_hospital(ingested, settings, tables(FOUR))
+        assert main(["cohort", "build", str(ingested / "cohort.toml"), "--out", str(out)]) == 0
+        return {str(file.relative_to(out)) for file in out.rglob("cohort*")}
+
+    out = ingested / "out"
+    out.mkdir()
+    (out / "fold-7").mkdir()
+    (out / "fold-7" / "cohort.csv").write_text("not ours: nothing was built here")
+    assert tables_after(IN_STORE) == {"cohort.csv", "cohort.json", "fold-7/cohort.csv"}
+    (out / "fold-7" / "notes.txt").write_text("stays")
+    in_folds = IN_STORE.replace("test = 0.25", "folds = 2")
+    folds = {f"fold-{fold}/cohort.{kind}" for fold in (1, 2) for kind in ("csv", "json")}
+    assert tables_after(in_folds) == folds
+    assert (out / "fold-7" / "notes.txt").read_text() == "stays"
+    assert tables_after(SETTINGS) == {"cohort-files.csv"}
+    assert not (out / "fold-1").exists()
+    assert tables_after(IN_STORE) == {"cohort.csv", "cohort.json"}
 
 
 def test_an_ecg_that_the_store_lacks_is_set_aside_and_counted(ingested: Path) -> None:

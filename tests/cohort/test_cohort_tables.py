@@ -94,6 +94,22 @@ def test_a_table_that_cannot_be_used_is_named_by_its_role(
     assert "smith" not in text
 
 
+@pytest.mark.parametrize("most", [None, 1 << 10], ids=["times its size", "bytes"])
+def test_a_compressed_table_that_would_fill_the_memory_is_refused(
+    most: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "t.csv.gz"
+    if most:
+        monkeypatch.setattr("fedecg.cohort.build_tables.UNPACKED_BYTES", most)
+        file.write_bytes(gzip.compress(b"id,when\n" + b"1,2\n" * 300))
+    else:
+        file.write_bytes(gzip.compress(b"id,when\n" + b"1,2\n" * (1 << 23)))
+    with pytest.raises(
+        CohortError, match=r"FECG-286 .* found more than .* GB, or 200 times its size, unpacked"
+    ):
+        read_table(file, "x", NAMES)
+
+
 def test_dates_are_read_in_the_stated_order_only() -> None:
     iso = dt.date(2020, 3, 4).toordinal()
     assert moments("2020-03-04").day[0] == iso

@@ -89,7 +89,9 @@ def make_hospitals(settings: StudySettings, folder: Path) -> Hospitals:
         (store,) = (hospital / "store").iterdir()
         document = {"name": hospital.name, "store": f"store/{store.name}", "cohort": "cohort.csv"}
         policy = {"policy": {"studies": ["*"], "keep-replies": False}}  # of the run in one process
-        privacy = {"privacy": {"threshold-patients": 0, "threshold-events": 0}}  # their patients are generated
+        privacy = {
+            "privacy": {"threshold-patients": 0, "threshold-events": 0}
+        }  # their patients are generated
         (hospital / "site.toml").write_text(tomli_w.dumps(document | policy | privacy))
     return Hospitals(folder, settings)
 

@@ -115,7 +115,9 @@ WRONG_SPLITS = {
 @pytest.mark.parametrize("split", WRONG_SPLITS.values(), ids=WRONG_SPLITS.keys())
 def test_any_other_split_than_the_layout_prescribes_is_refused(split: dict[str, int]) -> None:
     content = pack(REPLY)
-    content["weights"] = ArrayRecord({name: Array(np.zeros(size, np.float32)) for name, size in split.items()})
+    content["weights"] = ArrayRecord(
+        {name: Array(np.zeros(size, np.float32)) for name, size in split.items()}
+    )
     with pytest.raises(FederationError, match=r"FECG-501 weights of a message: .*in pieces of 524288 bytes"):
         unpack(content, TrainReply)
 

@@ -69,6 +69,20 @@ def test_a_store_with_the_hospitals_own_table(
     assert own.expected == pytest.approx(evaluate_outside(model, make_site()).expected)
 
 
+def test_a_table_that_was_built_on_another_store_is_refused(
+    model, rows: list[Row], store: SignalStore, tmp_path: Path, make_site: Callable[..., Path]
+) -> None:
+    table = [{**row, "record": number} for number, row in enumerate(rows)]
+    own, site = write_table(tmp_path / "own.csv", table), make_site()
+    for note in (own.with_suffix(".json"), site / "cohort.json"):
+        note.write_text('{"store-key": "of other files"}')
+    found = "FECG-292 cohort table and signal store: found a table that was built on another store"
+    with pytest.raises(CohortError, match=found):
+        evaluate_outside(model, own, store=store.folder)
+    with pytest.raises(CohortError, match=found):
+        evaluate_outside(model, site)
+
+
 def test_a_record_that_cannot_be_used_leaves_its_patient_out_by_code_and_is_exit_status_5(
     model_folder: Path, rows: list[Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

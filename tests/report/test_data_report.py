@@ -248,7 +248,7 @@ def test_a_folder_of_oddities_is_reported_on(oddities: Path, tmp_path: Path, cap
     )
 
 
-def test_ptbxl_with_its_own_table(data_root: Path, tmp_path: Path) -> None:
+def test_ptbxl_with_its_own_table(data_root: Path, tmp_path: Path, capsys: Any) -> None:
     folder = data_root / "ptbxl"
     table = folder / "ptbxl_database.csv"
     columns = ["patient=patient_id", "age_years=age", "female=sex"]
@@ -264,9 +264,12 @@ def test_ptbxl_with_its_own_table(data_root: Path, tmp_path: Path) -> None:
         "--jobs",
         "1",
     ]
-    assert report(folder / "records100", *arguments) == 0
-    assert rows(document(tmp_path, "inside"), "refused") == {"usable": 353}  # names begin above that folder
+    assert report(folder / "records100", *arguments) == 3  # names begin above that folder
+    found = r"found --table whose \d+ names are those of none of 353 files; expected names as they stand in SOURCES"
+    assert re.search(f"FECG-609 .*{found}", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
     assert report(folder, *arguments) == 0
+    assert re.search(r"--table: 353 of \d+ files are in it", " ".join(capsys.readouterr().err.split()))
     inside = document(tmp_path, "inside")
     published = pd.read_csv(table)
     (sex,) = [table for table in inside["tables"] if table["name"] == "sex"]
@@ -312,6 +315,38 @@ def test_a_table_without_the_columns_and_a_cohort_of_another_store_are_told(
     with pytest.raises(SystemExit, match="2"):
         report(site, "--out", tmp_path, "--table", table, "--columns", "colour=red")
     assert "--columns: expected NAME=COLUMN with a NAME of patient, device" in capsys.readouterr().err
+
+
+def test_data_that_are_not_there_are_refused_and_nothing_is_written(tmp_path: Path, capsys: Any) -> None:
+    assert report(tmp_path / "nope", "--out", tmp_path / "out") == 3
+    found = "neither site.toml nor store.json nor files (1 of 1 names of nothing that is there)"
+    assert f"FECG-609 data to report on: found {found}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        report("", "--out", tmp_path / "out")
+    assert "argument DATA: expected a name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+def test_ecgs_outside_the_cohort_are_of_the_tables_people_and_outside_of_nobody_else(
+    site: Path, tmp_path: Path, sign: str
+) -> None:
+    """100 ECGs of the cohort; 60 more of its people, 40 of 20 others, 40 of whom nobody says."""
+    write_cohort(people().select(np.arange(100)), tmp_path / "cohort.csv")
+    sources = SignalStore.open(site / "store").facts["source"]
+    whose = [*range(100), *range(60), *(200 + at // 2 for at in range(40))]
+    lines = [f"{source}{sign}p{number}" for source, number in zip(sources, whose, strict=False)]
+    (tmp_path / "t.csv").write_text("\n".join([f"file{sign}patient", *lines]))
+    words = ["--cohort", tmp_path / "cohort.csv", "--table", tmp_path / "t.csv", "--out", tmp_path]
+    assert report(site / "store", *words) == 0
+    inside, outside = document(tmp_path, "inside"), document(tmp_path, "outside")
+    assert rows(inside, "refused", "ecgs")["usable"] == 240
+    assert rows(inside, "refused")["usable"] == 100 + 20 + 40
+    assert (rows(outside, "refused", "ecgs")["usable"], rows(outside, "refused")["usable"]) == (200, 120)
+    assert rows(inside, "ecgs")["2"] == 60
+    assert sum(rows(inside, "sex", "ecgs").values()) == 160
+    assert set(inside["differences"]) == set(outside["differences"])
+    assert any("do not count there" in line for line in outside["differences"])
 
 
 def test_a_store_without_a_cohort_is_reported_on(site: Path, tmp_path: Path) -> None:

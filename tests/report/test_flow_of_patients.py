@@ -96,7 +96,15 @@ def test_of_a_large_cohort_nothing_is_withheld() -> None:
     document = outside_document(flow((10, 20), (50, 30, 400), ((300, 30), (80, 10), (100, 10))))
     assert [one["left"] for one in document["steps"]] == [10, 20]
     assert (document["events"], document["died"], document["censored"]) == (50, 30, 400)
+    assert document["median_follow_up_days"] == 12 * 30.4375  # of 365.5, which may be one patient's own
     assert [one["events"] for one in document["parts"]] == [30, 10, 10]
+
+
+@pytest.mark.parametrize(("cohort", "shown"), [(19, "withheld"), (20, 365.25)])
+def test_the_median_follow_up_needs_as_many_patients_on_either_side(cohort: int, shown: object) -> None:
+    document = outside_document(flow(outcomes=(0, 0, cohort)))
+    assert (document["cohort"], document["median_follow_up_days"]) == (cohort, shown)
+    assert f"median follow-up {'365 days' if cohort == 20 else shown}" in " ".join(texts(document))
 
 
 def test_where_few_left_the_start_is_not_said() -> None:

@@ -47,9 +47,7 @@ def finished(run: Study) -> dict[str, Any]:
 
 def without_times(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {
-            key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")
-        }
+        return {key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")}
     return [without_times(item) for item in tree] if isinstance(tree, list) else tree
 
 

@@ -89,6 +89,17 @@ def matlab_file(folder: Path) -> str:
     return "a.mat"
 
 
+def sph_file(folder: Path) -> str:
+    with h5py.File(folder / "A00001.h5", "w") as file:
+        file.create_dataset("ecg", data=(COUNTS * 0.005).astype(np.float16), compression="gzip")
+    return "A00001.h5"
+
+
+def numpy_file(folder: Path) -> str:
+    with_facts(folder)
+    return "a.npy"
+
+
 def with_facts(folder: Path) -> str:
     np.save(folder / "a.npy", (COUNTS * 0.005).astype(np.float32))
     (folder / "a.npy.json").write_text(json.dumps(FACTS))
@@ -110,11 +121,13 @@ READERS: dict[str, tuple[Writer, int]] = {
     "csv": (one_file("a.csv", lambda: csv_bytes(MILLIVOLTS)), OWN),
     "npz": (one_file("a.npz", lambda: npz_bytes(signal=MILLIVOLTS, **ARRAYS)), OWN),
     "facts": (with_facts, OWN),
+    "npy": (numpy_file, OWN),
     "wfdb-212": (of_wfdb("212", "hea"), WRAPPED),
     "wfdb-flac": (of_wfdb("516", "dat"), WRAPPED),
     "dicom": (dicom_file, WRAPPED),
     "edf": (one_file("a.edf", lambda: edf(np.tile(COUNTS, 5))), WRAPPED),
     "hdf5": (code15_file, WRAPPED),
+    "hdf5-sph": (sph_file, WRAPPED),
     "parquet": (one_file("a.parquet", lambda: parquet_bytes(COLUMNS, STATED)), WRAPPED),
 }  # fmt: skip
 
@@ -169,7 +182,9 @@ def test_damaged_files_are_read_or_refused_with_a_code(name: str, shard: int, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_damaged_scp_files_are_read_or_refused_with_a_code(shard: int, data_root: Path, tmp_path: Path) -> None:
+def test_damaged_scp_files_are_read_or_refused_with_a_code(
+    shard: int, data_root: Path, tmp_path: Path
+) -> None:
     """The one format without a writer: a real file."""
     (tmp_path / "sound").mkdir()
     (tmp_path / "sound/a.scp").write_bytes((data_root / VENDOR).read_bytes())

@@ -131,11 +131,44 @@ def test_every_bad_file_is_a_row_with_its_code_and_the_rest_go_on(tmp_path, reco
     text = (folder / "unit.hea").read_text()
     (folder / "unit.hea").write_text(text.replace("/mV", "/furlong"))
     (folder / "cut.npz").write_bytes(b"PK\x03\x04 and nothing of it")
-    done = run(find_items([str(records), str(tmp_path / "absent")]), tmp_path / "store")
-    assert done.refused == {"FECG-201": 1, "FECG-205": 1, "FECG-207": 1, "FECG-277": 1}
+    (tmp_path / "more.txt").write_text(f"absent\n{'x' * 300}\n")
+    done = run(find_items([str(records), str(tmp_path / "more.txt")]), tmp_path / "store")
+    assert done.refused == {"FECG-201": 2, "FECG-205": 1, "FECG-207": 1, "FECG-277": 1}
     assert sum(code == "" for code in done.store.codes) == 12
     refused = [row for row, code in enumerate(done.store.codes) if code]
     assert not done.store.batch(np.array(refused)).any()
+
+
+def too_deep(folder: Path) -> str:
+    """A folder in it that nobody can list, not even root: its path is longer than the system takes. Its name."""
+    name, at = "d" * 250, os.open(folder, os.O_RDONLY)
+    depth = 0
+    while depth * 251 + len(str(folder)) < os.pathconf(folder, "PC_PATH_MAX"):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at, depth = below, depth + 1
+    os.close(at)
+    return "/".join([name] * depth) + "/"
+
+
+def test_a_folder_that_cannot_be_looked_through_is_refused_and_the_rest_go_on(tmp_path, records, capsys):
+    name = too_deep(records)
+    assert main(["data", "ingest", str(records), "--out", str(tmp_path / "store"), "--jobs", "1"]) == 5
+    assert "refused  FECG-201" in capsys.readouterr().out
+    refused = table(tmp_path / "store" / "refused.csv")
+    assert [(row["row"], row["source"], row["code"]) for row in refused] == [("12", name, "FECG-201")]
+    assert SignalStore.open(tmp_path / "store").codes.count("") == 12
+
+
+@pytest.mark.parametrize(("source", "found"), [("absent", "1 of 2 names of nothing"), ("", "an empty name")])
+def test_a_source_that_is_not_there_or_has_no_name_is_refused_before_anything_is_written(
+    tmp_path, records, source, found, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "ingest", str(records), source, "--out", "store"]) == 3
+    assert f"FECG-294 files to ingest: found {found}" in capsys.readouterr().err
+    assert [place.name for place in tmp_path.iterdir()] == ["records"]
 
 
 def test_a_fault_that_nobody_foresaw_is_a_refused_file(tmp_path, records, monkeypatch):

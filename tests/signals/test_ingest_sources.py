@@ -73,10 +73,49 @@ def test_a_table_gives_the_cells_of_its_column_as_they_stand(folder):
     assert [item.source for item in find_items([str(folder / "t.tsv")], "path")] == ["c.xml"]
 
 
-def test_a_list_gives_its_lines_and_a_table_without_the_column_is_a_record(folder):
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv"])
+def test_a_table_may_be_separated_by_any_of_four_signs(folder, sign, name):
+    (folder / name).write_text(f"file{sign}patient{sign}note, {{in; words}}\nc.xml{sign}A{sign}x\n")
+    assert sources(folder / name) == ["c.xml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("path,id\nc.xml,1\n", "2 columns between commas"), ("a;b,c;d\n", "3 columns between semicolons")],
+)
+def test_a_table_without_the_column_is_told_with_column_and_separator(folder, text, found):
+    (folder / "t.csv").write_text(text)
+    with pytest.raises(SignalError, match=rf"FECG-294 .* found a table without a column file \({found}\)"):
+        sources(folder / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.csv", "x" * 300, "absent.npz#3"])
+def test_a_source_that_is_not_there_is_told_without_its_name(folder, name):
+    with pytest.raises(SignalError, match=r"FECG-294 .* found 1 of 2 names of nothing that is") as caught:
+        sources(folder, folder / name)
+    assert name not in str(caught.value)
+
+
+def test_one_ecg_of_a_file_and_a_record_without_its_ending_are_there(folder):
+    assert sources(folder / "c.xml#3", folder / "a") == [str(folder / "c.xml#3"), str(folder / "a")]
+
+
+@pytest.mark.parametrize("pattern", ["*.dcm", "x" * 300 + "*"])
+def test_a_pattern_that_no_file_matches_is_told(folder, pattern):
+    with pytest.raises(SignalError, match=r"FECG-294 .* found a pattern that no file matches"):
+        sources(folder, folder / pattern)
+
+
+def test_a_name_that_no_file_can_have_costs_no_other(folder):
+    (folder / "l.txt").write_text(f"c.xml\n{'x' * 300}\nb/two\n")
+    assert sources(folder / "l.txt") == ["c.xml", "x" * 300, "b/two"]
+
+
+def test_a_list_gives_its_lines_and_a_table_with_a_column_a_lead_is_a_record(folder):
     (folder / "l.txt").write_text("\ufeffb/two\n\n  c.xml\n", encoding="utf-8")
     assert sources(folder / "l.txt") == ["b/two", "c.xml"]
-    (folder / "ecg.csv").write_text("I,II\n1,2\n")
+    (folder / "ecg.csv").write_text("I,II,III,aVR,aVL,aVF,V1,V2\n1,2,3,4,5,6,7,8\n")
     assert sources(folder / "ecg.csv") == [str(folder / "ecg.csv")]
 
 
