@@ -2,7 +2,7 @@
 
 In:  `Item`s, and the function that makes rows of one. Out: (number of the item, row), then (number, None) at its end.
 Called by `ingest`. Processes come from a server that has loaded the readers once ("forkserver"), so neither threads nor
-locks of the caller come along. When the caller is killed, their pipes close and they end. What goes through the pipes is
+locks of the caller come along. When the caller is killed, their pipes close and they end. What goes through them is
 JSON and counts, no pickle: the other end reads files that anybody may have made.
 """
 

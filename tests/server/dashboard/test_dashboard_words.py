@@ -143,7 +143,7 @@ def test_the_json_is_what_the_study_wrote(server: LoopbackServer, run: WatchedRu
         assert told[key].replace("Z", "+00:00") == written[key]
     rounds = json.loads((run.folder.path / "rounds.json").read_text())
     answered = json.loads(ask(server, "/rounds.json")[1])
-    assert [{"hazard-ratio": None, "alignment": {}} | entry for entry in answered] == rounds
+    assert [{"hazard-ratio": None, "alignment": {}, "spends": {}} | entry for entry in answered] == rounds
 
 
 def test_a_run_that_is_begun_anew_is_read_anew(server: LoopbackServer, run: WatchedRun) -> None:
