@@ -19,6 +19,7 @@ from fedecg.report.findings import COLUMNS
 __all__ = ["coordinator_summary"]
 
 ONLY_A_SIMULATION_KNOWS = (
+    "endpoint",
     *("outcomes", "folds", "notes", "local-models-left-out", "differences"),
     *("refused-recordings", "quality"),
 )

@@ -69,7 +69,7 @@ def make_room(cell: Cell, grid: Path) -> Path:
     """An empty run folder with the cell's settings in it; returns the study file, which runs by hand, too."""
     folder = cell_folder(cell, grid)
     shutil.rmtree(folder, ignore_errors=True)
-    write_whole(folder / STUDY, tomli_w.dumps(cell.settings.model_dump(by_alias=True)))
+    write_whole(folder / STUDY, tomli_w.dumps(cell.settings.model_dump(by_alias=True, exclude_none=True)))
     return folder / STUDY
 
 

@@ -42,7 +42,7 @@ def run(tmp_path: Path, rounds: list[Entry], assessment: Entry, summary: Entry) 
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
     settings = StudySettings(name="north", seed=7)
-    (folder / "study.toml").write_text(tomli_w.dumps(settings.model_dump(by_alias=True)))
+    (folder / "study.toml").write_text(tomli_w.dumps(settings.model_dump(by_alias=True, exclude_none=True)))
     return folder
 
 

@@ -32,7 +32,7 @@ def consortium(settings: StudySettings, sites: Path, folder: Path) -> Iterator[C
     evaluation = settings.evaluation.model_copy(update={"explain": False})  # too few ECGs to explain
     changes = {"name": "three", "federation": federation, "survival": survival, "evaluation": evaluation}
     study = settings.model_copy(update=changes)
-    coordinator.study_file.write_text(tomli_w.dumps(study.model_dump(by_alias=True)))
+    coordinator.study_file.write_text(tomli_w.dumps(study.model_dump(by_alias=True, exclude_none=True)))
     shutil.copytree(sites.parent, folder / "consortium")
     folders = sorted(file.parent for file in (folder / "consortium" / "sites").glob("*/site.toml"))
     members = [Site(coordinator, folder) for folder in folders]
