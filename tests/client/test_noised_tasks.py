@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from asking import lock_of, study, task_of
 
-from fedecg.errors import PolicyError
+from fedecg.errors import FedecgError, PolicyError
 from fedecg.federation.baselines import BaselinesTask
-from fedecg.federation.messages import EvaluateTask, GridDocument, SurveyTask, TrainTask
+from fedecg.federation.messages import EvaluateTask, GridDocument, SurveyTask, Task, TrainTask
 from fedecg.federation.noised import noised_edges
 from fedecg_client.agreed import refuse_more_than_agreed
 
@@ -25,10 +25,19 @@ def evaluation(**changes: object) -> EvaluateTask:
     return task_of(LOCK, EvaluateTask, **fields)
 
 
+def is_let_in(task: Task) -> bool:
+    try:
+        refuse_more_than_agreed(task, STUDY)
+    except FedecgError:
+        return False
+    return True
+
+
 def test_what_the_protocol_asks_is_let_in() -> None:
-    refuse_more_than_agreed(task_of(LOCK), STUDY)
-    refuse_more_than_agreed(task_of(LOCK, SurveyTask, stage="survival", round=0), STUDY)
-    refuse_more_than_agreed(evaluation(), STUDY)
+    assert is_let_in(task_of(LOCK))
+    assert is_let_in(task_of(LOCK, SurveyTask, stage="survival", round=0))
+    assert is_let_in(evaluation())
+    assert not is_let_in(evaluation(grid=FINE))
 
 
 @pytest.mark.parametrize(

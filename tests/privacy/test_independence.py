@@ -60,15 +60,23 @@ def probe(network: nn.Module, stage: str, loss, rows=range(12)) -> None:
     )
 
 
+def passes(network: nn.Module, stage: str, loss, rows=range(12)) -> bool:
+    try:
+        probe(network, stage, loss, rows)
+    except ModelError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(("stage", "term"), [("align", bank_term), ("survival", pooled_term)])
 @pytest.mark.parametrize("records", [2, 3, 4, 5, 12])
 def test_a_sum_over_patients_passes(network, site, stage, term, records):
-    probe(network, stage, lambda rows: term(network, site, rows), range(records))
+    assert passes(network, stage, lambda rows: term(network, site, rows), range(records))
 
 
 @pytest.mark.parametrize("records", [0, 1])
 def test_who_is_alone_depends_on_nobody(network, site, records):
-    probe(network, "align", lambda rows: contrast(network, site, rows), range(records))
+    assert passes(network, "align", lambda rows: contrast(network, site, rows), range(records))
 
 
 @pytest.mark.parametrize("records", [4, 12])
@@ -113,8 +121,8 @@ def test_a_mean_over_those_with_events_is_refused(network, site):
 
 def test_rounding_stays_far_below_the_tolerance(network, site, monkeypatch):
     monkeypatch.setattr("fedecg.privacy.independence.TOLERANCE", TOLERANCE / 5)
-    probe(network, "align", lambda rows: bank_term(network, site, rows))
-    probe(network, "survival", lambda rows: pooled_term(network, site, rows))
+    assert passes(network, "align", lambda rows: bank_term(network, site, rows))
+    assert passes(network, "survival", lambda rows: pooled_term(network, site, rows))
 
 
 def test_a_gradient_that_is_not_finite_does_not_pass(network, site):
