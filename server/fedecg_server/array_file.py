@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fedecg.files import whole_file
 from fedecg_server.shelf import Shelved
 
-__all__ = ["DamagedError", "Stored", "read_arrays", "write_arrays"]
+__all__ = ["DamagedError", "Stored", "array_bytes", "read_arrays", "write_arrays"]
 
 Stored = NDArray[np.float32] | NDArray[np.float64] | Shelved
 DOCUMENT, METADATA, SHA256 = "document", "__metadata__", "sha256"
@@ -73,10 +73,7 @@ def read_arrays(path: Path) -> tuple[str, dict[str, Shelved]]:
     Raises:
         DamagedError: in whatever way. OSError: as of `open`.
     """
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(HEAD_BYTES), "little")
-        text = file.read(min(size, MOST_HEAD))
-        begin, length = HEAD_BYTES + size, os.fstat(file.fileno()).st_size
+    text, begin, length = _head(path)
     try:
         head = json.loads(text)
         metadata = head.pop(METADATA)
@@ -88,6 +85,30 @@ def read_arrays(path: Path) -> tuple[str, dict[str, Shelved]]:
     if found != wanted:
         raise DamagedError("another sha256")
     return document, arrays
+
+
+def array_bytes(path: Path) -> dict[str, int]:
+    """What each array takes, by its name, as the file's head says; the arrays are not looked at.
+
+    Raises:
+        DamagedError: no such head. OSError: as of `open`.
+    """
+    try:
+        head = json.loads(_head(path)[0])
+        return {
+            name: entry["data_offsets"][1] - entry["data_offsets"][0]
+            for name, entry in head.items()
+            if name != METADATA
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DamagedError(type(error).__name__) from None
+
+
+def _head(path: Path) -> tuple[bytes, int, int]:
+    """The head's JSON, where the arrays begin, and where the file ends."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(HEAD_BYTES), "little")
+        return file.read(min(size, MOST_HEAD)), HEAD_BYTES + size, os.fstat(file.fileno()).st_size
 
 
 def _placed(path: Path, begin: int, length: int, entry: dict[str, Any]) -> Shelved:

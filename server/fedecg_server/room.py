@@ -11,23 +11,25 @@ import os
 import shutil
 from contextlib import suppress
 
+from fedecg.errors import FedecgError
+from fedecg_server.array_file import DamagedError, array_bytes
 from fedecg_server.coordinator import Coordinator
+from fedecg_server.sites import read_sites
 
 __all__ = ["no_room"]
 
 CHECKPOINT = "state/checkpoint.safetensors"
 BESIDE_BYTES = 4_000_000  # logs, book of rounds, the SuperLink's database
+COPIES = 2  # of a model on the shelf, for every site
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def no_room(coordinator: Coordinator) -> str:
-    """In words, if the next checkpoint would not fit beside the last; empty where it does.
+    """In words, if what the next round writes would not fit beside what the last has written; empty where it does.
 
     The kernel is asked for the room, and it is given back: quotas and limits count, too.
     """
-    needed = BESIDE_BYTES
-    with suppress(OSError):
-        needed += (coordinator.run / CHECKPOINT).stat().st_size
+    needed = _needed(coordinator)
     probe = coordinator.run / f".room.{os.getpid()}.part"
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -41,6 +43,17 @@ def no_room(coordinator: Coordinator) -> str:
         with suppress(OSError):
             probe.unlink()
     return ""
+
+
+def _needed(coordinator: Coordinator) -> int:
+    """The next checkpoint, and of every site the reply as it comes and the update taken from it."""
+    checkpoint, needed = coordinator.run / CHECKPOINT, BESIDE_BYTES
+    with suppress(OSError, DamagedError, FedecgError):
+        needed += checkpoint.stat().st_size
+        needed += (
+            COPIES * max(array_bytes(checkpoint).values(), default=0) * len(read_sites(coordinator).sites)
+        )
+    return needed
 
 
 def _words(coordinator: Coordinator, needed: int) -> str:
