@@ -48,7 +48,8 @@ AGENT = "import sys, pathlib, fedecg_client.agent as a; sys.exit(a.run_agent(pat
 TASK = """
 import numpy as np
 from flwr.app import Message
-from fedecg.federation.messages import Failure, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import Failure
 
 def tasks(nodes):
     content = lambda: pack(Failure(site="nobody", failed="FECG-501"), np.zeros({vector}, np.float32))

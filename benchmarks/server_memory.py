@@ -35,22 +35,18 @@ from flwr.app import Message
 
 from fedecg.config import SiteSettings, StudySettings, load_site, parse_settings
 from fedecg.evaluation import site_counts
-from fedecg.federation.messages import (
-    CountsDocument,
+from fedecg.federation.documents import CountsDocument, PartCounts, RiskMoments, RoundSums
+from fedecg.federation.messages import pack, unpack
+from fedecg.federation.tasks import (
     EvaluateReply,
     EvaluateTask,
     Failure,
     JoinReply,
     JoinTask,
-    PartCounts,
-    RiskMoments,
-    RoundSums,
     SurveyReply,
     SurveyTask,
     TrainReply,
     TrainTask,
-    pack,
-    unpack,
 )
 from fedecg.fingerprint import code_fingerprint
 from fedecg.objectives import public_grid

@@ -22,7 +22,9 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fedecg.config import StudySettings
-from fedecg.federation.messages import JoinReply, JoinTask, PartCounts, TrainReply, TrainTask, pack, unpack
+from fedecg.federation.documents import PartCounts
+from fedecg.federation.messages import pack, unpack
+from fedecg.federation.tasks import JoinReply, JoinTask, TrainReply, TrainTask
 from fedecg.progress import Progress
 from fedecg_server.consortium import Consortium
 from fedecg_server.journal import Journal

@@ -12,9 +12,10 @@ from fedecg.config import StudySettings
 from fedecg.errors import PolicyError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
-from fedecg.federation.messages import EvaluateTask, GridDocument, Task, TrainTask
+from fedecg.federation.documents import GridDocument
 from fedecg.federation.noised import noised_edges
 from fedecg.federation.sums import AssessTask
+from fedecg.federation.tasks import EvaluateTask, Task, TrainTask
 from fedecg.objectives import public_grid
 
 __all__ = ["refuse_more_than_agreed"]

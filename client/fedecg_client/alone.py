@@ -19,17 +19,10 @@ from fedecg.config import Stage
 from fedecg.errors import FederationError, ModelError
 from fedecg.evaluation import age_sex_risk
 from fedecg.federation.baselines import BaselinesReply, BaselinesTask
+from fedecg.federation.documents import CountsDocument, JoinedPart, PartCounts
 from fedecg.federation.hazard import HazardState, check_events
-from fedecg.federation.messages import (
-    CountsDocument,
-    EvaluateTask,
-    JoinedPart,
-    PartCounts,
-    SurveyTask,
-    TrainReply,
-    TrainTask,
-)
 from fedecg.federation.rounds import RoundRecord
+from fedecg.federation.tasks import EvaluateTask, SurveyTask, TrainReply, TrainTask
 from fedecg.federation.transfer import decoded
 from fedecg.model import build_network, load_vector, to_vector
 from fedecg.text import load_bank

@@ -20,17 +20,9 @@ from fedecg.errors import FedecgError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.masked import CensusTask, KeysTask, UnmaskTask
-from fedecg.federation.messages import (
-    EvaluateTask,
-    Failure,
-    JoinTask,
-    SurveyTask,
-    Task,
-    TrainTask,
-    pack,
-    unpack,
-)
+from fedecg.federation.messages import pack, unpack
 from fedecg.federation.sums import AssessTask
+from fedecg.federation.tasks import EvaluateTask, Failure, JoinTask, SurveyTask, Task, TrainTask
 from fedecg.fingerprint import code_fingerprint
 from fedecg_client import alone, masks, noised, work
 from fedecg_client.budget import noise_here

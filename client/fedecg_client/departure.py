@@ -25,7 +25,8 @@ from flwr.app import ArrayRecord, RecordDict
 
 from fedecg.config import Section, SiteSettings
 from fedecg.errors import PolicyError
-from fedecg.federation.messages import JoinTask, Task, document_of, reply_sha256, size_bytes
+from fedecg.federation.messages import document_of, reply_sha256, size_bytes
+from fedecg.federation.tasks import JoinTask, Task
 from fedecg.files import write_whole
 from fedecg.privacy.book import exists_in
 from fedecg.privacy.egress import ArrayEntry, Departure, EgressRecord, array_entry, flattened

@@ -28,7 +28,7 @@ from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.masked import CensusTask, KeysTask, UnmaskTask
-from fedecg.federation.messages import Task, TrainTask
+from fedecg.federation.tasks import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.fingerprint import code_fingerprint
 from fedecg.privacy.ledger import refuse_if_behind

@@ -28,6 +28,7 @@ from fedecg.config import Section, SiteSettings, StudySettings, parse_settings
 from fedecg.errors import FederationError, PolicyError
 from fedecg.evaluation import RiskTimeGrid, check_site_sums
 from fedecg.federation.aggregation import aggregation_weight
+from fedecg.federation.documents import GridDocument, JoinedPart, PartCounts
 from fedecg.federation.hazard import check_exp_sums, check_part_counts, check_survey
 from fedecg.federation.identity import public_key_of
 from fedecg.federation.masked import (
@@ -47,21 +48,17 @@ from fedecg.federation.masked import (
     update_words,
 )
 from fedecg.federation.masking_terms import KeyEntry, Masking, signed_by, signed_words
-from fedecg.federation.messages import (
+from fedecg.federation.messages import pack, unpack
+from fedecg.federation.sums import AssessReply, AssessTask
+from fedecg.federation.tasks import (
     EvaluateReply,
     EvaluateTask,
-    GridDocument,
-    JoinedPart,
-    PartCounts,
     SurveyReply,
     SurveyTask,
     Task,
     TrainReply,
     TrainTask,
-    pack,
-    unpack,
 )
-from fedecg.federation.sums import AssessReply, AssessTask
 from fedecg.files import write_whole
 from fedecg.privacy.masking import Circle, Words, fresh_key, mask, open_shares, public_bytes
 from fedecg.privacy.withdrawal import read_site_cohort

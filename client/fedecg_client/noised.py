@@ -23,16 +23,7 @@ from numpy.typing import NDArray
 from fedecg.config import SiteSettings, StudySettings, load_site, parse_settings
 from fedecg.errors import CohortError
 from fedecg.evaluation import RiskTimeGrid
-from fedecg.federation.messages import (
-    EvaluateTask,
-    HazardDocument,
-    LedgerHead,
-    Part,
-    SurveyTask,
-    Task,
-    TrainReply,
-    TrainTask,
-)
+from fedecg.federation.documents import HazardDocument, LedgerHead, Part
 from fedecg.federation.noised import (
     NoisedEvaluateReply,
     NoisedSurveyReply,
@@ -42,6 +33,7 @@ from fedecg.federation.noised import (
     train_spends,
 )
 from fedecg.federation.spent import NoisedSums, SpendDocument
+from fedecg.federation.tasks import EvaluateTask, SurveyTask, Task, TrainReply, TrainTask
 from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, to_vector

@@ -18,7 +18,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedecg.errors import RunError
-from fedecg.federation.messages import Task, reply_sha256
+from fedecg.federation.messages import reply_sha256
+from fedecg.federation.tasks import Task
 from fedecg.training import read_sealed, write_sealed
 
 __all__ = ["Outbox", "task_key"]

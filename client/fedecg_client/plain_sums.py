@@ -42,7 +42,7 @@ from fedecg.evaluation.assessment import absolute_risk
 from fedecg.evaluation.brier import brier_sums
 from fedecg.evaluation.life_table import LifeTable, life_table
 from fedecg.evaluation.subgroups import SubgroupSums
-from fedecg.federation.messages import CountsDocument, JoinedPart, Part, PartCounts, RiskMoments
+from fedecg.federation.documents import CountsDocument, JoinedPart, Part, PartCounts, RiskMoments
 from fedecg.federation.sums import CONCORDANCE, PARTS, Withheld
 from fedecg.privacy.disclosure import (
     Thresholds,

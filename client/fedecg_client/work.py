@@ -39,28 +39,30 @@ from fedecg.explanation.groups import (
     groups_of,
     may_leave,
 )
-from fedecg.federation.masked import CensusReply, CensusTask
-from fedecg.federation.messages import (
+from fedecg.federation.documents import (
     AlignmentFigures,
     CountsDocument,
-    EvaluateReply,
-    EvaluateTask,
     GridDocument,
     HazardDocument,
     JoinedPart,
-    JoinReply,
-    JoinTask,
     Part,
     PartCounts,
     RiskMoments,
     RoundSums,
+)
+from fedecg.federation.masked import CensusReply, CensusTask
+from fedecg.federation.sums import AssessReply, AssessTask
+from fedecg.federation.tasks import (
+    EvaluateReply,
+    EvaluateTask,
+    JoinReply,
+    JoinTask,
     SurveyReply,
     SurveyTask,
     Task,
     TrainReply,
     TrainTask,
 )
-from fedecg.federation.sums import AssessReply, AssessTask
 from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, build_network, load_vector, tensors_of_stage, to_vector

@@ -20,7 +20,7 @@ from pathlib import Path
 from flwr.app import Context
 
 from fedecg.errors import CODES, RunError, SettingsError
-from fedecg.federation.messages import Task, TrainTask
+from fedecg.federation.tasks import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.training import UNWATCHED, Checkpoint, Watch
 from fedecg_client.folder import made_state, site_state

@@ -25,7 +25,8 @@ from fedecg.evaluation import Concordance
 from fedecg.explanation.faithfulness import FaithfulnessSums, faithfulness_sums
 from fedecg.explanation.groups import HIGH_RISK, LOW_RISK, GroupSums
 from fedecg.federation.arrays import flat_arrays, read_arrays
-from fedecg.federation.messages import Count, Part, SignedSum, Task
+from fedecg.federation.documents import Count, Part, SignedSum
+from fedecg.federation.tasks import Task
 from fedecg.model import Network
 from fedecg.model.lead_maps import LEADS
 

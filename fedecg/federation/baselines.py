@@ -7,7 +7,8 @@ Called by both sides, once a study, after the model is safe.
 from __future__ import annotations
 
 from fedecg.config import Section
-from fedecg.federation.messages import CountsDocument, GridDocument, Part, Task
+from fedecg.federation.documents import CountsDocument, GridDocument, Part
+from fedecg.federation.tasks import Task
 
 __all__ = ["BaselinesReply", "BaselinesTask"]
 

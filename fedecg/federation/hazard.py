@@ -24,10 +24,9 @@ from fedecg.evaluation import (
     time_grid,
     validate_site_counts,
 )
-from fedecg.federation.messages import (
+from fedecg.federation.documents import (
     ALL,
     CountsDocument,
-    EvaluateReply,
     GridDocument,
     HazardDocument,
     JoinedPart,
@@ -35,10 +34,9 @@ from fedecg.federation.messages import (
     PartCounts,
     RiskMoments,
     RoundSums,
-    SurveyReply,
-    TrainReply,
 )
 from fedecg.federation.rounds import RoundRecord, validation_entry
+from fedecg.federation.tasks import EvaluateReply, SurveyReply, TrainReply
 from fedecg.objectives import breslow, merge_bins, pooled_ratio, public_grid
 
 __all__ = [

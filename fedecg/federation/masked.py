@@ -24,8 +24,9 @@ from fedecg.config import Section, StudySettings
 from fedecg.errors import FederationError, SettingsError
 from fedecg.evaluation import RiskTimeGrid
 from fedecg.federation.aggregation import ABSURD, ROBUST, norm, update_norm
+from fedecg.federation.documents import ALL, CountsDocument, JoinedPart, PartCounts
 from fedecg.federation.masking_terms import KeyEntry
-from fedecg.federation.messages import ALL, CountsDocument, JoinedPart, PartCounts, Task
+from fedecg.federation.tasks import Task
 from fedecg.privacy.fixed_point import (
     counts_of_words,
     sums_of_words,

@@ -1,6 +1,6 @@
 """What a task says of the masked sum that its reply goes into, and the keys of the sites that take part in it.
 
-In:  the keys that sites have signed. Out: documents within tasks (`messages.Task.masking`). Known to both sides.
+In:  the keys that sites have signed. Out: documents within tasks (`tasks.Task.masking`). Known to both sides.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ from pydantic import Field
 
 from fedecg.config import Section, StudySettings
 from fedecg.errors import FederationError, SettingsError
-from fedecg.federation.messages import LedgerHead, Part, TrainReply
+from fedecg.federation.documents import LedgerHead, Part
 from fedecg.federation.spent import SpendDocument
+from fedecg.federation.tasks import TrainReply
 from fedecg.privacy.accountant import Noise, Spend
 from fedecg.training.protected import refuse_coupled_losses
 

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, noised_spread, risk_grid, time_grid
+from fedecg.federation.documents import HazardDocument, JoinedPart, PartCounts
 from fedecg.federation.hazard import RATIO_BOUNDS, HazardState
-from fedecg.federation.messages import HazardDocument, JoinedPart, PartCounts, TrainReply
 from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply, noised_edges
 from fedecg.federation.rounds import RoundRecord
 from fedecg.federation.spent import SpendDocument
+from fedecg.federation.tasks import TrainReply
 from fedecg.objectives import Baseline
 from fedecg.privacy.releases import baseline_from_noised, possible_counts, possible_risk_sets
 

@@ -17,7 +17,8 @@ from pydantic import Field
 from fedecg.config import Section
 from fedecg.evaluation import VERSION, AssessmentPlan, RiskTimeGrid, SiteSums, site_sums
 from fedecg.federation.arrays import flat_arrays, read_arrays
-from fedecg.federation.messages import CountsDocument, GridDocument, HazardDocument, Part, SignedSum, Task
+from fedecg.federation.documents import CountsDocument, GridDocument, HazardDocument, Part, SignedSum
+from fedecg.federation.tasks import Task
 from fedecg.objectives import Baseline
 
 __all__ = ["CONCORDANCE", "PARTS", "AssessReply", "AssessTask", "PlanDocument", "Withheld"]

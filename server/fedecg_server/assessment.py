@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from fedecg.config import StudySettings
 from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, SiteSums, assessment_plan, check_site_sums
+from fedecg.federation.documents import RiskMoments
 from fedecg.federation.hazard import pooled_moments
-from fedecg.federation.messages import RiskMoments
 from fedecg.federation.sums import AssessReply
 from fedecg.objectives import Baseline, public_grid
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from fedecg.evaluation import RiskTimeGrid, global_concordance
 from fedecg.federation.baselines import BaselinesReply
+from fedecg.federation.documents import CountsDocument, Part
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import CountsDocument, Part
 
 __all__ = ["baselines_entry", "checked_baselines"]
 

@@ -19,8 +19,8 @@ from fedecg.explanation.documents import ExplainReply, ExplainTask, joined_model
 from fedecg.explanation.entry import explanation_entry
 from fedecg.explanation.verdicts import write_verdicts
 from fedecg.federation.baselines import BaselinesReply, BaselinesTask
+from fedecg.federation.documents import Part
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import Part
 from fedecg.federation.rounds import validation_entry
 from fedecg.federation.sums import AssessReply, AssessTask, PlanDocument
 from fedecg.model import BaselineFile, Network, save_model

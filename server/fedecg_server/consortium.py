@@ -23,17 +23,10 @@ from flwr.serverapp import Grid
 
 from fedecg.config import FederationSettings, Stage
 from fedecg.errors import FederationError
+from fedecg.federation.documents import LedgerHead
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import (
-    JoinReply,
-    JoinTask,
-    LedgerHead,
-    pack,
-    read_reply,
-    reply_sha256,
-    size_bytes,
-    told_head,
-)
+from fedecg.federation.messages import pack, read_reply, reply_sha256, size_bytes, told_head
+from fedecg.federation.tasks import JoinReply, JoinTask
 from fedecg.progress import Progress
 from fedecg_server.journal import Journal
 

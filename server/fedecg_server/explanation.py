@@ -14,8 +14,8 @@ from fedecg.explanation import FaithfulnessSums
 from fedecg.explanation.checks import check_faithfulness_sums, check_group_sums
 from fedecg.explanation.documents import ExplainReply, known_groups
 from fedecg.explanation.groups import GroupSums, nobodys_group
+from fedecg.federation.documents import Part, RiskMoments
 from fedecg.federation.hazard import pooled_moments
-from fedecg.federation.messages import Part, RiskMoments
 from fedecg.text import Bank
 from fedecg_server.consortium import Member
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fedecg.config import Section, Stage, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation.aggregation import aggregation_weight
+from fedecg.federation.documents import JoinedPart, PartCounts
 from fedecg.federation.masked import (
     CensusReply,
     CensusTask,
@@ -35,7 +36,8 @@ from fedecg.federation.masked import (
     read_total,
 )
 from fedecg.federation.masking_terms import KeyEntry, Masking, signed_by
-from fedecg.federation.messages import JoinedPart, PartCounts, Task, TrainReply, pack, read_reply
+from fedecg.federation.messages import pack, read_reply
+from fedecg.federation.tasks import Task, TrainReply
 from fedecg.privacy.fixed_point import MOST_SHARES, update_of_words
 from fedecg.privacy.masking import FEWEST_SITES, Circle, Opening, Words, added, opened_sum, threshold_of
 from fedecg_server.consortium import Consortium, Gathered

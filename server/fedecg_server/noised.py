@@ -22,11 +22,12 @@ from flwr.app import MessageType
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 from fedecg.evaluation import NoisedConcordance, NoisedCounts, noised_concordance
-from fedecg.federation.messages import EvaluateTask, Part
+from fedecg.federation.documents import Part
 from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply, check_evaluation
 from fedecg.federation.noised_hazard import NoisedHazard, shipped_sums
 from fedecg.federation.rounds import RoundRecord
 from fedecg.federation.spent import Budget, SpendDocument, site_entry
+from fedecg.federation.tasks import EvaluateTask
 from fedecg.model import BaselineFile, Network, PopulationFile, save_model
 from fedecg.objectives import Baseline
 from fedecg.text import Bank

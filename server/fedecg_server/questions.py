@@ -20,23 +20,13 @@ from fedecg.errors import FederationError
 from fedecg.evaluation import GlobalConcordance
 from fedecg.explanation.documents import ExplainReply
 from fedecg.federation.baselines import BaselinesReply
+from fedecg.federation.documents import ALL, JoinedPart, Part, PartCounts
 from fedecg.federation.hazard import HazardState, check_survey, federated_concordance
-from fedecg.federation.messages import (
-    ALL,
-    EvaluateReply,
-    EvaluateTask,
-    JoinedPart,
-    Part,
-    PartCounts,
-    SurveyReply,
-    SurveyTask,
-    Task,
-    pack,
-    read_reply,
-)
+from fedecg.federation.messages import pack, read_reply
 from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply
 from fedecg.federation.noised import check_survey as check_noised_survey
 from fedecg.federation.sums import AssessReply
+from fedecg.federation.tasks import EvaluateReply, EvaluateTask, SurveyReply, SurveyTask, Task
 from fedecg.progress import Progress
 from fedecg_server.concluded import NOTHING, Concluded, key_of
 from fedecg_server.consortium import COMES_BACK, Consortium, Gathered

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from fedecg.config import Section, Stage
 from fedecg.errors import RunError
+from fedecg.federation.documents import JoinedPart, LedgerHead, PartCounts, RiskMoments
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import JoinedPart, LedgerHead, PartCounts, RiskMoments, SurveyReply
 from fedecg.federation.noised import NoisedSurveyReply
+from fedecg.federation.tasks import SurveyReply
 from fedecg_server.array_file import DamagedError, Stored, read_arrays, write_arrays
 from fedecg_server.shelf import Shelved
 

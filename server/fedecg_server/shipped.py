@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import EvaluateReply
+from fedecg.federation.tasks import EvaluateReply
 from fedecg.model import BaselineFile, PopulationFile
 from fedecg.objectives import breslow, breslow_variance
 

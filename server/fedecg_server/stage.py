@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from fedecg.config import Stage, StageSettings, StudySettings
 from fedecg.errors import FederationError
 from fedecg.federation import aggregation
+from fedecg.federation.documents import ALL, JoinedPart, RiskMoments
 from fedecg.federation.hazard import HazardState
-from fedecg.federation.messages import ALL, JoinedPart, RiskMoments, TrainReply, TrainTask, pack, read_reply
+from fedecg.federation.messages import pack, read_reply
 from fedecg.federation.noised import check_train
 from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, check_quorum
+from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg.federation.transfer import decoded
 from fedecg_server.consortium import Consortium, Gathered
 from fedecg_server.masked import MaskedSums, Opened

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from fedecg.config import Stage, StudySettings, settings_sha256
 from fedecg.errors import FedecgError, RunError
+from fedecg.federation.documents import PartCounts
 from fedecg.federation.hazard import HazardState, check_events
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.masked import refuse_unmaskable
-from fedecg.federation.messages import PartCounts
 from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, alignment_notes, alignment_summary, validation_entry

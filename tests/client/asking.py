@@ -16,7 +16,8 @@ from flwr.app import Context, Message, RecordDict
 from fedecg.config import StudySettings, load_site, parse_settings
 from fedecg.errors import CODES, FedecgError
 from fedecg.federation.lock import StudyLock, settings_document
-from fedecg.federation.messages import JoinTask, TrainTask, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import JoinTask, TrainTask
 from fedecg.fingerprint import code_fingerprint
 from fedecg.text import load_bank
 from fedecg_client.app import app

@@ -13,7 +13,8 @@ from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import Message, ObjectTree
 from flwr.supercore.task_identity import TaskIdentity
 
-from fedecg.federation.messages import Failure, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import Failure
 from fedecg_client import site_status
 from fedecg_client.in_hand import InHand, Kept
 from fedecg_client.site_status import SiteStatus

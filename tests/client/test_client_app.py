@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from asking import HEADER, ROWS, answer, join, lock_of, said, study, task_of, train, write_site
 
-from fedecg.federation.messages import Failure, JoinReply, JoinTask, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import Failure, JoinReply, JoinTask
 from fedecg.fingerprint import code_fingerprint
 from fedecg.text import frequencies_sha256, load_bank, write_bank
 from fedecg_client.app import SITES_VARIABLE

@@ -11,8 +11,9 @@ from fedecg.config import load_site
 from fedecg.errors import FedecgError, FederationError, PolicyError, RunError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
+from fedecg.federation.documents import GridDocument
 from fedecg.federation.lock import StudyLock
-from fedecg.federation.messages import EvaluateTask, GridDocument, SurveyTask, Task
+from fedecg.federation.tasks import EvaluateTask, SurveyTask, Task
 from fedecg_client.gate import Gate
 from fedecg_client.pinned import accept, pinned_lock
 

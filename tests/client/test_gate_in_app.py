@@ -22,7 +22,9 @@ from asking import (
 
 from fedecg.errors import PolicyError
 from fedecg.explanation.documents import ExplainTask
-from fedecg.federation.messages import EvaluateTask, Failure, GridDocument, JoinReply, SurveyTask, pack
+from fedecg.federation.documents import GridDocument
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import EvaluateTask, Failure, JoinReply, SurveyTask
 from fedecg_client.gate import Gate
 from fedecg_client.pinned import pinned_lock
 

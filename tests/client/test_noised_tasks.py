@@ -6,8 +6,9 @@ from asking import lock_of, study, task_of
 
 from fedecg.errors import FedecgError, PolicyError
 from fedecg.federation.baselines import BaselinesTask
-from fedecg.federation.messages import EvaluateTask, GridDocument, SurveyTask, Task, TrainTask
+from fedecg.federation.documents import GridDocument
 from fedecg.federation.noised import noised_edges
+from fedecg.federation.tasks import EvaluateTask, SurveyTask, Task, TrainTask
 from fedecg_client.agreed import refuse_more_than_agreed
 
 STUDY = study(

@@ -15,15 +15,9 @@ from killed_app import SECTIONS, STEPS
 
 from fedecg.cohort import write_cohort
 from fedecg.config import DataSettings
-from fedecg.federation.messages import (
-    EvaluateTask,
-    Failure,
-    GridDocument,
-    SurveyTask,
-    TrainReply,
-    pack,
-    reply_sha256,
-)
+from fedecg.federation.documents import GridDocument
+from fedecg.federation.messages import pack, reply_sha256
+from fedecg.federation.tasks import EvaluateTask, Failure, SurveyTask, TrainReply
 from fedecg.model import build_network, stage_tensors, to_vector
 from fedecg.signals import build_store, store_key
 from fedecg.text import load_bank

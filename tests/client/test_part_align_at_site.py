@@ -8,7 +8,7 @@ import pytest
 
 from fedecg.cohort import Cohort, write_cohort
 from fedecg.config import SiteSettings, parse_settings
-from fedecg.federation.messages import JoinReply
+from fedecg.federation.tasks import JoinReply
 from fedecg_client.folder import SiteFolder
 from fedecg_client.preflight.check import Check
 from fedecg_client.preflight.data import SiteDataChecks

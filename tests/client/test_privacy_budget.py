@@ -9,7 +9,9 @@ from asking import NOTHING_IS_SMALL, answer, join, lock_of, said, study, task_of
 
 from fedecg.config import load_site
 from fedecg.errors import PolicyError
-from fedecg.federation.messages import JoinReply, JoinTask, LedgerHead, pack
+from fedecg.federation.documents import LedgerHead
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import JoinReply, JoinTask
 from fedecg.privacy.accountant import Plan, Spend, planned_noise
 from fedecg.privacy.ledger import Purpose, open_ledger
 from fedecg_client.budget import noise_here, spend_here

@@ -11,7 +11,7 @@ import pytest
 from asking import lock_of, study, task_of, train, write_site
 
 from fedecg.errors import CODES
-from fedecg.federation.messages import TrainTask
+from fedecg.federation.tasks import TrainTask
 from fedecg_client.folder import open_site
 from fedecg_client.gate import Gate
 from fedecg_client.outbox import task_key

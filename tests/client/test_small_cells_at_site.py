@@ -15,9 +15,11 @@ from prepared_site import first_weights, many_events, prepared_site
 
 from fedecg.cohort import read_cohort
 from fedecg.evaluation import assessment_plan, check_site_sums, concordance, global_concordance
+from fedecg.federation.documents import CountsDocument
 from fedecg.federation.hazard import HazardState, check_survey
-from fedecg.federation.messages import (
-    CountsDocument,
+from fedecg.federation.messages import pack
+from fedecg.federation.sums import AssessReply, AssessTask, PlanDocument
+from fedecg.federation.tasks import (
     EvaluateReply,
     EvaluateTask,
     Failure,
@@ -26,9 +28,7 @@ from fedecg.federation.messages import (
     SurveyTask,
     TrainReply,
     TrainTask,
-    pack,
 )
-from fedecg.federation.sums import AssessReply, AssessTask, PlanDocument
 from fedecg.objectives import Baseline
 from fedecg.training import load_site_data, log_hazards
 
@@ -243,7 +243,7 @@ def _scores(folder: Path, site: Any, rows: np.ndarray, weights: np.ndarray) -> n
 
 
 def _grid() -> Any:
-    from fedecg.federation.messages import GridDocument
+    from fedecg.federation.documents import GridDocument
 
     return GridDocument(time_cuts_days=[300.0, 900.0], risk_cuts=[-1.0, 0.0, 1.0])
 

@@ -16,7 +16,8 @@ from killed_app import SECTIONS
 from prepared_site import first_weights, prepared_site
 
 from fedecg.config import StudySettings, parse_settings
-from fedecg.federation.messages import Failure, JoinTask, TrainReply, pack, reply_sha256, size_bytes
+from fedecg.federation.messages import pack, reply_sha256, size_bytes
+from fedecg.federation.tasks import Failure, JoinTask, TrainReply
 from fedecg_client.cli import main
 from fedecg_client.doctor import FIXES
 

@@ -16,7 +16,7 @@ from prepared_site import first_weights, many_events, prepared_site
 
 from fedecg.cohort import read_cohort
 from fedecg.errors import CODES, PolicyError
-from fedecg.federation.messages import Failure, TrainReply
+from fedecg.federation.tasks import Failure, TrainReply
 from fedecg.privacy.withdrawal import admit_cohort, read_site_cohort, withdraw, withdrawn_state
 from fedecg.signals import SignalStore
 from fedecg.signals.purge import PURGED, purge_rows

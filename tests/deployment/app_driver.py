@@ -24,7 +24,8 @@ from flwr.superlink.grid import HttpGrid
 
 from fedecg.config import StudySettings
 from fedecg.federation.lock import StudyLock, settings_document
-from fedecg.federation.messages import JoinTask, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import JoinTask
 from fedecg.fingerprint import code_fingerprint
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"

@@ -21,7 +21,8 @@ from whole_study import wait_until
 from coordinator_process import Site, make_coordinator  # isort: skip
 
 from fedecg.config import ServerSettings
-from fedecg.federation.messages import PIECE_BYTES, Failure, pack, unpack
+from fedecg.federation.messages import PIECE_BYTES, pack, unpack
+from fedecg.federation.tasks import Failure
 from fedecg_client.faults import LinkError, StoppedError
 from fedecg_client.link import Link, load_credentials
 from fedecg_client.wire import Announced, Received, Reply, deflate, inflate

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, global_concordance, site_counts
+from fedecg.federation.documents import ALL, CountsDocument, PartCounts, RiskMoments, RoundSums
 from fedecg.federation.masked import (
     Total,
     joined_words,
@@ -18,15 +19,7 @@ from fedecg.federation.masked import (
     told,
     update_words,
 )
-from fedecg.federation.messages import (
-    ALL,
-    CountsDocument,
-    PartCounts,
-    RiskMoments,
-    RoundSums,
-    SurveyReply,
-    TrainReply,
-)
+from fedecg.federation.tasks import SurveyReply, TrainReply
 from fedecg.privacy.masking import Words, added
 
 GRID = RiskTimeGrid(np.array([50.0, 100.0, 150.0]), np.array([-1.0, 0.0, 1.0]))

@@ -6,18 +6,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts
-from fedecg.federation.messages import (
-    PIECE_BYTES,
-    CountsDocument,
-    Failure,
-    JoinReply,
-    PartCounts,
-    TrainReply,
-    TrainTask,
-    pack,
-    size_bytes,
-    unpack,
-)
+from fedecg.federation.documents import CountsDocument, PartCounts
+from fedecg.federation.messages import PIECE_BYTES, pack, size_bytes, unpack
+from fedecg.federation.tasks import Failure, JoinReply, TrainReply, TrainTask
 
 REPLY = TrainReply(site="a", round=3, patients=10, events=2, steps=5, loss=0.1 + 0.2, code_fingerprint="f")
 TASK = TrainTask(lock_sha256="l", stage="align", round=1, bank_sha256="b", settings={})

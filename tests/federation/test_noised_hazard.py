@@ -7,7 +7,7 @@ import pytest
 
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
-from fedecg.federation.messages import LedgerHead, TrainReply
+from fedecg.federation.documents import LedgerHead
 from fedecg.federation.noised import (
     NoisedEvaluateReply,
     NoisedSurveyReply,
@@ -24,6 +24,7 @@ from fedecg.federation.noised import (
 from fedecg.federation.noised_hazard import NoisedHazard, shipped_sums
 from fedecg.federation.rounds import RoundRecord
 from fedecg.federation.spent import Budget, NoisedSums, SpendDocument, site_entry
+from fedecg.federation.tasks import TrainReply
 from fedecg.objectives import breslow
 from fedecg.privacy.accountant import Noise, Plan, epsilon_of
 

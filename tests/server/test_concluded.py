@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedecg.federation.messages import EvaluateReply, RiskMoments, SurveyTask
+from fedecg.federation.documents import RiskMoments
+from fedecg.federation.tasks import EvaluateReply, SurveyTask
 from fedecg_server import conclusion as conclusion_module
 from fedecg_server.concluded import FOLDER, NOTHING, Concluded, forget, key_of
 from fedecg_server.conclusion import Conclusion

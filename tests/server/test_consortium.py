@@ -14,16 +14,9 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from fedecg.config import FederationSettings, StudySettings
 from fedecg.errors import FederationError
-from fedecg.federation.messages import (
-    Failure,
-    JoinReply,
-    JoinTask,
-    PartCounts,
-    TrainReply,
-    pack,
-    read_reply,
-    unpack,
-)
+from fedecg.federation.documents import PartCounts
+from fedecg.federation.messages import pack, read_reply, unpack
+from fedecg.federation.tasks import Failure, JoinReply, JoinTask, TrainReply
 from fedecg.progress import Progress
 from fedecg_server.consortium import Consortium
 from fedecg_server.journal import Journal

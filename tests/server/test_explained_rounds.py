@@ -14,7 +14,8 @@ from flwr.app import Message
 from fedecg.cohort import read_cohort, write_cohort
 from fedecg.explanation import attend, faithfulness, faithfulness_sums
 from fedecg.explanation.documents import ExplainReply, GroupDocument
-from fedecg.federation.messages import Failure, pack, unpack
+from fedecg.federation.messages import pack, unpack
+from fedecg.federation.tasks import Failure
 from fedecg.model import load_model
 from fedecg.report.faithfulness_report import faithfulness_section
 from fedecg.text import load_bank

@@ -10,8 +10,10 @@ import pytest
 from flwr.app import Message
 from pydantic import ValidationError
 
-from fedecg.federation.messages import LedgerHead, TrainReply, TrainTask, pack, read_reply, told_head
+from fedecg.federation.documents import LedgerHead
+from fedecg.federation.messages import pack, read_reply, told_head
 from fedecg.federation.rounds import RoundRecord
+from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg_client.app import app as client_app
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.stage import AlignRounds

@@ -23,6 +23,7 @@ from fedecg.config import (
     parse_settings,
 )
 from fedecg.errors import FedecgError, FederationError, PolicyError, SettingsError
+from fedecg.federation.documents import ALL
 from fedecg.federation.identity import public_key_of
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.masked import (
@@ -35,16 +36,8 @@ from fedecg.federation.masked import (
     refuse_unmaskable,
 )
 from fedecg.federation.masking_terms import KeyEntry, signed_by
-from fedecg.federation.messages import (
-    ALL,
-    Failure,
-    SurveyReply,
-    SurveyTask,
-    document_of,
-    pack,
-    read_reply,
-    unpack,
-)
+from fedecg.federation.messages import document_of, pack, read_reply, unpack
+from fedecg.federation.tasks import Failure, SurveyReply, SurveyTask
 from fedecg.privacy.fixed_point import update_error
 from fedecg.progress import Progress
 from fedecg.signals import build_store, store_key

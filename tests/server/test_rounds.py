@@ -14,16 +14,9 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from fedecg.cohort import read_cohort, write_cohort
 from fedecg.errors import FederationError
-from fedecg.federation.messages import (
-    EvaluateReply,
-    Failure,
-    JoinReply,
-    SurveyReply,
-    TrainReply,
-    pack,
-    unpack,
-)
+from fedecg.federation.messages import pack, unpack
 from fedecg.federation.sums import AssessReply
+from fedecg.federation.tasks import EvaluateReply, Failure, JoinReply, SurveyReply, TrainReply
 from fedecg.model import load_model
 from fedecg.training import SiteData
 from fedecg_server.run_folder import read_json

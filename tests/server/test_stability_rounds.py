@@ -10,7 +10,8 @@ from flwr.app import Message
 
 from fedecg.errors import FederationError
 from fedecg.explanation import stability, stability_sums
-from fedecg.federation.messages import Failure, TrainTask, pack
+from fedecg.federation.messages import pack
+from fedecg.federation.tasks import Failure, TrainTask
 from fedecg.model import Network, build_network, load_model, load_vector, stage_tensors, to_vector
 from fedecg.text import load_bank
 from fedecg.training import load_site_data

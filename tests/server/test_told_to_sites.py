@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from fedecg.federation.messages import TrainReply, pack, read_reply
+from fedecg.federation.messages import pack, read_reply
 from fedecg.federation.rounds import RoundRecord
+from fedecg.federation.tasks import TrainReply
 from fedecg_server.journal import Journal
 from fedecg_server.stage import AlignRounds
 

@@ -18,7 +18,8 @@ from flwr.common.serde import recorddict_to_proto
 from rich.console import Console
 
 from fedecg.config import StudySettings, parse_settings
-from fedecg.federation.messages import AlignmentFigures, TrainReply
+from fedecg.federation.documents import AlignmentFigures
+from fedecg.federation.tasks import TrainReply
 from fedecg.progress import Progress
 from fedecg.report.findings import notes
 from fedecg.signals import build_store, store_key
