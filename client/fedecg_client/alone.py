@@ -28,6 +28,7 @@ from fedecg.model import build_network, load_vector, to_vector
 from fedecg.text import load_bank
 from fedecg.training import UNWATCHED, log_hazards
 from fedecg_client import plain_sums, work
+from fedecg_client.opened import Weights, opened, settings_here, trained_names
 from fedecg_client.workplace import Workplace
 
 __all__ = ["baselines"]
@@ -36,14 +37,14 @@ Vector = NDArray[np.float32]
 MAX_ATTEMPTS = 3
 
 
-def baselines(place: Workplace, task: BaselinesTask, weights: work.Weights) -> tuple[BaselinesReply, None]:
+def baselines(place: Workplace, task: BaselinesTask, weights: Weights) -> tuple[BaselinesReply, None]:
     """Train alone, score the part asked for; a model that cannot be fitted costs its figures only."""
-    site, network, settings = work.opened(place.folder, task, weights)
+    site, network, settings = opened(place.folder, task, weights)
     grid, rows = work.evaluation_grid(task.grid), site.rows(task.part)
     limits, local, code = plain_sums.thresholds_of(place.folder, settings), None, ""
     try:
         vector = Alone(place, task, site.name, work.parts_of(site.cohort)).train(weights)
-        load_vector(network, work.trained_names(network, settings, "survival"), vector)
+        load_vector(network, trained_names(network, settings, "survival"), vector)
         local = work.concordance_counts(log_hazards(network, site, rows), site, task.part, grid, limits)
     except (FederationError, ModelError) as error:
         code = error.code
@@ -65,13 +66,13 @@ class Alone:
     def __init__(
         self, place: Workplace, task: BaselinesTask, name: str, parts: dict[JoinedPart, PartCounts]
     ) -> None:
-        self.settings = work.settings_here(place.folder, task)
+        self.settings = settings_here(place.folder, task)
         # A killed task begins anew: the checkpoint knows one local round, not which of these it was.
         self.place, self.watch = replace(place, watch=UNWATCHED), place.watch
         self.task, self.name, self.parts = task, name, parts
         self.score, self.best = float("-inf"), np.zeros(0, dtype=np.float32)
 
-    def train(self, weights: work.Weights) -> Vector:
+    def train(self, weights: Weights) -> Vector:
         """The weights of the survival stage that validation judged best.
 
         Raises:
@@ -91,8 +92,8 @@ class Alone:
         vector = np.asarray(weights, dtype=np.float32)
         for number in range(1, self.settings.align.rounds + 1):
             _, vector = self.round(TrainTask(**self.common("align", number)), vector)
-        load_vector(network, work.trained_names(network, self.settings, "align"), vector)
-        self.survive(to_vector(network, work.trained_names(network, self.settings, "survival")))
+        load_vector(network, trained_names(network, self.settings, "align"), vector)
+        self.survive(to_vector(network, trained_names(network, self.settings, "survival")))
         return self.best
 
     def survive(self, vector: Vector) -> None:

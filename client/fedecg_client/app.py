@@ -27,8 +27,10 @@ from fedecg.fingerprint import code_fingerprint
 from fedecg_client import alone, masks, noised, work
 from fedecg_client.budget import noise_here
 from fedecg_client.departure import leave, leave_failed
+from fedecg_client.explained import explain
 from fedecg_client.gate import Gate
 from fedecg_client.masks import under_masks
+from fedecg_client.opened import state_of_data
 from fedecg_client.outbox import Outbox, task_key
 from fedecg_client.workplace import (
     SITES_VARIABLE,
@@ -116,7 +118,7 @@ def once(do: Work[Given]) -> Answer[Given]:
         gate.admit(task)
         outbox.acknowledge(task.accepted.get(site.name))
         left_out(folder, site.name, task)
-        key = task_key(task, weights, work.state_of_data(folder), code_fingerprint())
+        key = task_key(task, weights, state_of_data(folder), code_fingerprint())
         kept = outbox.find(key)
         if kept is not None:
             log.info("%s: this task was done before; its reply is sent again", site.name)
@@ -168,7 +170,7 @@ app.query("unmask")(answering(UnmaskTask, unmask))
 app.query("census")(answering(CensusTask, once(work.census)))
 app.query("assess")(answering(AssessTask, once(work.assess)))
 app.query("baselines")(answering(BaselinesTask, once(alone.baselines)))
-app.query("explain")(answering(ExplainTask, once(work.explain)))
+app.query("explain")(answering(ExplainTask, once(explain)))
 app.query("survey")(answering(SurveyTask, once(by_mode(work.survey, noised.survey))))
 app.train()(answering(TrainTask, once(by_mode(work.train, noised.train))))
 app.evaluate()(answering(EvaluateTask, once(by_mode(work.evaluate, noised.evaluate))))

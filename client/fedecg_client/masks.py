@@ -63,8 +63,9 @@ from fedecg.files import write_whole
 from fedecg.privacy.masking import Circle, Words, fresh_key, mask, open_shares, public_bytes
 from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg_client.keys import load_key, make_key
+from fedecg_client.opened import State, state_of_data
 from fedecg_client.pinned import pinned_lock
-from fedecg_client.work import State, evaluation_grid, parts_of, state_of_data
+from fedecg_client.work import evaluation_grid, parts_of
 from fedecg_client.workplace import made_state
 
 __all__ = ["keys", "refuse_plainer_sums", "under_masks", "unmask"]

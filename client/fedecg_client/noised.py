@@ -1,7 +1,7 @@
 """What a site does with each task of a study with differential privacy: four kinds of thing leave, each paid for first.
 
 In:  the site's workplace, a task, the weights it carries. Out: the reply and, after training, the new weights.
-Called by the ClientApp in the place of `work`, whose reading of data and network it shares.
+Called by the ClientApp in the place of `work`; data and network are opened as they are there (`opened`).
 
 Guarantees:
     Everything in a reply that depends on a patient is a release of `fedecg.privacy` (the update: `dp_steps`; sums:
@@ -45,7 +45,7 @@ from fedecg.privacy.releases import noised_events, noised_hazard_sums, noised_hi
 from fedecg.training import SiteData, log_hazards, train_align, train_survival
 from fedecg_client import work
 from fedecg_client.budget import noise_here, spend_here
-from fedecg_client.work import Weights
+from fedecg_client.opened import Weights, opened, statements, trained_names
 from fedecg_client.workplace import Workplace, phase_of
 
 __all__ = ["evaluate", "is_private", "survey", "train"]
@@ -80,14 +80,14 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
     """One local round of DP-SGD; every `hazard-every` rounds hazard sums under the weights that came."""
     desk = _Desk.open(place, task, weights)
     settings, site, network = desk.settings, desk.site, desk.network
-    names = work.trained_names(network, settings, task.stage)
+    names = trained_names(network, settings, task.stage)
     received = to_vector(network, names)
     spends = train_spends(settings, task.stage, task.round, desk.noise)
     head = desk.spend(spends)
     due = any(spend.mechanism == "hazard" for spend in spends)
     sums = desk.hazard_sums("train", desk.noise.train_sums) if due else None
     protection = Protection.of(settings.privacy, desk.noise.training)
-    vectors = work.statements(settings)
+    vectors = statements(settings)
     if task.stage == "align":
         trained = train_align(network, site, settings, task.round, vectors, place.watch, dp=protection)
     else:
@@ -149,7 +149,7 @@ class _Desk:
             PolicyError: as `noise_here`. CohortError: FECG-440 late entries that the study does not provide for.
         """
         own = load_site(place.folder / "site.toml")
-        site, network, settings = work.opened(place.folder, task, weights)
+        site, network, settings = opened(place.folder, task, weights)
         _refuse_late_entries(site, settings)
         noise = noise_here(place.folder, own, settings, task.run)
         return _Desk(place, own, task, site, network, settings, noise)

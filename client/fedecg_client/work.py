@@ -1,44 +1,21 @@
 """What a site does with each task: score, count, train; only sums, counts and the update come back.
 
 In:  the site's workplace, a task, the weights it carries. Out: the reply and, after training, the new weights.
-Called by the ClientApp. Data and network are opened once a process and reused from round to round.
+Called by the ClientApp.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedecg.cohort import SUBGROUPS, Cohort, subgroup_members
-from fedecg.config import (
-    AlignSettings,
-    ModelSettings,
-    SignalSettings,
-    SiteSettings,
-    Stage,
-    StudySettings,
-    load_site,
-    parse_settings,
-)
+from fedecg.config import SiteSettings, StudySettings, load_site, parse_settings
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_sums
-from fedecg.explanation import faithfulness_sums
-from fedecg.explanation.documents import ExplainReply, ExplainTask, split_models, sums_of_nobody
-from fedecg.explanation.groups import (
-    FEWEST_PATIENTS,
-    GROUP_ECGS,
-    GroupSums,
-    group_sums,
-    groups_of,
-    may_leave,
-)
 from fedecg.federation.documents import (
     AlignmentFigures,
     CountsDocument,
@@ -65,18 +42,14 @@ from fedecg.federation.tasks import (
 )
 from fedecg.federation.transfer import encoded
 from fedecg.fingerprint import code_fingerprint
-from fedecg.model import Network, build_network, load_vector, tensors_of_stage, to_vector
+from fedecg.model import Network, to_vector
 from fedecg.objectives import COLLAPSE_REMEDY, Baseline, public_grid
 from fedecg.privacy.disclosure import Thresholds
-from fedecg.privacy.withdrawal import read_site_cohort, withdrawn_state
-from fedecg.text import Bank, frequencies_sha256, load_bank
-from fedecg.text.left_out import shown_vectors
+from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.training import (
     SiteData,
     Trained,
-    load_site_data,
     log_hazards,
-    site_generator,
     survival_sums,
     train_align,
     train_survival,
@@ -84,10 +57,10 @@ from fedecg.training import (
 from fedecg.training.randomness import repeated_seed
 from fedecg_client import plain_sums
 from fedecg_client.budget import budget_document
+from fedecg_client.opened import Weights, observed_from_the_ecg, opened, statements, trained_names
 from fedecg_client.workplace import Workplace
 
 __all__ = [
-    "Weights",
     "alignment_figures",
     "assess",
     "baseline_of",
@@ -95,25 +68,14 @@ __all__ = [
     "concordance_counts",
     "evaluate",
     "evaluation_grid",
-    "explain",
     "join",
-    "opened",
     "parts_of",
-    "settings_here",
-    "state_of_data",
-    "statements",
     "survey",
     "train",
-    "trained_names",
 ]
 
-Weights = NDArray[Any] | None  # float32; a trained update may be a change in 16 bits
 Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
-State = tuple[tuple[str | int, ...], ...]  # of a site's files
-
 log = logging.getLogger("fedecg.client")
-
 PARTS: tuple[JoinedPart, ...] = ("train", "validation", "test", "align")
 
 
@@ -246,7 +208,7 @@ def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[Ev
 def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[AssessReply, None]:
     """The sums of every figure of the evaluation, on the part asked for."""
     site, network, settings = opened(place.folder, task, weights)
-    rows = _observed_from_the_ecg(site, task.part)
+    rows = observed_from_the_ecg(site, task.part)
     scores = log_hazards(network, site, rows)
     plan = task.plan.plan()
     if plan.subgroups != SUBGROUPS:
@@ -260,54 +222,6 @@ def assess(place: Workplace, task: AssessTask, weights: Weights) -> tuple[Assess
     sums = site_sums(site.follow_up_days(rows), site.cause(rows), scores, members, plan)
     limits = plain_sums.thresholds_of(place.folder, settings)
     return AssessReply.of(site.name, *plain_sums.assessed(sums, scores, site, task.part, plan, limits)), None
-
-
-def explain(place: Workplace, task: ExplainTask, weights: Weights) -> tuple[ExplainReply, None]:
-    """The sums of the tests of attention on some ECGs of the part asked for, and of groups of its patients.
-
-    A sum over few patients speaks of each of them: below `FEWEST_PATIENTS` zeros leave, and nobody's groups.
-    """
-    study, *others = split_models(weights, task.models)
-    site, network, settings = opened(place.folder, task, study)
-    rows = _one_ecg_a_patient(site, _observed_from_the_ecg(site, task.part))
-    order = site_generator(settings.seed, site.name, "explain", task.round).permutation(rows)
-    chosen = order[: settings.evaluation.explain_ecgs]
-    if len(chosen) < FEWEST_PATIENTS:
-        nobody = sums_of_nobody(network, settings.seed, task.models)
-        return ExplainReply.of(site.name, nobody), None
-    sums = faithfulness_sums(
-        network,
-        site.signals(chosen).numpy(),
-        site.follow_up_days(chosen),
-        site.events(chosen),
-        settings.seed,
-        [_copy_with(network, trained_names(network, settings, task.stage), vector) for vector in others],
-    )
-    return ExplainReply.of(site.name, sums, _groups(network, site, settings, task, order)), None
-
-
-def _groups(
-    network: Network, site: SiteData, settings: StudySettings, task: ExplainTask, order: Rows
-) -> dict[str, GroupSums]:
-    """Sums of the groups that may leave the site; the ECGs of the tests, whose sums leave, too, come first."""
-    rows = order[:GROUP_ECGS]
-    codes = [site.cohort.codes[row] for row in rows]
-    groups = groups_of(log_hazards(network, site, rows), codes, task.risk_cuts, _bank(settings).codes)
-    tested = np.arange(len(rows)) < settings.evaluation.explain_ecgs
-    signal_mv = site.signals(rows).numpy()
-    return group_sums(network, signal_mv, float(settings.signals.rate_hz), may_leave(groups, tested))
-
-
-def _one_ecg_a_patient(site: SiteData, rows: Rows) -> Rows:
-    _, first = np.unique(site.cohort.patient[rows], return_index=True)
-    return rows[np.sort(first)]
-
-
-def _copy_with(network: Network, names: tuple[str, ...], vector: NDArray[np.float32]) -> Network:
-    """Another model of the same study."""
-    other = copy.deepcopy(network)
-    load_vector(other, names, vector)
-    return other
 
 
 def _with_seed_of(task: Task, settings: StudySettings) -> StudySettings:
@@ -330,20 +244,6 @@ def _with_seed_of(task: Task, settings: StudySettings) -> StudySettings:
     return settings.model_copy(update={"seed": repeated_seed(settings.seed, task.repeat)})
 
 
-def _observed_from_the_ecg(site: SiteData, part: Part) -> Rows:
-    rows = site.rows(part)
-    late = int(np.sum(site.entry_days(rows) > 0))
-    if late:
-        raise FederationError(
-            "FECG-517",
-            f"{part} part of the cohort",
-            found=f"{late} of {len(rows)} patients who enter after their ECG",
-            expected="patients observed from their ECG on: curves and weights do not know late entries",
-            fix="Evaluate on patients with entry_days = 0; training takes late entries into account.",
-        )
-    return rows
-
-
 def _round_sums(
     network: Network,
     site: SiteData,
@@ -363,105 +263,6 @@ def _round_sums(
         # Whose sums these are is not known to the coordinator: events of the same sites come with them.
         train_events=sums.events.tolist() if settings.privacy.sums == "masked" else None,
     )
-
-
-def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
-    """The site's data and a network that holds the weights that came."""
-    settings = settings_here(folder, task)
-    torch.set_num_threads(settings.federation.threads)
-    _refuse_another_bank(folder, task, settings)
-    site = _site_data(folder, state_of_data(folder), settings.signals, settings.align, settings.seed)
-    plain_sums.admit(folder, site.cohort, plain_sums.thresholds_of(folder, settings))
-    network = _network(
-        settings.model, settings.signals.samples, settings.align.bank, settings.survival.intercepts
-    )
-    if weights is None or weights.dtype != np.float32:
-        raise FederationError(
-            "FECG-504", f"{task.stage} task", found="no float32 weights", expected="one float32 vector"
-        )
-    load_vector(network, trained_names(network, settings, task.stage), weights)
-    return site, network, settings
-
-
-def _refuse_another_bank(folder: Path, task: Task, settings: StudySettings) -> None:
-    """What the site's targets are made of must be what the study agreed on."""
-    bank = _bank(settings)
-    has_reports = load_site(folder / "site.toml").text is not None
-    weighs = settings.align.class_weights == "public"
-    other = {
-        "code bank": task.bank_sha256 != bank.sha256,
-        "code bank's space for reports": has_reports and task.space_sha256 != bank.space_sha256,
-        "frequencies of codes": weighs and task.frequencies_sha256 != frequencies_sha256(),
-    }
-    for what, differs in other.items():
-        if differs:
-            raise FederationError(
-                "FECG-514",
-                what,
-                found="another sha256 than the study's",
-                expected="that which the coordinator uses",
-                fix="Install the study's fedecg; copy its bank, both files, into banks/ of the site's folder.",
-            )
-
-
-def settings_here(folder: Path, task: Task) -> StudySettings:
-    """The study's settings; a bank that is a file is looked for among the site's own, wherever the coordinator has it.
-
-    A deployed site opens no other file because of a message.
-    """
-    settings = parse_settings(StudySettings, task.settings)
-    bank = settings.align.bank
-    if not bank.endswith(".safetensors") or load_site(folder / "site.toml").server is None:
-        return settings
-    own = str(folder / "banks" / Path(bank).name)
-    return settings.model_copy(update={"align": settings.align.model_copy(update={"bank": own})})
-
-
-def statements(settings: StudySettings) -> NDArray[np.float32]:
-    """(K, D) statements that alignment is shown."""
-    return shown_vectors(_bank(settings), settings.align.leave_out)
-
-
-def _bank(settings: StudySettings) -> Bank:
-    return _bank_of(settings.align.bank)
-
-
-@lru_cache(maxsize=2)
-def _bank_of(name: str) -> Bank:
-    return load_bank(name)
-
-
-@lru_cache(maxsize=1)
-def _network(model: ModelSettings, samples: int, bank: str, intercepts: int) -> Network:
-    """Room for weights: every task brings those that it needs."""
-    return build_network(model, samples, _bank_of(bank).vectors.shape[1], seed=0, intercepts=intercepts)
-
-
-def state_of_data(folder: Path) -> State:
-    """Changes when the site's name or any file of its data is replaced, so that a mended table is read anew."""
-    site = load_site(folder / "site.toml")
-    files = [
-        Path(site.cohort),
-        Path(site.store) / "store.json",
-        *([Path(site.text.reports)] if site.text else []),
-    ]
-    found = [(file.stat().st_mtime_ns, file.stat().st_size) if file.exists() else (0, 0) for file in files]
-    text = site.text.model_dump_json() if site.text else ""
-    return (site.name, site.cohort, site.store, text), *found, withdrawn_state(folder)
-
-
-@lru_cache(maxsize=64)
-def _site_data(
-    folder: Path, state: State, signals: SignalSettings, align: AlignSettings, seed: int
-) -> SiteData:
-    del state  # part of the key alone
-    settings = StudySettings(signals=signals, align=align, seed=seed)
-    return load_site_data(folder, settings, _bank_of(align.bank))
-
-
-def trained_names(network: Network, settings: StudySettings, stage: Stage) -> tuple[str, ...]:
-    """Tensors that a stage trains and a message carries."""
-    return tensors_of_stage(network, settings, stage)
 
 
 def concordance_counts(

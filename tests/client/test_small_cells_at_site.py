@@ -236,9 +236,9 @@ def _bank() -> Any:
 
 
 def _scores(folder: Path, site: Any, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    from fedecg_client import work
+    from fedecg_client.opened import opened
 
-    _, network, _ = work.opened(folder, task_of(LOCK, SurveyTask, stage="survival"), weights)
+    _, network, _ = opened(folder, task_of(LOCK, SurveyTask, stage="survival"), weights)
     return log_hazards(network, site, rows)
 
 
