@@ -35,8 +35,8 @@ from flwr.serverapp import Grid, ServerApp
 from fedecg.federation.bundle import bundle_files
 from fedecg_server.app_host import Host
 from fedecg_server.child import Child
-from fedecg_server.consortium import FIRST_LOOK_S, LONGEST_LOOK_S, SHARE_OF_ELAPSED
 from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
+from fedecg_server.exchange import FIRST_LOOK_S, LONGEST_LOOK_S, SHARE_OF_ELAPSED
 from fedecg_server.runtime import Desk
 from fedecg_server.sites import add_site, register_all
 from fedecg_server.submit import submit_study

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedecg.config import load_study
 from fedecg.progress import Progress
-from fedecg_server.consortium import Names
+from fedecg_server.attendance import Names
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import run_study
 

@@ -17,7 +17,7 @@ from fedecg.explanation.groups import GroupSums, nobodys_group
 from fedecg.federation.documents import Part, RiskMoments
 from fedecg.federation.hazard import pooled_moments
 from fedecg.text import Bank
-from fedecg_server.consortium import Member
+from fedecg_server.attendance import Member
 
 __all__ = ["Explained", "checked_explanation", "risk_cuts"]
 

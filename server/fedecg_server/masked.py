@@ -40,7 +40,8 @@ from fedecg.federation.messages import pack, read_reply
 from fedecg.federation.tasks import Task, TrainReply
 from fedecg.privacy.fixed_point import MOST_SHARES, update_of_words
 from fedecg.privacy.masking import FEWEST_SITES, Circle, Opening, Words, added, opened_sum, threshold_of
-from fedecg_server.consortium import Consortium, Gathered
+from fedecg_server.consortium import Consortium
+from fedecg_server.exchange import Gathered
 
 __all__ = ["MaskedSums", "Opened"]
 

@@ -29,7 +29,8 @@ from fedecg.federation.sums import AssessReply
 from fedecg.federation.tasks import EvaluateReply, EvaluateTask, SurveyReply, SurveyTask, Task
 from fedecg.progress import Progress
 from fedecg_server.concluded import NOTHING, Concluded, key_of
-from fedecg_server.consortium import COMES_BACK, Consortium, Gathered
+from fedecg_server.consortium import Consortium
+from fedecg_server.exchange import COMES_BACK, Gathered
 from fedecg_server.masked import MaskedSums
 from fedecg_server.shelf import Shelved
 

@@ -27,7 +27,8 @@ from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg.federation.transfer import decoded
-from fedecg_server.consortium import Consortium, Gathered
+from fedecg_server.consortium import Consortium
+from fedecg_server.exchange import Gathered
 from fedecg_server.masked import MaskedSums, Opened
 from fedecg_server.shelf import Shelved, shelve
 

@@ -30,9 +30,10 @@ from fedecg.model import Network, build_network, load_aligned, load_vector, tens
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.array_file import Stored
+from fedecg_server.attendance import Names
 from fedecg_server.concluded import Concluded
 from fedecg_server.conclusion import Conclusion
-from fedecg_server.consortium import Consortium, Names
+from fedecg_server.consortium import Consortium
 from fedecg_server.journal import Journal
 from fedecg_server.lock import study_lock
 from fedecg_server.masked import MaskedSums
