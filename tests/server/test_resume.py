@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedecg.errors import FederationError, RunError
-from fedecg_server import study as study_module
+from fedecg_server import study_state as state_module
 from fedecg_server.conclusion import Conclusion
 from fedecg_server.questions import Questions
 from fedecg_server.run_folder import RunFolder, read_json
@@ -73,7 +73,7 @@ def test_a_study_stopped_around_any_checkpoint_ends_bit_equal(
     moment: str,
 ) -> None:
     whole, expected = reference(study, uninterrupted)
-    honest, calls = study_module.write_state, [0]
+    honest, calls = state_module.write_state, [0]
 
     def stopping(*arguments: Any) -> None:
         calls[0] += 1
@@ -85,7 +85,7 @@ def test_a_study_stopped_around_any_checkpoint_ends_bit_equal(
 
     folder = tmp_path / "resumed"
     with monkeypatch.context() as patch:
-        patch.setattr(study_module, "write_state", stopping)
+        patch.setattr(state_module, "write_state", stopping)
         with pytest.raises(Killed):
             run_to_the_end(resumable(study, folder))
     result = run_to_the_end(resumable(study, folder))
