@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.config import Stage
+from fedecg.config import Stage, StudySettings
 from fedecg.errors import FederationError, ModelError
 from fedecg.evaluation import age_sex_risk
 from fedecg.federation.baselines import BaselinesReply, BaselinesTask
@@ -26,8 +26,9 @@ from fedecg.federation.tasks import EvaluateTask, SurveyTask, TrainReply, TrainT
 from fedecg.federation.transfer import decoded
 from fedecg.model import build_network, load_vector, to_vector
 from fedecg.text import load_bank
-from fedecg.training import UNWATCHED, log_hazards
+from fedecg.training import UNWATCHED, Watch, log_hazards
 from fedecg_client import plain_sums, work
+from fedecg_client.alone_kept import AloneStanding
 from fedecg_client.opened import Weights, opened, settings_here, trained_names
 from fedecg_client.workplace import Workplace
 
@@ -66,11 +67,10 @@ class Alone:
     def __init__(
         self, place: Workplace, task: BaselinesTask, name: str, parts: dict[JoinedPart, PartCounts]
     ) -> None:
-        self.settings = settings_here(place.folder, task)
-        # A killed task begins anew: the checkpoint knows one local round, not which of these it was.
-        self.place, self.watch = replace(place, watch=UNWATCHED), place.watch
+        self.settings = _plain(settings_here(place.folder, task))
+        self.place, self.watch = place, place.watch
         self.task, self.name, self.parts = task, name, parts
-        self.score, self.best = float("-inf"), np.zeros(0, dtype=np.float32)
+        self.standing = AloneStanding(np.zeros(0, dtype=np.float32))
 
     def train(self, weights: Weights) -> Vector:
         """The weights of the survival stage that validation judged best.
@@ -80,74 +80,109 @@ class Alone:
             ModelError: whatever makes a local round impossible.
         """
         check_events(self.parts["train"].events if "train" in self.parts else 0, 1)
-        bank = load_bank(self.settings.align.bank)
+        kept = self.place.alone.read() if self.place.alone else None
+        self.standing = kept or AloneStanding(np.asarray(weights, dtype=np.float32))
+        if self.standing.stage == "align":
+            self.align()
+        self.survive()
+        return self.standing.best
+
+    def align(self) -> None:
+        """The rounds of alignment; then the weights of survival training."""
+        standing = self.standing
+        while standing.done < self.settings.align.rounds:
+            _, standing.vector = self.round(TrainTask(**self.common("align", standing.done + 1)))
+            standing.done += 1
+            self.keep()
         network = build_network(
             self.settings.model,
             self.settings.signals.samples,
-            bank.vectors.shape[1],
+            load_bank(self.settings.align.bank).vectors.shape[1],
             self.settings.seed,
             self.settings.align.temperature,
             self.settings.survival.intercepts,
         )
-        vector = np.asarray(weights, dtype=np.float32)
-        for number in range(1, self.settings.align.rounds + 1):
-            _, vector = self.round(TrainTask(**self.common("align", number)), vector)
-        load_vector(network, trained_names(network, self.settings, "align"), vector)
-        self.survive(to_vector(network, trained_names(network, self.settings, "survival")))
-        return self.best
+        load_vector(network, trained_names(network, self.settings, "align"), standing.vector)
+        standing.vector = to_vector(network, trained_names(network, self.settings, "survival"))
+        standing.stage, standing.done = "survival", 0
 
-    def survive(self, vector: Vector) -> None:
+    def survive(self) -> None:
         """Survey, rounds, validation of the last weights."""
-        survey, _ = work.survey(self.place, SurveyTask(**self.common("survival", 0)), vector)
-        hazard = HazardState(self.settings, {self.name: survey}, {self.name: self.parts})
-        rounds = self.settings.survival.rounds
-        for number in range(1, rounds + 1):
-            vector = self.survival_round(hazard, number, vector)
+        standing, rounds = self.standing, self.settings.survival.rounds
+        if standing.survey is None:
+            standing.survey, _ = work.survey(
+                self.place, SurveyTask(**self.common("survival", 0)), standing.vector
+            )
+        hazard = HazardState(self.settings, {self.name: standing.survey}, {self.name: self.parts})
+        if standing.cumulative.size:
+            hazard.restore(standing.cumulative, standing.risk_cuts)
+        while standing.done < rounds:
+            self.survival_round(hazard)
+            standing.take_up(hazard)
+            self.keep()
         task = EvaluateTask(
             **self.common("survival", rounds),
             grid=hazard.grid_document,
             edges_days=hazard.shipped_edges_days.tolist(),
             parts=["validation"],
         )
-        reply, _ = work.evaluate(self.place, task, vector)
-        self.consider(reply.counts["validation"], hazard, vector)
+        reply, _ = work.evaluate(self.place, task, standing.vector)
+        self.consider(reply.counts["validation"], hazard)
 
-    def survival_round(self, hazard: HazardState, number: int, vector: Vector) -> Vector:
-        """One round; repeated with a fresh baseline where it had drifted."""
-        for _ in range(MAX_ATTEMPTS):
-            task = TrainTask(
-                **self.common("survival", number), hazard=hazard.document, grid=hazard.grid_document
-            )
-            reply, after = self.round(task, vector)
-            if reply.sums:
-                self.consider(reply.sums.validation, hazard, vector)
-            record = RoundRecord("survival", number, [self.name], [self.name])
-            if hazard.digest(record, {self.name: reply}):
-                return after
-        raise FederationError(
-            "FECG-511",
-            "baseline hazard of a site alone",
-            found=f"a fit outside [1/3, 3] in {MAX_ATTEMPTS} attempts",
-            expected="sum of exp(log hazard) x H0 near the number of events",
+    def survival_round(self, hazard: HazardState) -> None:
+        """One round; where the baseline had drifted, the weights stay and it is repeated with a fresh one."""
+        standing = self.standing
+        task = TrainTask(
+            **self.common("survival", standing.done + 1),
+            hazard=hazard.document,
+            grid=hazard.grid_document,
         )
+        reply, after = self.round(task)
+        if reply.sums:
+            self.consider(reply.sums.validation, hazard)
+        record = RoundRecord("survival", task.round, [self.name], [self.name])
+        if hazard.digest(record, {self.name: reply}):
+            standing.vector, standing.done, standing.attempts = after, task.round, 0
+            return
+        standing.attempts += 1
+        if standing.attempts == MAX_ATTEMPTS:
+            raise FederationError(
+                "FECG-511",
+                "baseline hazard of a site alone",
+                found=f"a fit outside [1/3, 3] in {MAX_ATTEMPTS} attempts",
+                expected="sum of exp(log hazard) x H0 near the number of events",
+            )
 
-    def round(self, task: TrainTask, vector: Vector) -> tuple[TrainReply, Vector]:
+    def round(self, task: TrainTask) -> tuple[TrainReply, Vector]:
         """One local round: the site's update is the next global vector."""
         rounds = {stage: getattr(self.settings, stage).rounds for stage in ("align", "survival")}
         done = task.round + (rounds["align"] if task.stage == "survival" else 0)
         if self.watch.progress:
             self.watch.progress(done - 1, sum(rounds.values()))
-        reply, update = work.train(self.place, task, vector)
+        vector = self.standing.vector
+        reply, update = work.train(self.at_round(task), task, vector)
         after = decoded(update, vector, self.settings.federation.transfer)
         assert after is not None  # training always gives weights
         return reply, after
 
-    def consider(self, counts: CountsDocument, hazard: HazardState, vector: Vector) -> None:
-        """Keep weights whose concordance on validation is the best so far."""
+    def at_round(self, task: TrainTask) -> Workplace:
+        """Within a round the site keeps its steps, as in a round with others; they are shown as rounds."""
+        if self.watch.checkpoint is None:
+            return replace(self.place, watch=UNWATCHED)
+        part = self.watch.checkpoint.part(f"{task.stage} {task.round} {self.standing.attempts}")
+        return replace(self.place, watch=Watch(checkpoint=part))
+
+    def keep(self) -> None:
+        """A round is done."""
+        if self.place.alone:
+            self.place.alone.write(self.standing)
+
+    def consider(self, counts: CountsDocument, hazard: HazardState) -> None:
+        """Remember the weights if their concordance on validation is the best so far."""
         pairs = counts.counts(hazard.grid).pairs
         score = pairs.c_index if math.isfinite(pairs.c_index) else float("-inf")
-        if score >= self.score:
-            self.score, self.best = score, vector
+        if score >= self.standing.score:
+            self.standing.score, self.standing.best = score, self.standing.vector
 
     def common(self, stage: Stage, number: int) -> dict[str, Any]:
         """What every task carries."""
@@ -158,5 +193,14 @@ class Alone:
             "bank_sha256": self.task.bank_sha256,
             "space_sha256": self.task.space_sha256,
             "frequencies_sha256": self.task.frequencies_sha256,
-            "settings": self.task.settings,
+            "settings": {
+                **self.task.settings,
+                "federation": self.settings.federation.model_dump(by_alias=True),
+            },
         }
+
+
+def _plain(settings: StudySettings) -> StudySettings:
+    """One site has nobody to be drawn to or averaged with: fedavg, whatever the study's algorithm."""
+    plain = settings.federation.model_copy(update={"algorithm": "fedavg", "proximal_mu": 0.0})
+    return settings.model_copy(update={"federation": plain})

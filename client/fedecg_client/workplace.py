@@ -23,6 +23,7 @@ from fedecg.errors import CODES, RunError, SettingsError
 from fedecg.federation.tasks import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.training import UNWATCHED, Checkpoint, Watch
+from fedecg_client.alone_kept import AloneFile
 from fedecg_client.folder import made_state, site_state
 from fedecg_client.site_status import LEFT_OUT, add_event
 
@@ -52,10 +53,12 @@ class Workplace:
     Attributes:
         folder: of the site, with site.toml.
         watch: of a local round.
+        alone: keeps where the site's training alone stands; None = nothing is kept.
     """
 
     folder: Path
     watch: Watch = UNWATCHED
+    alone: AloneFile | None = None
 
 
 @contextmanager
@@ -73,13 +76,15 @@ def at_work(folder: Path, task: Task, key: str, keep: bool) -> Iterator[Workplac
     """
     state = made_state(folder) if keep else site_state(folder)
     checkpoint = Checkpoint(state / "checkpoint" / "round.safetensors", key) if keep else None
+    alone = AloneFile(state / "checkpoint", key) if keep else None
     progress = ProgressFile(state / "progress.json", task) if state.is_dir() else None
     try:
         if progress:
             progress(0, 0)
-        yield Workplace(folder, Watch(checkpoint, progress))
-        if checkpoint:
-            checkpoint.remove()
+        yield Workplace(folder, Watch(checkpoint, progress), alone)
+        for kept in (checkpoint, alone):
+            if kept:
+                kept.remove()
     finally:
         if progress:
             progress.remove()

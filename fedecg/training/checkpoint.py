@@ -68,6 +68,10 @@ class Checkpoint:
         self._path, self._key, self._every_s, self._clock = path, key, every_s, clock
         self._due = clock() + every_s
 
+    def part(self, name: str) -> Checkpoint:
+        """Of a round that is a part of the task: the same file under another key."""
+        return Checkpoint(self._path, f"{self._key} {name}", self._every_s, self._clock)
+
     def restore(self, standing: Standing) -> None:
         """Go to where this task's round stood; nothing happens where there is no whole file of it."""
         kept = read_sealed(self._path)
