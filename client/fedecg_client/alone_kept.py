@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,9 +79,8 @@ class AloneFile:
             return None
         arrays, document = kept
         survey = document.pop("survey")
-        standing = AloneStanding(
-            **arrays, **document, survey=survey and SurveyReply.model_validate_json(survey)
-        )
+        fields: dict[str, Any] = {**arrays, **document}
+        standing = AloneStanding(**fields, survey=survey and SurveyReply.model_validate_json(survey))
         log.info("training alone goes on after %s round %d", standing.stage, standing.done)
         return standing
 
