@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from fedecg.errors import ModelError
+from fedecg.objectives.column_sums import column_sums
 from fedecg.objectives.hazard import event_time_grid
 from fedecg.objectives.linear_cox_sums import (
     FAR,
@@ -30,7 +31,6 @@ from fedecg.objectives.linear_cox_sums import (
     RiskSums,
     Scaling,
     Stratum,
-    covariate_sums,
     event_sums,
     partial_likelihood,
     risk_sums,
@@ -144,17 +144,17 @@ def pooled_scaling(sites: Sequence[CoxPatients], names: Sequence[str]) -> Scalin
             finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        first = reduce(add, (covariate_sums(site.covariates, np.zeros(len(names))) for site in sites))
-        mean = first.total / first.patients
-        second = reduce(add, (covariate_sums(site.covariates, mean) for site in sites))
+        first = reduce(add, (column_sums(site.covariates, np.zeros(len(names))) for site in sites))
+        mean = first.total / first.rows
+        second = reduce(add, (column_sums(site.covariates, mean) for site in sites))
     _refuse_out_of_range(second.squares, names)
-    sd = np.sqrt(second.squares / max(second.patients - 1, 1))
+    sd = np.sqrt(second.squares / max(second.rows - 1, 1))
     constant = [name for name, same in zip(names, sd <= ROUNDING * np.abs(mean), strict=True) if same]
     if constant:
         raise ModelError(
             "FECG-332",
             "covariates of the Cox model",
-            found=f"{len(constant)} of {len(names)} with one value in all {first.patients} patients: "
+            found=f"{len(constant)} of {len(names)} with one value in all {first.rows} patients: "
             + ", ".join(constant),
             expected="covariates that differ between patients",
             fix="Leave them out.",

@@ -1,6 +1,6 @@
 """What sites send for the federated Cox model of a table, and the likelihood that the sums give.
 
-In:  at a site: follow-up (N,) days, events (N,), covariates (N, p). Out: `CovariateSums` (twice, for mean and standard
+In:  at a site: follow-up (N,) days, events (N,), covariates (N, p). Out: `ColumnSums` (twice, for mean and standard
      deviation), `EventSums` (once), `RiskSums` (once a Newton step); at the coordinator: `Likelihood`. Called by
      `linear_cox` and `linear_cox_inference`. Pure, numpy float64.
 
@@ -22,7 +22,6 @@ from fedecg.objectives.hazard import event_counts, exit_bin, first_bin
 
 __all__ = [
     "FAR",
-    "CovariateSums",
     "CoxPatients",
     "EventSums",
     "EventTerms",
@@ -31,7 +30,6 @@ __all__ = [
     "Scaling",
     "SiteDesign",
     "Stratum",
-    "covariate_sums",
     "event_sums",
     "event_terms",
     "from_right",
@@ -63,26 +61,6 @@ class CoxPatients:
     event: Booleans
     covariates: Floats
     entry_days: Floats | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class CovariateSums:
-    """Sums about a public centre; they add up over sites.
-
-    Attributes:
-        patients: how many.
-        total: (p,) sum of x - centre.
-        squares: (p,) sum of (x - centre)^2.
-    """
-
-    patients: int
-    total: Floats
-    squares: Floats
-
-    def __add__(self, other: CovariateSums) -> CovariateSums:
-        return CovariateSums(
-            self.patients + other.patients, self.total + other.total, self.squares + other.squares
-        )
 
 
 class Scaling(NamedTuple):
@@ -213,16 +191,6 @@ class EventTerms(NamedTuple):
     gone: Floats
     hazard: Floats
     mean_x: Floats
-
-
-def covariate_sums(covariates: Floats, centre: Floats) -> CovariateSums:
-    """A site's sums about a centre (p,) that all sites were given: 0 first, then the pooled mean.
-
-    Not finite where a square leaves the range of float64.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        about = covariates - centre
-        return CovariateSums(len(about), about.sum(axis=0), (about**2).sum(axis=0))
 
 
 def site_design(patients: CoxPatients, scaling: Scaling, edges_days: Floats) -> SiteDesign:

@@ -1,6 +1,6 @@
 """Federated logistic regression of a table: what sites send for it, and the pooled fit that the sums give.
 
-In:  at a site: features (N, p), labels (N,) bool. Out: `FeatureSums` (twice, for mean and standard deviation) and
+In:  at a site: features (N, p), labels (N,) bool. Out: `ColumnSums` (twice, for mean and standard deviation) and
      `LogisticSums` (once a Newton step); at the coordinator: a `LogisticFit`. Called by `fedecg.representation`.
      Pure, numpy float64.
 
@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from fedecg.errors import ModelError
+from fedecg.objectives.column_sums import column_sums
 
 __all__ = [
-    "FeatureSums",
     "LogisticFit",
     "LogisticSums",
     "design",
-    "feature_sums",
     "fit_logistic",
     "log_loss",
     "logistic_sums",
@@ -44,26 +43,6 @@ CONVERGED = 1e-9  # norm of the gradient, per record
 # Halving stops where a step changes the likelihood by less than rounding does.
 ROUNDING = 1e-12
 NOTHING = 1e-13  # of the largest eigenvalue of x'x: rounding of directions that no record has
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureSums:
-    """Sums about a public centre; they add up over sites.
-
-    Attributes:
-        records: how many.
-        total: (p,) sum of x - centre.
-        squares: (p,) sum of (x - centre)^2.
-    """
-
-    records: int
-    total: Floats
-    squares: Floats
-
-    def __add__(self, other: FeatureSums) -> FeatureSums:
-        return FeatureSums(
-            self.records + other.records, self.total + other.total, self.squares + other.squares
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +95,6 @@ class LogisticFit:
     steps: int
 
 
-def feature_sums(features: Floats, centre: Floats) -> FeatureSums:
-    """A site's sums about a centre (p,) that all sites were given: 0 first, then the pooled mean."""
-    about = features - centre
-    return FeatureSums(len(about), about.sum(axis=0), (about**2).sum(axis=0))
-
-
 def pooled_scaling(features: list[Floats]) -> tuple[Floats, Floats]:
     """Pooled mean and standard deviation (p,), (p,) from two exchanges of sums; a constant feature keeps its unit.
 
@@ -129,10 +102,10 @@ def pooled_scaling(features: list[Floats]) -> tuple[Floats, Floats]:
         features: (N_site, p) of each site; only sums of them are used.
     """
     zero = np.zeros(features[0].shape[1])
-    first = reduce(add, (feature_sums(one, zero) for one in features))
-    mean = first.total / max(first.records, 1)
-    second = reduce(add, (feature_sums(one, mean) for one in features))
-    sd = np.sqrt(second.squares / max(second.records, 1))
+    first = reduce(add, (column_sums(one, zero) for one in features))
+    mean = first.total / max(first.rows, 1)
+    second = reduce(add, (column_sums(one, mean) for one in features))
+    sd = np.sqrt(second.squares / max(second.rows, 1))
     # Rounding leaves a trace of a deviation in a feature that is constant.
     constant = sd <= 1e-9 * np.maximum(np.abs(mean), 1e-30)
     return mean, np.where(constant, 1.0, sd)
