@@ -20,20 +20,11 @@ from fedecg.errors import RunError
 from fedecg.federation.hazard import HazardState
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.rounds import RoundRecord
-from fedecg.model import (
-    Network,
-    Piece,
-    build_network,
-    learned_pieces,
-    load_aligned,
-    tensors_of_stage,
-    to_vector,
-)
+from fedecg.model import Network, build_network, load_aligned, tensors_of_stage, to_vector
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.array_file import Stored
 from fedecg_server.attendance import Names
-from fedecg_server.between_rounds import BetweenRounds, RememberedDocument
 from fedecg_server.concluded import Concluded
 from fedecg_server.consortium import Consortium
 from fedecg_server.journal import Journal
@@ -74,8 +65,6 @@ class StudyState:
     initial: Shelved | None = None  # weights with which alignment began
     survival_start: Shelved | None = None
     _survival: SurvivalRounds | None = None
-    _remembered: dict[Stage, BetweenRounds] = field(default_factory=dict)
-    _resumed_memory: tuple[Stage, RememberedDocument] | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -156,7 +145,6 @@ class StudyState:
         if state.stage == "survival":
             self.done["align"] = self.settings.align.rounds
         self.resumed = arrays
-        self._resumed_memory = state.stage, state.remembered
         if state.best:
             score = NOT_COMPARED if state.best.score is None else state.best.score
             self.best = Candidate(state.best.rounds, score, arrays["best"], state.best.moments)
@@ -176,9 +164,6 @@ class StudyState:
                 arrays["best"] = candidate.vector
                 score = None if candidate.score == NOT_COMPARED else candidate.score
                 best = BestDocument(rounds=candidate.rounds, score=score, moments=candidate.moments)
-        remembered = self._remembered.get(stage)
-        if remembered is not None:
-            arrays |= remembered.arrays()
         state = RunState(
             run=self.run,
             lock=self.lock,
@@ -193,28 +178,11 @@ class StudyState:
             ledgers=self.consortium.ledgers,
             usual_s=_by_site(self.consortium.usual_s),
             refused=self.refused,
-            remembered=remembered.document() if remembered else RememberedDocument(),
             seconds=self.seconds,
             records=[record.entry() for record in self.records],
         )
         write_state(self.folder.path, state, arrays)
         self.consortium.accepted = accepted  # only now: what was acknowledged must not be lost
-
-    def memory_of(self, stage: Stage, repeat: int = 0) -> BetweenRounds:
-        """What the algorithm remembers in a stage: of a checkpoint, or nothing yet."""
-        names, schedule = self._names(stage), getattr(self.settings, stage)
-
-        def pieces(number: int) -> tuple[Piece, ...]:
-            return learned_pieces(self.network, names, schedule, number)
-
-        document = None
-        if self._resumed_memory and not repeat and self._resumed_memory[0] == stage:
-            document = self._resumed_memory[1]
-        arrays = None if document is None else self.resumed
-        memory = BetweenRounds(self.settings.federation, pieces(1)[-1].stop, pieces, arrays, document)
-        if not repeat:
-            self._remembered[stage] = memory
-        return memory
 
     def _names(self, stage: Stage) -> tuple[str, ...]:
         return tensors_of_stage(self.network, self.settings, stage)
