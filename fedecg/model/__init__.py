@@ -4,6 +4,7 @@ In:  signals (N, 12, samples) in mV from `fedecg.signals`. Out: embeddings, log 
 Called by `fedecg.training`, `fedecg.evaluation`, the server and the simulations.
 """
 
+from fedecg.model.baseline_encoders import BaselineEncoder
 from fedecg.model.checkpoint import (
     BaselineFile,
     ImportedFile,
@@ -18,11 +19,13 @@ from fedecg.model.checkpoint import (
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.imported import Import, import_checkpoint
 from fedecg.model.layers import BatchwiseDropout
+from fedecg.model.learned import Piece, learned_pieces, local_norms
 from fedecg.model.network import Network, build_network, stage_tensors, tensors_of_stage
 from fedecg.model.weights import Layout, layout, load_vector, to_vector
 
 __all__ = [
     "AttentionMaps",
+    "BaselineEncoder",
     "BaselineFile",
     "BatchwiseDropout",
     "DualAttentionEncoder",
@@ -30,15 +33,18 @@ __all__ = [
     "ImportedFile",
     "Layout",
     "Network",
+    "Piece",
     "PopulationFile",
     "RecalibrationFile",
     "SavedModel",
     "build_network",
     "import_checkpoint",
     "layout",
+    "learned_pieces",
     "load_aligned",
     "load_model",
     "load_vector",
+    "local_norms",
     "save_model",
     "stage_tensors",
     "state_outcomes",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedecg.config import ModelSettings, StudySettings
+from fedecg.model.baseline_encoders import BaselineEncoder, baseline_encoder
 from fedecg.model.decoder import LeadDecoder, PaperDecoder
 from fedecg.model.encoder import DualAttentionEncoder
 from fedecg.model.heads import PaperRiskHead, ProjectionHead, RiskHead, Temperature
@@ -28,10 +29,10 @@ STAGE_PARTS: dict[Stage, tuple[str, ...]] = {
 
 
 class Network(nn.Module):
-    """Dual attention encoder with all that is read off its embedding.
+    """Dual attention encoder, or one to compare it with, and all that is read off its embedding.
 
     Args:
-        settings: preset, size, dropout.
+        settings: preset, encoder, size, dropout.
         samples: T, a positive multiple of 32.
         bank_dim: length of a vector of the code bank.
         temperature: start of the learnable temperature, in [0.01, 1].
@@ -47,6 +48,7 @@ class Network(nn.Module):
     Source: Chen et al. 2025, doi 10.1109/TBDATA.2025.3536922; decisions in design.md section 3.
     """
 
+    encoder: DualAttentionEncoder | BaselineEncoder
     risk: RiskHead | PaperRiskHead
     intercepts: nn.Parameter
     decoder: LeadDecoder | PaperDecoder
@@ -61,7 +63,11 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.samples, self.bank_dim = settings, samples, bank_dim
-        self.encoder = DualAttentionEncoder(settings.preset, samples, settings.size, settings.dropout)
+        shape = settings.preset, samples, settings.size, settings.dropout
+        if settings.encoder == "dual-attention":
+            self.encoder = DualAttentionEncoder(*shape)
+        else:
+            self.encoder = baseline_encoder(settings.encoder, *shape)
         size = self.encoder.embedding_size
         self.projection = ProjectionHead(size, bank_dim)
         self.temperature_scale = Temperature(temperature)

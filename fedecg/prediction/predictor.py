@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fedecg.config import SignalSettings
 from fedecg.errors import CODES, ClinicalInputError, ModelError, SignalError
 from fedecg.files import in_words
-from fedecg.model import DualAttentionEncoder, SavedModel, load_model
+from fedecg.model import BaselineEncoder, DualAttentionEncoder, SavedModel, load_model
 from fedecg.prediction.risk import (
     HORIZONS_YEARS,
     HorizonRisk,
@@ -127,7 +127,7 @@ class Model:
         return self.saved.signals
 
     @property
-    def encoder(self) -> DualAttentionEncoder:
+    def encoder(self) -> DualAttentionEncoder | BaselineEncoder:
         """The encoder alone, in evaluation mode: (N, 12, samples) float32 -> (N, embedding_size).
 
         Preset `fedecg` takes mV. Preset `paper` takes what the authors' takes, z-scores of each lead

@@ -35,13 +35,14 @@ def descend(
     loss_of: Callable[[Rows], Tensor],
     rng: np.random.Generator | None = None,
     watch: Watch = UNWATCHED,
+    pull: Mapping[str, Tensor] | None = None,
 ) -> float:
     """One optimiser step a batch, in place, on the parameters among `names` only.
 
     The gradient's norm is bounded by `clip-norm`; then FedProx adds mu * (w - w at the start), the gradient of
-    mu/2 |w - w at the start|^2, which clipping must not weaken. The optimiser starts anew. A round that the watch's
-    checkpoint knows goes on where it stood: called with the weights, the batches and the generator's state of the
-    first time, it ends with the same bits.
+    mu/2 |w - w at the start|^2, and SCAFFOLD its control variates, which clipping must not weaken. The optimiser starts
+    anew. A round that the watch's checkpoint knows goes on where it stood: called with the weights, the batches and the
+    generator's state of the first time, it ends with the same bits.
 
     Args:
         network: in training mode during the steps, afterwards in the mode in which it was.
@@ -52,6 +53,7 @@ def descend(
         loss_of: mean loss of a batch, with its graph.
         rng: the generator that `loss_of` draws from, if any beside torch's.
         watch: sees every step; may continue a round that was killed.
+        pull: name -> what is added to the gradient of every step (SCAFFOLD: c - c_i); None: nothing.
 
     Returns:
         Mean loss over the steps, each before its step; 0 without steps.
@@ -60,7 +62,8 @@ def descend(
         ModelError: FECG-323 a loss or a gradient that is not finite (the network is then half-way and must be
             thrown away); FECG-324 BatchNorm in the network and a batch of one record. Nothing is changed then.
 
-    Source: FedProx: Li et al. 2020, arXiv 1812.06127; AdamW: Loshchilov & Hutter 2019, arXiv 1711.05101.
+    Source: FedProx: Li et al. 2020, arXiv 1812.06127; SCAFFOLD: Karimireddy et al. 2020, arXiv 1910.06378;
+        AdamW: Loshchilov & Hutter 2019, arXiv 1711.05101.
     """
     _refuse_single_records(network, batches)
     named = {name: weight for name, weight in network.named_parameters() if name in names}
@@ -82,6 +85,7 @@ def descend(
             for weight, origin in zip(parameters, start, strict=bool(start)):
                 if weight.grad is not None:
                     weight.grad.add_(weight.detach() - origin, alpha=proximal_mu)
+            _add(pull or {}, named)
             standing.optimiser.step()
             standing.optimiser.zero_grad()
             standing.step += 1
@@ -90,6 +94,13 @@ def descend(
     finally:
         network.train(training)
     return standing.loss_sum / max(len(batches), 1)
+
+
+def _add(pull: Mapping[str, Tensor], named: Mapping[str, nn.Parameter]) -> None:
+    """To the gradients that there are."""
+    for name, weight in named.items():
+        if name in pull and weight.grad is not None:
+            weight.grad.add_(pull[name])
 
 
 def optimiser_of(

@@ -29,7 +29,7 @@ it has nothing to learn from is nobody's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,7 @@ def train_align(
     bank_vectors: NDArray[np.float32],
     watch: Watch = UNWATCHED,
     dp: Protection | None = None,
+    pull: Mapping[str, Tensor] | None = None,
 ) -> Trained:
     """`align.local-steps` steps of alignment pretraining, in place.
 
@@ -110,6 +111,7 @@ def train_align(
         bank_vectors: (K, D), the statements that `site.targets` points at.
         watch: sees every step; may continue a round that was killed.
         dp: protects every patient.
+        pull: as in `descend`; read without `dp` only.
 
     Raises:
         ModelError: FECG-323, FECG-324 as `descend`; with `dp` FECG-386 as `refuse_coupled_losses`, FECG-385, FECG-388,
@@ -141,7 +143,7 @@ def train_align(
         batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
         with seeded_torch(settings.seed, site.name, "align", round_index):
             loss = descend(
-                network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch
+                network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch, pull
             )
         steps = len(batches)
     due = ranks_are_due(stage, round_index)
@@ -158,6 +160,7 @@ def train_survival(
     watch: Watch = UNWATCHED,
     bank_vectors: NDArray[np.float32] | None = None,
     dp: Protection | None = None,
+    pull: Mapping[str, Tensor] | None = None,
 ) -> Trained:
     """`survival.local-steps` steps of Cox fine-tuning, in place.
 
@@ -170,6 +173,7 @@ def train_survival(
         watch: sees every step; may continue a round that was killed.
         bank_vectors: (K, D), the statements that `site.targets` points at; read only with `survival.alignment`.
         dp: protects every patient.
+        pull: as in `descend`; read without `dp` only.
 
     Raises:
         CohortError: FECG-231, a patient with several training records: they are not independent.
@@ -222,7 +226,8 @@ def train_survival(
         )
         return Trained(len(rows), events, stage.local_steps, loss)
     with seeded_torch(settings.seed, site.name, "survival", round_index):
-        loss = descend(network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch)
+        mu = settings.federation.proximal_mu
+        loss = descend(network, names, stage, mu, batches, loss_of, rng, watch, pull)
     return Trained(len(rows), events, len(batches), loss)
 
 
