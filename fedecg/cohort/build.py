@@ -23,6 +23,7 @@ from fedecg.cohort.build_settings import CohortSettings
 from fedecg.cohort.build_splits import keyed_order, parts_by_patient
 from fedecg.cohort.flow import Flow, PartCount, Step
 from fedecg.errors import CohortError
+from fedecg.progress import Advance
 
 __all__ = ["BuiltCohort", "build_cohort"]
 
@@ -39,6 +40,7 @@ class BuiltCohort:
     Attributes:
         file, record: of the index ECG; record is -1 without a store. event, died: (n,) bool.
         follow_up_days, entry_days, age_years, female: (n,) float64.
+        codes: n dictionaries, what the index ECG is said to show.
         parts: one (n,) array without folds, else one a fold. flow: with all counts.
         fates: patient -> key of the step at which the patient left, or "cohort". It never leaves memory.
     """
@@ -51,21 +53,25 @@ class BuiltCohort:
     entry_days: Float
     age_years: Float
     female: Float
+    codes: tuple[dict[str, float], ...]
     parts: list[NDArray[np.str_]]
     flow: Flow
     fates: dict[str, str] = field(repr=False)
     order: dict[str, int] = field(repr=False)  # patient -> row
 
 
-def build_cohort(settings: CohortSettings) -> BuiltCohort:
+def build_cohort(settings: CohortSettings, advance: Advance | None = None) -> BuiltCohort:
     """Read the tables and apply the rules.
+
+    Args:
+        advance: is told how far the tables are, in percent.
 
     Raises:
         CohortError: FECG-286 tables; FECG-287..290 faults in them, or FECG-293 several, unless they are left out;
             FECG-291 nobody remains; FECG-292 the signal store does not fit.
         SignalError: FECG-215, FECG-216 the signal store.
     """
-    hospital = read_hospital(settings)
+    hospital = read_hospital(settings, advance)
     if settings.exclude.faults == "stop":
         hospital.faults.refuse()
     fates = _Fates(hospital)
@@ -205,6 +211,7 @@ def _assembled(
         entry_days=entry[who],
         age_years=age,
         female=hospital.people.female[who],
+        codes=tuple(ecgs.codes[row]),
         parts=parts,
         flow=_flow(hospital, settings, fates, who, outcome, parts),
         fates=dict(zip(hospital.patients, (str(one) for one in fates.fate), strict=True)),
@@ -231,8 +238,7 @@ def _flow(
         for fold, part in enumerate(parts, start=1)
         for name in ("train", "validation", "test")
     )
-    empty = sorted({one.part for one in counted if one.patients and not one.events})
-    notes = [f"no patient of the part {name} has an event" for name in empty]
+    notes = _part_notes(counted, settings)
     unseen = int(np.sum(hospital.death.known[who] & ~event & ~died))
     if unseen:
         notes.append(f"{unseen} deaths after the last contact are not counted: censored at that contact")
@@ -252,6 +258,17 @@ def _flow(
         faults=tuple(hospital.faults.as_json()),
         rules=rules_in_words(settings),
     )
+
+
+def _part_notes(parts: Sequence[PartCount], settings: CohortSettings) -> list[str]:
+    """Parts that the shares leave without anybody, and parts without an event: nothing can be measured in them."""
+    shares = {"validation": settings.split.validation, "test": settings.split.folds or settings.split.test}
+    nobody = sorted({one.part for one in parts if not one.patients and shares.get(one.part, 1)})
+    no_event = sorted({one.part for one in parts if one.patients and not one.events})
+    return [
+        *(f"the part {name} has no patient: the cohort is too small for its share" for name in nobody),
+        *(f"no patient of the part {name} has an event" for name in no_event),
+    ]
 
 
 def _latest_day(who: Int, day: Int, patient: Int, at: Int) -> Int:

@@ -3,59 +3,56 @@
 In:  `BuiltCohort`, a folder, the key of the store. Out: cohort.csv and cohort.json, which says whose rows they are
      (without a store cohort-files.csv); flow.json. Called by `commands`.
 No file holds a patient's name: patients are numbers made of their names under a secret key, which lies beside the table
-and is kept, so that a table that is built again, with more patients, gives everybody the number of before. The privacy
-ledger knows patients by it. Without a store the names of the ECG files are written, as the hospital has them: keep that
-table inside.
+or where the settings say, and is kept, so that a table that is built again, with more patients, gives everybody the
+number of before. The privacy ledger knows patients by it. Without a store the names of the ECG files are written, as
+the hospital has them: keep that table inside.
 """
 
 from __future__ import annotations
 
 import csv
-import hmac
 import io
+import json
 import re
-import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort.build import BuiltCohort
+from fedecg.cohort.build_key import key_of, numbers_of
 from fedecg.cohort.cohort import Cohort, write_cohort
 from fedecg.cohort.cohort_store import store_note, write_store_note
 from fedecg.cohort.flow import flow_to_json
-from fedecg.errors import CohortError, RunError
-from fedecg.files import in_words, read_regular, write_whole
+from fedecg.errors import RunError
+from fedecg.files import in_words, write_whole
 
 __all__ = ["write_built"]
 
 FILE_COLUMNS = (
-    "file", "patient", "part", "event", "follow_up_days", "entry_days", "died", "age_years", "female",
+    "file", "patient", "part", "event", "follow_up_days", "entry_days", "died", "age_years", "female", "codes",
 )  # fmt: skip
-
-
-KEY, KEY_BYTES = "patients.key", 32
 ROWS, FILES, FLOW = "cohort.csv", "cohort-files.csv", "flow.json"
 _FOLD = re.compile(r"fold-[1-9][0-9]*")
 
 
-def write_built(built: BuiltCohort, folder: Path, store_key: str | None) -> list[Path]:
+def write_built(built: BuiltCohort, folder: Path, store_key: str | None, key_file: str = "") -> list[Path]:
     """Write one table (in fold-K/ where there are folds) and flow.json; tables of an earlier build go.
 
     With a store, `cohort.csv` as `read_cohort` takes it. Without, `cohort-files.csv`: the column `file` in place of
-    `record` and `codes`, as `fedecg evaluate MODEL cohort-files.csv --records FOLDER` takes it.
+    `record`, as `fedecg evaluate MODEL cohort-files.csv --records FOLDER` takes it.
 
     Args:
         store_key: of the store that `built.record` points into; None without a store.
+        key_file: of the patients' numbers; "" = patients.key in the folder.
 
     Raises:
-        RunError: FECG-601. CohortError: FECG-286 patients.key cannot be used; FECG-221..230 a rule of cohorts is broken
-            (a fault of the builder).
+        RunError: FECG-601. CohortError: FECG-286 the key cannot be used; FECG-221..230 a rule of cohorts is broken (a
+            fault of the builder).
     """
-    patient = _numbers(built.order, _key(folder / KEY))
+    patient = numbers_of(built.order, key_of(key_file, folder))
     name = FILES if store_key is None else ROWS
     folds = [folder / f"fold-{number}" for number in range(1, len(built.parts) + 1)]
     targets = [place / name for place in (folds if len(folds) > 1 else [folder])]
@@ -102,40 +99,6 @@ def _remove_earlier(folder: Path, targets: Collection[Path]) -> None:
         ) from None
 
 
-def _key(file: Path) -> bytes:
-    """The secret of the numbers: made once, then kept.
-
-    Raises:
-        CohortError: FECG-286 what is there is no key: under another one everybody would get another number.
-    """
-    if not file.exists():
-        write_whole(file, secrets.token_bytes(KEY_BYTES), private=True)
-    try:
-        key = read_regular(file)
-    except OSError as error:
-        _refuse_key(in_words(error))
-    if len(key) != KEY_BYTES:
-        _refuse_key(f"{len(key)} bytes")
-    return key
-
-
-def _refuse_key(found: str) -> NoReturn:
-    raise CohortError(
-        "FECG-286",
-        f"{KEY}, the key of the patients' numbers",
-        found=found,
-        expected=f"the {KEY_BYTES} bytes that the first build wrote",
-        fix="Restore it from a backup: under another key everybody gets another number, and the privacy ledger knows "
-        "nobody again.",
-    )
-
-
-def _numbers(names: Iterable[str], key: bytes) -> NDArray[np.int64]:
-    """(n,) a number of 63 bits for each name; two patients share one with a chance below n^2 / 2^64."""
-    digests = [hmac.digest(key, name.encode(), "sha256") for name in names]
-    return np.array([int.from_bytes(digest[:8], "big") >> 1 for digest in digests], dtype=np.int64)
-
-
 def _cohort(built: BuiltCohort, patient: NDArray[np.int64], part: NDArray[np.str_]) -> Cohort:
     return Cohort(
         record=built.record,
@@ -147,7 +110,7 @@ def _cohort(built: BuiltCohort, patient: NDArray[np.int64], part: NDArray[np.str
         died=built.died,
         age_years=built.age_years,
         female=built.female,
-        codes=({},) * len(part),
+        codes=built.codes,
     )
 
 
@@ -167,6 +130,7 @@ def _table(built: BuiltCohort, patient: NDArray[np.int64], part: NDArray[np.str_
                 *(repr(float(one)) for one in numbers),
                 int(built.died[row]),
                 *("" if np.isnan(one) else repr(float(one)) for one in blanks),
+                json.dumps(built.codes[row]) if built.codes[row] else "",
             ]
         )
     return text.getvalue()

@@ -20,10 +20,13 @@ from fedecg.cohort.build_dates import Moments, no_moments
 from fedecg.cohort.build_diagnoses import Diagnoses, note_moments, read_diagnoses, read_with
 from fedecg.cohort.build_faults import Faults
 from fedecg.cohort.build_people import OLDEST_YEARS, People, read_people
+from fedecg.cohort.build_progress import TableWork
 from fedecg.cohort.build_settings import CohortSettings
-from fedecg.cohort.build_sources import file_key, read_sources, store_rows
+from fedecg.cohort.build_sources import file_key, read_sources, source_sizes, store_rows
+from fedecg.cohort.build_statements import read_statements
 from fedecg.cohort.build_tables import Table
 from fedecg.errors import CohortError
+from fedecg.progress import Advance
 
 __all__ = ["Ecgs", "Hospital", "read_hospital"]
 
@@ -39,6 +42,7 @@ class Ecgs:
         age_years: (n,) float64, NaN = not stated there.
         record: (n,) int64, row of the store; -1 where the store has none that is usable, and without a store.
         usable: (n,) bool, in the store and not refused; all True without a store.
+        codes: (n,) dictionaries, what each is said to show, code -> likelihood in percent.
     """
 
     patient: Int
@@ -47,6 +51,7 @@ class Ecgs:
     age_years: NDArray[np.float64]
     record: Int
     usable: NDArray[np.bool_]
+    codes: NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,22 +76,30 @@ class Hospital:
     counts: dict[str, int]
 
 
-def read_hospital(settings: CohortSettings) -> Hospital:
+def read_hospital(settings: CohortSettings, advance: Advance | None = None) -> Hospital:
     """Read and check all tables.
+
+    Args:
+        advance: is told how far it is, in percent.
 
     Raises:
         CohortError: FECG-286 tables, FECG-292 the signal store. Other faults are in `Hospital.faults`.
         SignalError: FECG-215, FECG-216 the signal store.
     """
-    tables = read_sources(settings)
+    work = TableWork(source_sizes(settings), advance)
+    tables = read_sources(settings, work)
     faults, notes = Faults(), list[str]()
     patients = tuple(sorted({name for name in tables["ECGs"]["patient"].distinct if name}))
     index = {name: number for number, name in enumerate(patients)}
     ecgs = _ecgs(tables["ECGs"], settings, index, faults, notes)
+    work.checked("ECGs")
     diagnoses = read_diagnoses(tables, settings, index, faults, notes)
+    work.checked("diagnoses")
     end = _latest(tables.get("last contacts"), settings, index, faults)
     death = _deaths(tables.get("deaths"), settings, index, faults, notes)
     people = read_people(tables.get("people"), settings, index, faults, notes)
+    for role in ("admissions", "last contacts", "deaths", "people"):
+        work.checked(role)
     _note_blank_patients(tables, faults)
     _note_absent(tables, index, notes)
     hospital = Hospital(
@@ -116,9 +129,10 @@ def _ecgs(
     keep = np.flatnonzero(when.known & ~no_file & (names != ""))
     keep = keep[_first_of_each_file(names[keep], files[keep], when.select(keep), faults, notes)]
     age = _ages(table, keep, names, faults)
+    codes = read_statements(table, faults)[keep]
     record, usable = _in_store(settings, files[keep], notes)
     patient = np.array([index[name] for name in names[keep]], dtype=np.int64)
-    return Ecgs(patient, when.select(keep), files[keep], age, record, usable)
+    return Ecgs(patient, when.select(keep), files[keep], age, record, usable, codes)
 
 
 def _first_of_each_file(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedecg.cohort.icd import CodeList, code_list, code_list_names, is_entry
 from fedecg.config import Section, parse_settings
@@ -59,6 +59,14 @@ def _day(text: str) -> str:
     return text
 
 
+def _as_text(value: object) -> object:
+    """A date that TOML reads as one, since it stands there without quotes, as it was written."""
+    if isinstance(value, datetime):
+        raise ValueError('expected a date without a time, such as "2024-06-30"')
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Day = Annotated[str, BeforeValidator(_as_text), AfterValidator(_day)]
 Lists = list[Annotated[str, AfterValidator(_known_list)]]
 Entries = list[Annotated[str, AfterValidator(_entry)]]
 
@@ -106,9 +114,7 @@ class FollowUpSection(Section):
     """How long a patient would have been seen with the event, and who died."""
 
     end_table: str = ""  # last contact; of several rows a patient the latest counts
-    end_date: Annotated[str, AfterValidator(_day)] = (
-        ""  # administrative end, for all; the earlier of the two counts
-    )
+    end_date: Day = ""  # administrative end, for all; the earlier of the two counts
     death_table: str = ""
 
     @model_validator(mode="after")
@@ -160,6 +166,7 @@ class EcgColumns(TableColumns):
     file: str = "file"  # as [ecgs] store has it, or its last part
     index: str = ""  # which ECG of a file that holds several, as the store counts them
     age: str = ""  # at the ECG, years
+    codes: str = ""  # what the ECG is said to show: {"LVH": 100}, or LVH;AFIB
 
 
 class DiagnosisColumns(TableColumns):
@@ -217,10 +224,18 @@ class ColumnsSection(Section):
     deaths: EndColumns = EndColumns()
     people: PeopleColumns = PeopleColumns()
     dates: Literal["iso", "day-first", "month-first"] = "iso"  # never guessed: 03/04/2020 is two days
-    no_date: list[str] = []  # cells that stand for no date, such as "1900-01-01"
+    no_date: list[
+        Annotated[str, BeforeValidator(_as_text)]
+    ] = []  # cells that stand for no date, such as "1900-01-01"
     time_zone: Annotated[str, AfterValidator(_zone)] = (
         ""  # of the hospital; needed where times carry an offset
     )
+
+
+class PatientsSection(Section):
+    """Patients' numbers in the tables that are written."""
+
+    key: str = ""  # file of the key that makes them, made once; "": patients.key in --out
 
 
 class SplitSection(Section):
@@ -255,6 +270,7 @@ class CohortSettings(Section):
     exclude: ExcludeSection = ExcludeSection()
     event: EventSection
     columns: ColumnsSection = ColumnsSection()
+    patients: PatientsSection = PatientsSection()
     split: SplitSection = SplitSection()
 
 
@@ -306,6 +322,7 @@ def _from_folder(settings: CohortSettings, folder: Path) -> CohortSettings:
             "ecgs": absolute(settings.ecgs, ("table", "store", "people")),
             "diagnoses": absolute(settings.diagnoses, ("table", "admissions")),
             "follow_up": absolute(settings.follow_up, ("end_table", "death_table")),
+            "patients": absolute(settings.patients, ("key",)),
         }
     )
 

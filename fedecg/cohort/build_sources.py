@@ -5,17 +5,19 @@ In:  `CohortSettings`. Out: tables by role, columns by their names in the code. 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fedecg.cohort.build_faults import Faults
+from fedecg.cohort.build_progress import TableWork
 from fedecg.cohort.build_settings import CohortSettings
 from fedecg.cohort.build_tables import Table, read_table
 from fedecg.errors import CohortError
 from fedecg.signals import SignalStore
 
-__all__ = ["file_key", "read_sources", "store_rows"]
+__all__ = ["file_key", "read_sources", "source_sizes", "store_rows"]
 
 _ENDING = re.compile(
     r"(\.(hea|mat|dat|xml|dcm|scp|edf|h5|hdf5|npz|npy|csv|parquet|gz))+(?=$|#)", re.IGNORECASE
@@ -23,8 +25,22 @@ _ENDING = re.compile(
 _Wanted = tuple[str, str, dict[str, str]]  # role, path, name in the code -> in the file
 
 
-def read_sources(settings: CohortSettings) -> dict[str, Table]:
+def source_sizes(settings: CohortSettings) -> dict[str, int]:
+    """Bytes of every table, by role; 0 of one that is not there, which `read_sources` refuses."""
+    sizes = {}
+    for role, path, _ in _wanted(settings):
+        try:
+            sizes[role] = os.stat(path).st_size  # noqa: PTH116
+        except (OSError, ValueError):
+            sizes[role] = 0
+    return sizes
+
+
+def read_sources(settings: CohortSettings, work: TableWork) -> dict[str, Table]:
     """Every table of the settings, by role.
+
+    Args:
+        work: is told of each that has been read.
 
     Raises:
         CohortError: FECG-286 a table, or FECG-293 several of them.
@@ -33,6 +49,7 @@ def read_sources(settings: CohortSettings) -> dict[str, Table]:
     for role, path, names in _wanted(settings):
         try:
             tables[role] = read_table(path, role, names)
+            work.read(role)
         except CohortError as error:
             faults.add(
                 error.code, error.what, (), rows=1, found=f"table: {error.found}", expected=error.expected
@@ -73,7 +90,9 @@ def file_key(name: str) -> str:
 
 def _wanted(settings: CohortSettings) -> Iterator[_Wanted]:
     columns = settings.columns
-    ecgs = {name: getattr(columns.ecgs, name) for name in ("patient", "date", "file", "index", "age")}
+    ecgs = {
+        name: getattr(columns.ecgs, name) for name in ("patient", "date", "file", "index", "age", "codes")
+    }
     yield "ECGs", settings.ecgs.table, {name: column for name, column in ecgs.items() if column}
     yield "diagnoses", settings.diagnoses.table, _diagnosis_names(settings)
     if settings.diagnoses.admissions:

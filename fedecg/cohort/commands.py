@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,10 @@ Draw = Callable[[Mapping[str, Any], Path], None]
 Outside = Callable[["Flow"], Document]
 
 FIGURES = (".pdf", ".svg", ".png")
-NO_STATEMENTS = "no statements: alignment learns nothing from these ECGs until the column codes is filled"
+NO_STATEMENTS = (
+    "no statements: alignment learns nothing from these ECGs; does the table of ECGs have a column of codes? Name it: "
+    '[columns] ecgs = { codes = "..." }'
+)
 BUILD_HELP = """From a hospital's tables to one index ECG a patient with the time to heart failure. COHORT.toml says
 which tables (CSV, TSV or Parquet, also .gz; paths start from its folder), what their columns are called, and the rules:
 
@@ -57,7 +60,11 @@ which tables (CSV, TSV or Parquet, also .gz; paths start from its folder), what 
   lists = ["heart-failure"]
   wash-out-days = 0
 
+  [patients]
+  key = "/safe/patients.key"    # makes their numbers; made once, 0600 (default: patients.key in --out)
+
   [columns]                     # names differ from these? say so: columns.TABLE.NAME = "yours"
+  ecgs = { date = "taken", codes = "scp_codes" }   # codes: what the ECGs show, for alignment, if you have it
   dates = "iso"                 # 2020-03-04; or "day-first" 04.03.2020, "month-first" 03/04/2020
   diagnoses = { patient = "subject_id", admission = "hadm_id", code = "icd_code", version = "icd_version" }
 
@@ -136,6 +143,7 @@ def _figure(text: str) -> Path:
 def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
     from fedecg.cohort.build import build_cohort
     from fedecg.cohort.build_output import write_built
+    from fedecg.cohort.build_progress import WHOLE
     from fedecg.cohort.build_settings import load_cohort_settings
     from fedecg.cohort.flow import document_lines, flow_document
     from fedecg.files import write_whole
@@ -145,19 +153,19 @@ def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
     settings = load_cohort_settings(options.cohort)
     # Before the tables are read: a store that is replaced meanwhile is another than the note says, and is refused.
     store_key = SignalStore.open(settings.ecgs.store).key if settings.ecgs.store else None
-    built = build_cohort(settings)
-    written = write_built(built, options.out, store_key)
+    progress = Progress()
+    with progress.task("reading and checking tables, percent", WHOLE) as advance:
+        built = build_cohort(settings, advance)
+    written = write_built(built, options.out, store_key, settings.patients.key)
     document, shown = flow_document(built.flow), outside(built.flow)
     figures = {"flow.pdf": document, "flow.svg": document, "outside/flow.pdf": shown}
     for name, drawn in figures.items():
         draw(drawn, options.out / name)
     write_whole(options.out / "outside" / "flow.json", json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
     written += [options.out / name for name in (*figures, "outside/flow.json")]
-    progress = Progress()
     for note in (*built.flow.notes, *_fault_notes(built.flow)):
         progress.warn(note)
-    if store_key is not None:
-        progress.say(NO_STATEMENTS)
+    progress.say(_of_statements(built.codes))
     if options.json:
         print(
             json.dumps({**document, "written": [str(path) for path in written]}, indent=2, ensure_ascii=False)
@@ -166,6 +174,12 @@ def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
         print("\n".join(document_lines(document)))
         progress.say(f"written: {', '.join(map(str, written))}")
     return 0
+
+
+def _of_statements(codes: Sequence[Mapping[str, float]]) -> str:
+    """How many index ECGs alignment can learn from."""
+    said = sum(map(bool, codes))
+    return f"statements: {said} of {len(codes)} index ECGs have codes" if said else NO_STATEMENTS
 
 
 def _fault_notes(flow: Flow) -> list[str]:

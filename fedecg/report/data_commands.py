@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedecg.command_line import Commands, add_command, add_group, add_json
 from fedecg.config import SignalSettings, load_study, parse_settings
-from fedecg.errors import CODES
+from fedecg.errors import CODES, SettingsError
 from fedecg.progress import Progress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--jobs",
-        type=_jobs,
+        type=_number,
         default=_default_jobs(),
         metavar="N",
         help=f"processes (default here: {_default_jobs()})",
@@ -90,10 +90,12 @@ def _add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
     signals.add_argument(
         "--settings", type=Path, metavar="STUDY.toml", help="take [signals] from the study's file"
     )
-    signals.add_argument("--rate-hz", type=int, metavar="N", help="samples a second (default: 100)")
-    signals.add_argument("--samples", type=int, metavar="N", help="samples of a stored ECG (default: 1024)")
-    signals.add_argument("--highpass-hz", type=float, metavar="HZ", help="(default: 0.5)")
-    signals.add_argument("--lowpass-hz", type=float, metavar="HZ", help="(default: 40)")
+    signals.add_argument("--rate-hz", type=_number, metavar="N", help="samples a second (default: 100)")
+    signals.add_argument(
+        "--samples", type=_number, metavar="N", help="samples of a stored ECG (default: 1024)"
+    )
+    signals.add_argument("--highpass-hz", type=_number, metavar="HZ", help="(default: 0.5)")
+    signals.add_argument("--lowpass-hz", type=_number, metavar="HZ", help="(default: 40)")
     signals.add_argument(
         "--powerline", choices=("50", "60", "none"), help="notch of this site (default: none)"
     )
@@ -121,19 +123,19 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
         help="what the table's columns are: patient, device, report, age_years, female",
     )
     command.add_argument(
-        "--jobs", type=_jobs, default=_default_jobs(), metavar="N", help="processes to read files with"
+        "--jobs", type=_number, default=_default_jobs(), metavar="N", help="processes to read files with"
     )
     command.add_argument("--bank", default="minilm-demo", help="code bank (default: minilm-demo)")
     command.add_argument(
         "--patients",
-        type=int,
+        type=_number,
         default=10,
         metavar="N",
         help="fewest patients behind a number outside (default: 10)",
     )
     command.add_argument(
         "--events",
-        type=int,
+        type=_number,
         default=5,
         metavar="N",
         help="fewest events behind a number outside (default: 5)",
@@ -154,10 +156,24 @@ def _named(text: str) -> Path:
     return Path(text)
 
 
-def _jobs(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= MOST_JOBS:
-        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_JOBS}")
+def _number(text: str) -> int | float | str:
+    """A number, or the text itself: what is no number is told with a code, with whatever else is wrong."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _jobs(value: int | float | str) -> int:
+    if not isinstance(value, int) or not 1 <= value <= MOST_JOBS:
+        raise SettingsError(
+            "FECG-103",
+            "--jobs",
+            found=str(value) if isinstance(value, int) else "no whole number",
+            expected=f"1 to {MOST_JOBS} processes",
+        )
     return value
 
 
@@ -176,11 +192,9 @@ def _ingest(options: argparse.Namespace) -> int:
     from fedecg.signals.ingest import ingest
     from fedecg.signals.ingest_sources import find_items
 
-    settings, progress = signal_settings(options), Progress()
+    settings, jobs, progress = signal_settings(options), _jobs(options.jobs), Progress()
     items = find_items(options.sources, options.column)
-    done = ingest(
-        items, options.out, settings, powerline=settings.powerline, jobs=options.jobs, progress=progress
-    )
+    done = ingest(items, options.out, settings, powerline=settings.powerline, jobs=jobs, progress=progress)
     if options.json:
         print(json.dumps(_as_json(done, options.out), indent=2))
     else:
@@ -219,14 +233,12 @@ def _report(options: argparse.Namespace) -> int:
     from fedecg.report.data_report import write_data_report
     from fedecg.text import load_bank
 
-    limits = thresholds(options.patients, options.events)
+    limits, jobs = thresholds(options.patients, options.events), _jobs(options.jobs)
     renamed = dict(word.partition("=")[::2] for word in options.columns)
     if not set(renamed) <= set(COLUMNS) or not all(renamed.values()):
         options.parser.error(f"--columns: expected NAME=COLUMN with a NAME of {', '.join(COLUMNS)}")
     progress, bank = Progress(), load_bank(options.bank)
-    facts = gather(
-        options.data, options.cohort, options.table, options.column, renamed, options.jobs, progress
-    )
+    facts = gather(options.data, options.cohort, options.table, options.column, renamed, jobs, progress)
     written = write_data_report(facts, bank.name, bank.codes, limits, options.out)
     if options.json:
         print(json.dumps({"written": [str(path) for path in written]}, indent=2))

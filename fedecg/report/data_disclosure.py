@@ -51,12 +51,19 @@ class ShownTable:
     total: Shown
 
 
-def thresholds(patients: int, events: int) -> Thresholds:
+def thresholds(patients: float | str, events: float | str) -> Thresholds:
     """Thresholds as asked for.
 
     Raises:
-        RunInputError: FECG-610, below what any site may choose.
+        RunInputError: FECG-610, below what any site may choose, or no whole numbers.
     """
+    if not isinstance(patients, int) or not isinstance(events, int):
+        raise RunInputError(
+            "FECG-610",
+            "--patients, --events",
+            found="no whole number",
+            expected="whole numbers, such as 10 and 5",
+        )
     if patients < LEAST.patients or events < LEAST.events:
         raise RunInputError(
             "FECG-610",

@@ -126,12 +126,12 @@ def gather(
         FedecgError: whatever is wrong with the store or the cohort table.
     """
     said = _read_table(table, column, renamed) if table else None
-    if (data / "site.toml").is_file():
+    if _holds(data, "site.toml"):
         site = load_site(data / "site.toml")
         store = SignalStore.open(site.store)
         require_same_store(site.cohort, store.key)
         return _of_store(store, read_site_cohort(data, site.cohort), said, progress)
-    if (data / "store.json").is_file():
+    if _holds(data, "store.json"):
         return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said, progress)
     if cohort:
         _refuse(
@@ -146,6 +146,18 @@ def gather(
         )
     _tell_matched([item.source for item in items], said, progress)
     return _of_files(items, said or {}, jobs, progress)
+
+
+def _holds(data: Path, name: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        RunInputError: FECG-609, nobody can look there (a name that is too long, say).
+    """
+    try:
+        return (data / name).is_file()
+    except OSError as error:
+        _refuse(in_words(error), "a site folder, a signal store, or a folder of ECGs")
 
 
 def of_known_people(facts: DataFacts) -> DataFacts:

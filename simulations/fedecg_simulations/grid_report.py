@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from fedecg.errors import CODES
 from fedecg.files import write_whole
 from fedecg.report.look import BLUE, GREY, INK, VERMILION, WIDTH_IN, look, rendered
+from fedecg.report.published import published_note
 from fedecg.report.wording import DASH, c_index, difference, percent
 from fedecg_simulations.grid_cells import Outcome
 from fedecg_simulations.grid_plan import GridPlan
@@ -82,6 +84,7 @@ def summary_text(plan: GridPlan, rows: Sequence[Row]) -> str:
         "With 95 % t-intervals over seeds, cut at 0 and 1: they say how much seeds differ, not how much patients do. "
         "Two or three seeds say little of that.",
         _means_table(plan, means(plan, rows)),
+        _beside_the_published(plan, rows),
     ]
     if plan.baseline:
         parts += [
@@ -164,6 +167,19 @@ def _means_table(plan: GridPlan, averages: Means) -> str:
         ]
         body.append([*combination, str(figures[FEDERATED].number), *texts])
     return _table([*plan.axes, "seeds", *(name.replace("-", " ") for name in names)], body)
+
+
+def _beside_the_published(plan: GridPlan, rows: Sequence[Row]) -> str:
+    """Of a paper's recipe: one mean over folds and seeds, as the paper has it, and the paper's own, on other data."""
+    published = published_note(plan.name)
+    if published is None:
+        return ""
+    values = [row[_key(plan)] for row in rows if row[_key(plan)] is not None]
+    if not values:
+        return published
+    spread = f", standard deviation {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    cells = f"{len(values)} finished cell{'s' * (len(values) > 1)}"
+    return f"Mean of the {cells}, folds and seeds alike: C-index {np.mean(values):.3f}{spread}. {published}"
 
 
 def _differences_table(plan: GridPlan, found: Sequence[Difference]) -> str:

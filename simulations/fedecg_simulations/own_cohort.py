@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort import Cohort
+from fedecg.cohort.cells import stated_codes
 from fedecg.errors import CohortError
 from fedecg.files import in_words, read_regular
 from fedecg.signals import Recording
@@ -25,6 +26,8 @@ from fedecg.signals.reading import read_recording
 from fedecg_simulations.dataset import Dataset
 
 __all__ = ["load_own_cohort"]
+
+CODES = "codes"  # a table that was built before there were any lacks it
 
 COLUMNS = (
     "file", "patient", "part", "event", "follow_up_days", "entry_days", "died", "age_years", "female",
@@ -54,7 +57,7 @@ def load_own_cohort(path: str | Path) -> Dataset:
         died=_numbers(cells, "died") == 1,
         age_years=_numbers(cells, "age_years", blank=True),
         female=_numbers(cells, "female", blank=True),
-        codes=({},) * size,
+        codes=_codes(cells),
     )
     cohort.validate()
     files = [path.parent / cell for cell in cells["file"]]
@@ -88,7 +91,16 @@ def _read(path: Path) -> tuple[bytes, dict[str, list[str]]]:
     missing = [name for name in COLUMNS if name not in head]
     if missing or any(len(row) != len(head) for row in rows):
         _refuse(f"no column {', '.join(missing)}" if missing else "rows of different lengths")
-    return content, {name: [row[head.index(name)].strip() for row in rows] for name in COLUMNS}
+    there = [*COLUMNS, *([CODES] if CODES in head else [])]
+    return content, {name: [row[head.index(name)].strip() for row in rows] for name in there}
+
+
+def _codes(cells: dict[str, list[str]]) -> tuple[dict[str, float], ...]:
+    """What each ECG is said to show; nothing in a table without that column."""
+    try:
+        return tuple(map(stated_codes, cells.get(CODES, [""] * len(cells["file"]))))
+    except (ValueError, TypeError):
+        _refuse("cells of codes that are no JSON object")
 
 
 def _numbers(cells: dict[str, list[str]], name: str, *, blank: bool = False) -> NDArray[np.float64]:

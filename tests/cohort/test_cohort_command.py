@@ -10,6 +10,7 @@ import pytest
 from cohort_hospital import HOSPITAL, SETTINGS, tables, write_hospital
 
 from fedecg.cli import main
+from fedecg.cohort.build import build_cohort
 from fedecg.cohort.build_settings import load_cohort_settings
 from fedecg.cohort.commands import BUILD_HELP
 from fedecg.cohort.flow import read_flow
@@ -73,6 +74,7 @@ def test_without_a_store_the_table_is_one_that_evaluate_takes(built: Path) -> No
     assert by_file["p11"] | {"part": ""} == {
         "file": "p11", "patient": by_file["p11"]["patient"], "part": "", "event": "0", "follow_up_days": "297.0",
         "entry_days": "0.0", "died": "1", "age_years": "60.0", "female": "1.0",
+        "codes": "",
     }  # fmt: skip
     assert by_file["p30"]["age_years"] == ""
     assert {row["part"] for row in rows} == {"train", "validation", "test"}
@@ -133,6 +135,36 @@ def test_the_flow_is_printed_and_the_faults_are_notes(
     assert "left out for FECG-287 dates of ECGs: 1 of 33 cells unreadable" in errors
     assert "left out for FECG-290 table of deaths: 1 patients with two days of death" in errors
     assert not any(f"p{number:02}" in told.out.replace("p06", "") for number in range(1, 31))
+
+
+def test_how_far_it_is_is_said_in_percent_of_the_tables_and_ends_at_a_hundred(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    build_cohort(
+        load_cohort_settings(write_hospital(tmp_path)), lambda done, note="": told.append((done, note))
+    )
+    percent = [done for done, _ in told]
+    assert percent == sorted(percent)
+    assert (percent[-1], told[-1][1]) == (100, "")
+    assert max(done for done, note in told if note.endswith(" read")) == 33
+    assert [note for _, note in told if note.endswith(" checked")][:2] == [
+        "ECGs checked",
+        "diagnoses checked",
+    ]
+
+
+def test_a_part_that_a_small_cohort_leaves_without_anybody_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tables([one for one in HOSPITAL if one.name in ("p01", "p02", "p06")])
+    rules = write_hospital(tmp_path, SETTINGS.replace("test = 0.25", "test = 0.4\nvalidation = 0.1"), few)
+    build = ["cohort", "build", str(rules), "--out", str(tmp_path / "out")]
+    assert main(build) == 0
+    empty = "the part validation has no patient: the cohort is too small for its share"
+    assert f"warning: {empty}" in " ".join(capsys.readouterr().err.split())
+    assert empty in json.loads((tmp_path / "out/flow.json").read_text())["notes"]
+    rules.write_text(rules.read_text().replace("validation = 0.1", "validation = 0.0"))
+    assert main(build) == 0
+    assert "has no patient" not in capsys.readouterr().err  # none was asked for
 
 
 def test_json_is_the_flow_and_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

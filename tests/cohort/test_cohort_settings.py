@@ -129,6 +129,26 @@ def test_an_end_date_that_is_none_is_refused(tmp_path: Path) -> None:
         load(tmp_path, LEAST.replace("2024-06-30", "30.06.2024") + EVENT)
 
 
+def test_a_date_without_quotes_is_taken_as_it_stands_and_one_with_a_time_is_not(tmp_path: Path) -> None:
+    unquoted = (
+        LEAST.replace('"2024-06-30"', "2024-06-30") + EVENT + "[columns]\nno-date = [1900-01-01, '0']\n"
+    )
+    settings = load(tmp_path, unquoted)
+    assert settings.follow_up.end_date == "2024-06-30"
+    assert settings.columns.no_date == ["1900-01-01", "0"]
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, LEAST.replace('"2024-06-30"', "2024-06-30T00:00:00") + EVENT)
+    assert 'follow-up.end-date: Value error, expected a date without a time, such as "2024-06-30"' in str(
+        caught.value
+    )
+
+
+def test_the_key_of_the_patients_numbers_starts_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    settings = load(tmp_path, LEAST + EVENT + '[patients]\nkey = "../safe/numbers.key"\n')
+    assert settings.patients.key == str(tmp_path / "../safe/numbers.key")
+    assert load(tmp_path, LEAST + EVENT).patients.key == ""
+
+
 def test_a_missing_file_and_one_that_is_no_toml_have_a_code(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"FECG-285 COHORT\.toml: found no such file; expected a TOML"

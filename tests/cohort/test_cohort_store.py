@@ -88,7 +88,7 @@ def test_a_cohort_is_refused_with_another_store_than_it_was_built_on(
     build = ["cohort", "build", str(ingested / "cohort.toml"), "--out", str(ingested / "out")]
     assert main(build) == 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "no statements: alignment learns nothing from these ECGs until the column codes is filled" in told
+    assert "no statements: alignment learns nothing from these ECGs; does the table of ECGs have" in told
     (ingested / "site.toml").write_text('name = "north"\ncohort = "out/cohort.csv"\nstore = "store"\n')
     bank = load_bank("minilm-demo")
     open_data = partial(load_site_data, ingested, StudySettings(), bank)

@@ -291,6 +291,15 @@ WRONG = {
     ),
     "a table that is not there": (["--table", "x.csv"], r"FECG-609 .* found --table: no such file"),
     "a low threshold": (["--patients", "1"], "FECG-610 --patients, --events: found 1 and 5"),
+    "no threshold": (
+        ["--events", "few"],
+        "FECG-610 --patients, --events: found no whole number; expected whole",
+    ),
+    "no processes": (["--jobs", "0"], "FECG-103 --jobs: found 0; expected 1 to 64 processes"),
+    "processes that are no number": (
+        ["--jobs", "x"],
+        "FECG-103 --jobs: found no whole number; expected 1 to 64",
+    ),
 }
 
 
@@ -324,6 +333,36 @@ def test_data_that_are_not_there_are_refused_and_nothing_is_written(tmp_path: Pa
     with pytest.raises(SystemExit, match="2"):
         report("", "--out", tmp_path / "out")
     assert "argument DATA: expected a name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_too_long_to_look_there_is_bad_input(tmp_path: Path, capsys: Any) -> None:
+    assert report(tmp_path / ("x" * 300), "--out", tmp_path / "out") == 3
+    assert (
+        "FECG-609 data to report on: found file name too long; expected a site folder"
+        in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--jobs", "65"], ["FECG-103 --jobs: found 65; expected 1 to 64 processes"]),
+        (["--jobs", "1.5"], ["FECG-103 --jobs: found no whole number"]),
+        (
+            ["--rate-hz", "fast", "--samples", "9"],
+            ["found 2 problem(s)", "rate-hz: Input should be", "samples: Input"],
+        ),
+    ],
+    ids=["too many", "a half", "signals"],
+)
+def test_options_of_ingest_that_cannot_be_are_told_with_a_code_before_anything_is_read(
+    tmp_path: Path, capsys: Any, options: list[str], words: list[str]
+) -> None:
+    assert main(["data", "ingest", str(tmp_path), "--out", str(tmp_path / "store"), *options]) == 3
+    told = capsys.readouterr().err
+    assert all(word in told for word in words), told
     assert not list(tmp_path.iterdir())
 
 
