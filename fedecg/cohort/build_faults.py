@@ -15,6 +15,8 @@ from fedecg.errors import CohortError
 
 __all__ = ["Fault", "Faults"]
 
+LEAVE_OUT = 'Correct the tables, or go on without these patients: [exclude] faults = "leave-out".'
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -50,13 +52,19 @@ class Faults:
             self.found.append(Fault(code, what, f"{rows} {found}", expected, rows))
             self.patients.update(patient for patient in patients if patient)
 
-    def refuse(self) -> None:
+    def add_table(self, error: CohortError) -> None:
+        """Note a table that cannot be read at all."""
+        self.found.append(Fault(error.code, error.what, error.found, error.expected, 1))
+
+    def refuse(self, fix: str = LEAVE_OUT) -> None:
         """Stop if there are any.
+
+        Args:
+            fix: of whatever was found.
 
         Raises:
             CohortError: the fault's own code where it is the only one, else FECG-293 with one line each.
         """
-        fix = 'Correct the tables, or go on without these patients: [exclude] faults = "leave-out".'
         if len(self.found) == 1:
             only = self.found[0]
             raise CohortError(only.code, only.what, found=only.found, expected=only.expected, fix=fix)

@@ -38,7 +38,7 @@ class TableWork:
         self._add(role, CHECKED, f"{role} checked")
 
     def _add(self, role: str, share: int, note: str) -> None:
-        self.done += share * self.sizes.get(role, 0)
-        total = (READ + CHECKED) * sum(self.sizes.values())
-        if self.advance is not None and total:
+        size, total = self.sizes.get(role, 0), (READ + CHECKED) * sum(self.sizes.values())
+        self.done += share * size
+        if self.advance is not None and size:
             self.advance(WHOLE * self.done // total, note if self.done < total else "")

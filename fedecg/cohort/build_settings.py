@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from fedecg.cohort.icd import CodeList, code_list, code_list_names, is_entry
 from fedecg.config import Section, parse_settings
 from fedecg.errors import SettingsError
-from fedecg.files import in_words
+from fedecg.files import in_words, read_regular
 
 __all__ = ["RULE_SETS", "CohortSettings", "TableColumns", "load_cohort_settings"]
 
@@ -291,7 +291,7 @@ def load_cohort_settings(path: str | Path) -> CohortSettings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         # The place in the file, never its text: that is made of paths.
         place = f" ({str(error).rpartition('(')[2]:.40}" if isinstance(error, tomllib.TOMLDecodeError) else ""

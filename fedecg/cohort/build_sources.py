@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from fedecg.cohort.build_faults import Faults
 from fedecg.cohort.build_progress import TableWork
 from fedecg.cohort.build_settings import CohortSettings
-from fedecg.cohort.build_tables import Table, read_table
+from fedecg.cohort.build_tables import CHECK, Table, read_table
 from fedecg.errors import CohortError
 from fedecg.signals import SignalStore
 
@@ -51,10 +51,8 @@ def read_sources(settings: CohortSettings, work: TableWork) -> dict[str, Table]:
             tables[role] = read_table(path, role, names)
             work.read(role)
         except CohortError as error:
-            faults.add(
-                error.code, error.what, (), rows=1, found=f"table: {error.found}", expected=error.expected
-            )
-    faults.refuse()
+            faults.add_table(error)
+    faults.refuse(CHECK)
     return tables
 
 

@@ -21,9 +21,17 @@ from numpy.typing import NDArray
 from fedecg.errors import CohortError
 from fedecg.files import in_words, read_regular
 
-__all__ = ["Column", "Table", "constant", "read_table"]
+__all__ = ["CHECK", "Column", "Table", "constant", "read_table"]
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "NaT", "\\N", "."})
+# Files that are taken for tables, by their first bytes.
+NO_TABLES = {
+    b"PK\x03\x04": "a spreadsheet or a zip file",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet of an old kind",
+    b"\xff\xfe": "text in UTF-16, not UTF-8",
+    b"\xfe\xff": "text in UTF-16, not UTF-8",
+}
+CHECK = "Check the paths in COHORT.toml, and the names in [columns]."
 DELIMITERS = (",", ";", "\t", "|")
 # What a compressed table may become: a small file must not fill the memory. Small tables repeat themselves more.
 UNPACKED_BYTES, UNPACKED_TIMES, UNPACKED_ANYWAY = 2 * 10**9, 200, 1 << 24
@@ -104,6 +112,9 @@ def read_table(path: str | Path, role: str, names: dict[str, str]) -> Table:
             content = _unpacked(content, role, names)
     except (OSError, EOFError, zlib.error) as error:
         _refuse(role, f"a file that cannot be read ({in_words(error)})", names)
+    for head, words in NO_TABLES.items():
+        if content.startswith(head):
+            _refuse(role, words, names)
     found = _parquet(content, role, names) if content[:4] == b"PAR1" else _text(content, role, names)
     columns = {name: _column(found.column(number)) for number, name in enumerate(names)}
     return Table(role, columns, found.num_rows)
@@ -146,7 +157,15 @@ def _text(content: bytes, role: str, names: dict[str, str]) -> Any:
     except (pa.ArrowException, ValueError) as error:  # its text may hold a row
         uneven = "columns, got" in str(error)
         _refuse(role, "rows of different lengths" if uneven else "text that is not CSV in UTF-8", names)
+    if content.count(b'"') % 2 and table.num_rows + 1 < _lines(content):
+        # One that is opened at the start of a cell takes in every row up to the next one, or to the end of the file.
+        _refuse(role, "a quotation mark that is not closed, and rows that it swallows", names)
     return table.select(list(names.values()))
+
+
+def _lines(content: bytes) -> int:
+    """Lines that are not blank."""
+    return sum(not line.isspace() and line != b"" for line in content.split(b"\n"))
 
 
 def _parquet(content: bytes, role: str, names: dict[str, str]) -> Any:
@@ -207,5 +226,5 @@ def _refuse(role: str, found: str, names: dict[str, str]) -> NoReturn:
         f"table of {role}",
         found=found,
         expected=f"CSV, TSV or Parquet (also .gz) with the columns {', '.join(sorted(set(names.values())))}",
-        fix="Check the path in COHORT.toml, and the names in [columns].",
+        fix=CHECK,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedecg.errors import CohortError
-from fedecg.files import in_words
+from fedecg.files import in_words, read_regular
 
 __all__ = [
     "SCHEMA",
@@ -121,7 +121,7 @@ def read_flow(path: Path) -> Flow:
         CohortError: FECG-286 it cannot be read, or is none.
     """
     try:
-        return flow_from_json(path.read_text(encoding="utf-8"))
+        return flow_from_json(read_regular(path).decode())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = in_words(error) if isinstance(error, OSError | json.JSONDecodeError) else "another document"
         raise CohortError(

@@ -53,7 +53,8 @@ no ECG, no name, no date: for the study's office, once somebody at the site has 
 
 --table: a .csv with a column `file` (or --column) and any of `patient`, `device`, `report`, `age_years`, `female`;
   other names by --columns, e.g. --columns patient=patient_id age_years=age. Of a report only its language is counted.
-  Separated by , ; tab or |. How many files it speaks of is said; a table that speaks of none is refused.
+  Separated by , ; tab or |. A file is found by its whole name, else by the last part of it where that is unambiguous.
+  How many files the table speaks of is said; one that speaks of none is refused. female: 1 or F, 0 or M.
 --bank: the code bank whose coverage of the stated codes is counted (default: minilm-demo).
 """
 
@@ -229,8 +230,9 @@ def _as_text(done: Ingested) -> list[str]:
 
 def _report(options: argparse.Namespace) -> int:
     from fedecg.report.data_disclosure import thresholds
-    from fedecg.report.data_facts import COLUMNS, gather
+    from fedecg.report.data_facts import gather
     from fedecg.report.data_report import write_data_report
+    from fedecg.report.data_said import COLUMNS
     from fedecg.text import load_bank
 
     limits, jobs = thresholds(options.patients, options.events), _jobs(options.jobs)

@@ -6,42 +6,33 @@ Out: `DataFacts`. Called by `data_report`. The language of a report is kept, its
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort import Cohort, read_cohort, require_same_store
+from fedecg.cohort.build_settings import PeopleColumns
 from fedecg.config import load_site
-from fedecg.errors import RunInputError, SignalError
+from fedecg.errors import SignalError
 from fedecg.files import in_words
 from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg.progress import Progress
 from fedecg.report.data_languages import report_language
+from fedecg.report.data_said import Cells, read_said, refuse, said_of
 from fedecg.signals import Recording, SignalStore, read_recording
 from fedecg.signals.ingest import NOT_AN_ECG, rows_of
-from fedecg.signals.ingest_sources import Item, find_items, separator_of
+from fedecg.signals.ingest_sources import Item, find_items
 from fedecg.signals.ingest_workers import in_processes, in_turn
 
-__all__ = ["COLUMNS", "DataFacts", "People", "gather", "of_known_people"]
+__all__ = ["DataFacts", "People", "gather", "of_known_people"]
 
-# What a table of ECGs may say beyond the file: name here -> what it is.
-COLUMNS = {
-    "patient": "whose ECG it is, any text",
-    "device": "what recorded it",
-    "report": "the text of its report",
-    "age_years": "age at the ECG",
-    "female": "1, 0 or blank",
-}
 FEW_FILES = 64  # are read in this process: starting others takes longer
 OLDEST_YEARS = 120.0
-_ENDINGS = (".hea", ".dat", ".mat")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +107,16 @@ def gather(
     Args:
         data: a site folder (site.toml), a store (store.json), or a folder, list or table of ECGs.
         cohort: table of the store; of a site folder its own is taken.
-        table: with a column of file names and any of `COLUMNS`.
+        table: with a column of file names and any of `data_said.COLUMNS`.
         column: of the table, that holds the file names.
-        renamed: name of `COLUMNS` -> the table's column.
+        renamed: name of `data_said.COLUMNS` -> the table's column.
         jobs: processes to read files with.
 
     Raises:
         RunInputError: FECG-609, what was given is nothing to report on, or a table that cannot be used.
         FedecgError: whatever is wrong with the store or the cohort table.
     """
-    said = _read_table(table, column, renamed) if table else None
+    said = read_said(table, column, renamed, progress) if table else None
     if _holds(data, "site.toml"):
         site = load_site(data / "site.toml")
         store = SignalStore.open(site.store)
@@ -134,18 +125,15 @@ def gather(
     if _holds(data, "store.json"):
         return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said, progress)
     if cohort:
-        _refuse(
-            "--cohort with a folder that is no store", "a store: its rows are what the cohort table names"
-        )
+        refuse("--cohort with a folder that is no store", "a store: its rows are what the cohort table names")
     try:
         items = find_items([str(data)], column)
     except SignalError as error:
-        _refuse(
+        refuse(
             f"neither site.toml nor store.json nor files ({error.found})",
             "a site folder, a signal store, or a folder of ECGs",
         )
-    _tell_matched([item.source for item in items], said, progress)
-    return _of_files(items, said or {}, jobs, progress)
+    return _of_files(items, said_of([item.source for item in items], said, progress), jobs, progress)
 
 
 def _holds(data: Path, name: str) -> bool:
@@ -157,7 +145,7 @@ def _holds(data: Path, name: str) -> bool:
     try:
         return (data / name).is_file()
     except OSError as error:
-        _refuse(in_words(error), "a site folder, a signal store, or a folder of ECGs")
+        refuse(in_words(error), "a site folder, a signal store, or a folder of ECGs")
 
 
 def of_known_people(facts: DataFacts) -> DataFacts:
@@ -181,36 +169,20 @@ def of_known_people(facts: DataFacts) -> DataFacts:
     )
 
 
-def _tell_matched(
-    sources: Sequence[str], said: Mapping[str, Mapping[str, str]] | None, progress: Progress
-) -> None:
-    """How many files the table speaks of: one with other names would say nothing of anybody, silently."""
-    if said is None:
-        return
-    matched = sum(_bare(source) in said for source in sources)
-    if not matched:
-        _refuse(
-            f"--table whose {len(said)} names are those of none of {len(sources)} files",
-            "names as they stand in SOURCES: paths below the folder, or as the store's manifest.csv has them",
-        )
-    progress.say(f"--table: {matched} of {len(sources)} files are in it")
-
-
 def _of_store(
     store: SignalStore,
     cohort: Cohort | None,
-    table: Mapping[str, Mapping[str, str]] | None,
+    table: Mapping[str, Cells] | None,
     progress: Progress,
 ) -> DataFacts:
     sources = store.facts.get("source", ("",) * len(store))
-    _tell_matched(sources, table, progress)
-    of_row = [(table or {}).get(_bare(source), {}) for source in sources]
+    of_row = said_of(sources, table, progress)
     patient, people = _patients(of_row)
     stated: list[dict[str, float] | None] = [None] * len(store)
     if cohort is not None:
         inside = (cohort.record >= 0) & (cohort.record < len(store))
         if not inside.all():
-            _refuse(
+            refuse(
                 f"{int((~inside).sum())} rows of the cohort table that the store does not have", "one build"
             )
         patient = _with_cohort(patient, cohort)
@@ -243,13 +215,11 @@ def _of_store(
     )
 
 
-def _of_files(
-    items: Sequence[Item], said: Mapping[str, Mapping[str, str]], jobs: int, progress: Progress
-) -> DataFacts:
-    """Files are read and judged; nothing of them is kept but what the report counts."""
+def _of_files(items: Sequence[Item], said: Sequence[Cells], jobs: int, progress: Progress) -> DataFacts:
+    """Files are read and judged; nothing of them is kept but what the report counts. `said`: of each item."""
     work = partial(rows_of, settings=None, powerline="none")
     events = in_turn(items, work) if jobs == 1 or len(items) < FEW_FILES else in_processes(items, work, jobs)
-    entries: list[tuple[Item, dict[str, Any]]] = []
+    entries: list[tuple[int, dict[str, Any]]] = []
     others = 0
     with progress.task("ECG files", len(items)) as advance:
         for number, row in events:
@@ -258,15 +228,15 @@ def _of_files(
             elif items[number].searched and row.entry["code"] in NOT_AN_ECG:
                 others += 1
             else:
-                entries.append((items[number], row.entry))
-    of_row = [said.get(_bare(item.source), {}) for item, _ in entries]
+                entries.append((number, row.entry))
+    of_row = [said[number] for number, _ in entries]
     patient, people = _patients(of_row)
     rules = [name for name in (entries[0][1] if entries else {}) if name not in ("code", "source", "index")]
     texts = ("source", "index", "rate_hz", "seconds", "peak_mv", "missing", "extra_leads")
 
     def drawn(row: int) -> tuple[Recording, str] | None:
-        item, entry = entries[row]
-        place = entry.get("index", "")
+        number, entry = entries[row]
+        item, place = items[number], entry.get("index", "")
         try:
             path = item.path if place == "" else item.path.with_name(f"{item.path.name}#{place}")
             return read_recording(path), "no filter"
@@ -335,7 +305,7 @@ def _patients(of_row: Sequence[Mapping[str, str]]) -> tuple[NDArray[np.int64], P
     for number, row in zip(patient.tolist(), of_row, strict=True):
         for name, values in known.items():
             if number >= 0 and np.isnan(values[number]):
-                values[number] = _number(row.get(name, ""))
+                values[number] = _READ[name](row.get(name, ""))
     age, female = np.array(known["age_years"]), np.array(known["female"])
     nobody = np.zeros(len(numbers), dtype=np.bool_)
     return patient, People(
@@ -356,6 +326,16 @@ def _number(cell: str) -> float:
         return float("nan")
 
 
+def _female(cell: str) -> float:
+    """1, 0 or NaN, from such a number or a word, as `fedecg cohort build` reads them."""
+    word = cell.lower()
+    return 1.0 if word in _WORDS.female else 0.0 if word in _WORDS.male else _number(cell)
+
+
+_WORDS = PeopleColumns()
+_READ = {"age_years": _number, "female": _female}
+
+
 def _column(of_row: Sequence[Mapping[str, str]], name: str) -> NDArray[np.str_] | None:
     if not any(name in row for row in of_row):
         return None
@@ -366,38 +346,3 @@ def _languages(of_row: Sequence[Mapping[str, str]]) -> NDArray[np.str_] | None:
     if not any("report" in row for row in of_row):
         return None
     return np.array([report_language(row.get("report", "")) for row in of_row], dtype=np.str_)
-
-
-def _read_table(path: Path, column: str, renamed: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """File name without ending -> what the table says of it."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = separator_of(text.partition("\n")[0], column)
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        _refuse(f"--table: {in_words(error)}", "a .csv file with a header")
-    at = {name: renamed.get(name, name) for name in COLUMNS}
-    absent = [name for name in (column, *renamed.values()) if name not in header]
-    if absent:
-        _refuse(f"--table without {len(absent)} of the columns that were named", "columns of its header")
-    places = {name: header.index(theirs) for name, theirs in at.items() if theirs in header}
-    files = header.index(column)
-    return {
-        _bare(row[files].strip()): {name: row[place].strip() for name, place in places.items()}
-        for row in rows
-        if len(row) == len(header)
-    }
-
-
-def _bare(name: str) -> str:
-    return next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
-
-
-def _refuse(found: str, expected: str) -> NoReturn:
-    raise RunInputError(
-        "FECG-609",
-        "data to report on",
-        found=found,
-        expected=expected,
-        fix="fedecg data report --help shows what it takes.",
-    )

@@ -150,6 +150,7 @@ def test_how_far_it_is_is_said_in_percent_of_the_tables_and_ends_at_a_hundred(tm
         "ECGs checked",
         "diagnoses checked",
     ]
+    assert percent.count(100) == 1
 
 
 def test_a_part_that_a_small_cohort_leaves_without_anybody_is_said(
@@ -251,5 +252,7 @@ def test_bad_input_is_exit_status_3_and_writes_nothing(
     made["deaths.csv"][0] = ("pid", "date")
     assert main(["cohort", "build", str(write_hospital(tmp_path, SETTINGS, made))]) == 3
     told = capsys.readouterr().err
-    assert "FECG-286 table of diagnoses: found 1 table: no column code" in told
-    assert "FECG-286 table of deaths: found 1 table: no column patient" in told
+    assert "FECG-286 table of diagnoses: found no column code" in told
+    assert "FECG-286 table of deaths: found no column patient" in told
+    assert "Check the paths in COHORT.toml, and the names in [columns]." in told
+    assert "leave-out" not in told  # no patient is at fault

@@ -1,5 +1,6 @@
 """COHORT.toml: strict, all problems at once, rule sets of the package below one's own keys."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,14 @@ def test_a_date_without_quotes_is_taken_as_it_stands_and_one_with_a_time_is_not(
     assert 'follow-up.end-date: Value error, expected a date without a time, such as "2024-06-30"' in str(
         caught.value
     )
+
+
+def test_a_file_of_windows_is_read_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_bytes(("\ufeff" + (LEAST + EVENT).replace("\n", "\r\n")).encode())
+    assert load_cohort_settings(tmp_path / "w.toml").follow_up.end_date == "2024-06-30"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match=r"FECG-285 COHORT\.toml: found a pipe or device, not a file"):
+        load_cohort_settings(tmp_path / "pipe")
 
 
 def test_the_key_of_the_patients_numbers_starts_from_the_folder_of_the_file(tmp_path: Path) -> None:

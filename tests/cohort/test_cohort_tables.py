@@ -45,6 +45,18 @@ def test_what_stands_for_missing_is_blank_and_quoted_cells_keep_their_commas(tmp
     assert list(table["date"].cells()) == ["", "", "", "2020-01-01"]
 
 
+def test_a_stray_mark_of_inches_and_cells_of_several_lines_lose_no_row(tmp_path: Path) -> None:
+    for text in (
+        'id,when\na 5" tube,2020-01-01\nb,2020-01-02\n',
+        'id,when\n"a\nb",2020-01-01\n\n"c",2020-01-02\n',
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert list(read_table(tmp_path / "t.csv", "x", NAMES)["date"].cells()) == [
+            "2020-01-01",
+            "2020-01-02",
+        ]
+
+
 def test_parquet_gives_the_same_text_as_csv(tmp_path: Path) -> None:
     file = tmp_path / "t.parquet"
     noon = dt.datetime(2020, 1, 1, 12)
@@ -76,6 +88,13 @@ def test_parquet_gives_the_same_text_as_csv(tmp_path: Path) -> None:
         (b"id,when\n1,2,3\n", "rows of different lengths"),
         (b"id,when\n\xff\xfe,3\n", "text that is not CSV in UTF-8"),
         (b"", "text that is not CSV"),
+        (b"PK\x03\x04" + bytes(30), "a spreadsheet or a zip file"),
+        (b"\xd0\xcf\x11\xe0" + bytes(30), "a spreadsheet of an old kind"),
+        ("id,when\na,2020-01-01\n".encode("utf-16"), "text in UTF-16, not UTF-8"),
+        (
+            b'id,when\na,"2020-01-01\nb,2020-01-02\nc,2020-01-03\n',
+            "a quotation mark that is not closed, and rows",
+        ),
         (b"PAR1 and no more", "Parquet that cannot be read"),
         (b"\x1f\x8b\x08truncated", "a file that cannot be read"),
     ],

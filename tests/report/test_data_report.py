@@ -264,10 +264,14 @@ def test_ptbxl_with_its_own_table(data_root: Path, tmp_path: Path, capsys: Any) 
         "--jobs",
         "1",
     ]
-    assert report(folder / "records100", *arguments) == 3  # names begin above that folder
-    found = r"found --table whose \d+ names are those of none of 353 files; expected names as they stand in SOURCES"
+    assert report(folder / "records500", *arguments) == 3  # other files: their names end otherwise
+    found = r"found --table whose \d+ names are those of none of 40 files; expected names as they stand in SOURCES"
     assert re.search(f"FECG-609 .*{found}", capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+    assert (
+        report(folder / "records100", *arguments) == 0
+    )  # names begin above that folder: the last part counts
+    assert "--table: 353 of 353 files are in it" in " ".join(capsys.readouterr().err.split())
     assert report(folder, *arguments) == 0
     assert re.search(r"--table: 353 of \d+ files are in it", " ".join(capsys.readouterr().err.split()))
     inside = document(tmp_path, "inside")
@@ -364,6 +368,16 @@ def test_options_of_ingest_that_cannot_be_are_told_with_a_code_before_anything_i
     told = capsys.readouterr().err
     assert all(word in told for word in words), told
     assert not list(tmp_path.iterdir())
+
+
+def test_sex_may_stand_in_words(site: Path, tmp_path: Path) -> None:
+    sources = SignalStore.open(site / "store").facts["source"]
+    words = ["F", "female", "m", "Male", "1", "0", "?", ""] * 10
+    lines = [f"{source},p{at},{word}" for at, (source, word) in enumerate(zip(sources, words, strict=False))]
+    (tmp_path / "t.csv").write_text("\n".join(["file,patient,sex", *lines]))
+    words = ["--table", tmp_path / "t.csv", "--columns", "female=sex", "--out", tmp_path / "out"]
+    assert report(site / "store", *words) == 0
+    assert rows(document(tmp_path / "out", "inside"), "sex") == {"female": 30, "male": 30, "missing": 20}
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
