@@ -13,7 +13,7 @@ from fedecg.errors import PolicyError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.documents import GridDocument
-from fedecg.federation.noised import noised_edges
+from fedecg.federation.noised import is_look, look_document, noised_edges
 from fedecg.federation.sums import AssessTask
 from fedecg.federation.tasks import EvaluateTask, Task, TrainTask
 from fedecg.objectives import public_grid
@@ -61,7 +61,10 @@ def _private(task: Task, study: StudySettings) -> Iterator[str]:
         yield "an exchange without noise"
     if isinstance(task, TrainTask) and (task.grid is not None or task.repeat):
         yield "counts of validation patients"
-    if isinstance(task, EvaluateTask):
+    if isinstance(task, EvaluateTask) and is_look(task):
+        if task.parts != ["validation"] or task.grid != look_document():
+            yield "a look at other patients, or through other bins"
+    elif isinstance(task, EvaluateTask):
         cuts, privacy = task.grid, study.privacy
         if len(cuts.time_cuts_days) >= privacy.time_bins or len(cuts.risk_cuts) >= privacy.risk_bins:
             yield "a finer histogram"

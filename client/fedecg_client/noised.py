@@ -28,6 +28,7 @@ from fedecg.federation.noised import (
     NoisedEvaluateReply,
     NoisedSurveyReply,
     evaluate_spends,
+    is_look,
     noised_edges,
     survey_spends,
     train_spends,
@@ -111,12 +112,13 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
 
 
 def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[NoisedEvaluateReply, None]:
-    """A noised histogram of each part asked for; with validation the sums of the baseline that ships."""
+    """A noised histogram of each part asked for; with validation, if no look, the sums of the baseline that ships."""
     desk = _Desk.open(place, task, weights)
     grid, noise = work.evaluation_grid(task.grid), desk.noise
-    spends = evaluate_spends(task.parts, noise)
+    look = is_look(task)
+    spends = evaluate_spends(task.parts, noise, look=look)
     head = desk.spend(spends)
-    asked = "validation" in task.parts
+    asked = "validation" in task.parts and not look
     scales: dict[Part, float] = {"validation": noise.validation, "test": noise.test}
     reply = NoisedEvaluateReply(
         site=desk.site.name,

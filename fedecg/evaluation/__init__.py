@@ -52,7 +52,7 @@ from fedecg.evaluation.intervals import (
     concordance_interval,
     stratified_interval,
 )
-from fedecg.evaluation.noised import NoisedConcordance, NoisedCounts, noised_concordance, noised_spread
+from fedecg.evaluation.noised import NoisedConcordance, NoisedCounts, noised_concordance, noised_risk_cuts
 from fedecg.evaluation.plan import DAYS_A_YEAR, assessment_plan
 from fedecg.evaluation.power import DetectableDifference, detectable_difference
 
@@ -85,7 +85,7 @@ __all__ = [
     "detectable_difference",
     "global_concordance",
     "noised_concordance",
-    "noised_spread",
+    "noised_risk_cuts",
     "pair_counts",
     "paired_bootstrap",
     "risk_grid",

@@ -1,7 +1,7 @@
 """Concordance from histograms with noise: both C's, and an interval that knows of patients and of noise.
 
 In:  of every site patients by (time bin, risk bin, event) plus Gaussian noise of a known scale, on one grid.
-Out: `NoisedConcordance`; the mean and spread of the log hazard. Called by the coordinator under differential privacy.
+Out: `NoisedConcordance`; risk cuts. Called by the coordinator under differential privacy.
 
 A pair counts where its time bins differ and the earlier of the two is an event; in one risk bin it is half concordant.
 With x the cells of a table, the concordant and the comparable pairs are quadratic forms x'Ax and x'Bx in which no
@@ -27,18 +27,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from fedecg.evaluation.intervals import FEW_EVENTS
 
-__all__ = ["NoisedConcordance", "NoisedCounts", "noised_concordance", "noised_spread"]
+__all__ = ["NoisedConcordance", "NoisedCounts", "noised_concordance", "noised_risk_cuts"]
 
 Float64 = NDArray[np.float64]
 
 STEPS = 1001  # values of C that are tried
 MOST_LEVEL = 0.5  # of the comparable pairs in one risk bin: beyond it, bins tell nothing
-LEAST_SHARE = 1e-6  # of a bin, in the likelihood of a spread
-MOST_MEAN, LEAST_SD, MOST_SD = 10.0, 0.05, 5.0  # of a log hazard
+MOST_MEAN, LEAST_SD, MOST_SD = 10.0, 0.05, 5.0  # of log hazards
+MODES, SPREADS = 101, 12  # of log hazards that are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,30 +105,67 @@ def noised_concordance(sites: Sequence[NoisedCounts]) -> NoisedConcordance:
     )
 
 
-def noised_spread(cells: Float64, risk_cuts: Float64) -> tuple[float, float]:
-    """Mean and standard deviation of the log hazard: the normal one that is likeliest for patients by risk bin.
+def noised_risk_cuts(tables: Sequence[tuple[Float64, NoisedCounts]], bins: int) -> Float64:
+    """Cuts between bins of about equal numbers of patients, as noised tables of the same patients show them.
+
+    They are quantiles of the split normal that is likeliest: log hazards have one mode and, where few are at high risk,
+    a long tail. A bin's count is taken as it is, also below 0: what is floored would look like patients far out. All
+    modes and spreads of a grid are tried first, since far from the patients the likelihood is flat.
 
     Args:
-        cells: (T, R, 2), with noise, added up over the sites.
-        risk_cuts: (R - 1,) rising.
+        tables: each with its risk cuts (R - 1,); of all sites together.
+        bins: number of bins.
 
     Returns:
-        (0, 1) where noise leaves nobody; else within what a log hazard can be.
+        (bins - 1,) rising, finite, whatever the noise.
+
+    Source: split normal: Wallis 2014, Statist Sci 29:106-112.
     """
-    patients = np.maximum(cells.sum(axis=(0, 2)), 0.0)
-    if not patients.sum() or not risk_cuts.size:
-        return 0.0, 1.0
-    share = patients / patients.sum()
+    known = [(cuts, table.cells.sum(axis=(0, 2)), _bin_noise(table)) for cuts, table in tables]
+    modes, left, right = np.meshgrid(
+        np.linspace(-MOST_MEAN, MOST_MEAN, MODES), *2 * [np.geomspace(LEAST_SD, MOST_SD, SPREADS)]
+    )
+    tried = np.stack([modes.ravel(), np.log(left.ravel()), np.log(right.ravel())], axis=1)
+    start = tried[np.argmin(_misfit(tried, known))]
+    spreads = (math.log(LEAST_SD), math.log(MOST_SD))
+    limits = [(-MOST_MEAN, MOST_MEAN), spreads, spreads]
+    best = minimize(lambda at: _misfit(at, known).item(), start, method="Nelder-Mead", bounds=limits).x
+    mode, low, high = float(best[0]), *np.exp(best[1:])
+    wanted = np.arange(1, bins) / bins
+    below = low / (low + high)
+    inside = np.where(wanted < below, wanted / (2 * below), 0.5 + (wanted - below) / (2 * (1 - below)))
+    return np.asarray(mode + np.where(wanted < below, low, high) * ndtri(inside))
 
-    def misfit(found: Float64) -> float:
-        mean, sd = found[0], math.exp(found[1])
-        reached = np.concatenate([[0.0], ndtr((risk_cuts - mean) / sd), [1.0]])
-        return -float(np.sum(share * np.log(np.maximum(np.diff(reached), LEAST_SHARE))))
 
-    middle = float(np.interp(0.5, np.cumsum(share)[:-1], risk_cuts))
-    limits = [(-MOST_MEAN, MOST_MEAN), (math.log(LEAST_SD), math.log(MOST_SD))]
-    best = minimize(misfit, np.array([middle, 0.0]), method="Nelder-Mead", bounds=limits)
-    return float(best.x[0]), math.exp(float(best.x[1]))
+def _misfit(at: Float64, known: Sequence[tuple[Float64, Float64, float]]) -> Float64:
+    """-2 log likelihood (...) of the counts, by split normals at (..., 3): mode, log of the left and the right spread.
+
+    Args:
+        known: of each table its cuts, its counts, and the variance of their noise.
+    """
+    total = np.zeros(at.shape[:-1])
+    for cuts, patients, noise in known:
+        share = _split_normal_shares(cuts, at)
+        number = np.maximum(share @ patients / (share**2).sum(axis=-1), 1.0)
+        expected = number[..., None] * share
+        variance = noise + expected * (1 - share)
+        total += ((patients - expected) ** 2 / variance + np.log(variance)).sum(axis=-1)
+    return total
+
+
+def _split_normal_shares(cuts: Float64, at: Float64) -> Float64:
+    """Of split normal variables, as `_misfit` has them, how much lies in each bin, (..., R)."""
+    mode, low, high = at[..., :1], np.exp(at[..., 1:2]), np.exp(at[..., 2:])
+    beyond = ndtr((cuts - mode) / np.where(cuts < mode, low, high))
+    below = low / (low + high)
+    reached = np.where(cuts < mode, 2 * below * beyond, below + (1 - below) * (2 * beyond - 1))
+    return np.diff(reached, axis=-1, prepend=0.0, append=1.0)
+
+
+def _bin_noise(table: NoisedCounts) -> float:
+    """Variance of a risk bin's count by noise; 1 more, for counts that have none."""
+    times, _, outcomes = table.cells.shape
+    return float(times * outcomes * table.noise**2 + 1.0)
 
 
 def pair_forms(bins: tuple[int, int]) -> tuple[Float64, Float64]:

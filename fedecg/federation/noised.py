@@ -6,7 +6,8 @@ Called by both sides. Exactly four kinds of thing leave a site, and these docume
     (i)   the update of a round, by DP-SGD
     (ii)  noised events by time bin: of the training part with the survey, of the validation part at the end
     (iii) noised sums of clipped hazards by time bin: with the survey, every `hazard-every` rounds, and at the end
-    (iv)  a noised (time, risk, event) histogram of validation, and one of test patients
+    (iv)  noised (time, risk, event) histograms: of validation patients a look at where the log hazards lie (64 wide
+          bins, one of time) and one to evaluate, of test patients one
 
 Beside them stand names, hashes, and what follows from the lock, site.toml and the ledger: spends and the ledger's head.
 """
@@ -23,9 +24,9 @@ from pydantic import Field
 
 from fedecg.config import Section, StudySettings
 from fedecg.errors import FederationError, SettingsError
-from fedecg.federation.documents import LedgerHead, Part
+from fedecg.federation.documents import GridDocument, LedgerHead, Part
 from fedecg.federation.spent import SpendDocument
-from fedecg.federation.tasks import TrainReply
+from fedecg.federation.tasks import EvaluateTask, TrainReply
 from fedecg.privacy.accountant import Noise, Spend
 from fedecg.training.protected import refuse_coupled_losses
 
@@ -37,6 +38,8 @@ __all__ = [
     "check_train",
     "evaluate_spends",
     "hazard_is_due",
+    "is_look",
+    "look_document",
     "noised_edges",
     "refuse_more_than_noise",
     "survey_spends",
@@ -46,6 +49,7 @@ __all__ = [
 Noised = Annotated[float, Field(ge=-1e100, le=1e100)]
 
 ANY_NOISE = Noise(1.0, 1.0, 1.0, 1.0)
+LOOK_BINS, LOOK_REACH = 64, 8.0  # of log hazards: 8 x 8 cells all the same, in one row
 
 
 class NoisedSurveyReply(Section):
@@ -82,7 +86,10 @@ def refuse_more_than_noise(settings: StudySettings) -> None:
         "evaluation.explain = false": settings.evaluation.explain,
         "evaluation.baselines = false": settings.evaluation.baselines,
         'model.preset = "fedecg"': settings.model.preset != "fedecg",
-        'data.aligned = "" (its ledger would be another)': bool(settings.data.aligned),
+        'data.aligned = "" (its ledger would be another), or data.public-patients': bool(
+            settings.data.aligned
+        )
+        and not settings.data.public_patients,
     }
     wrong = [wanted for wanted, is_wrong in asked.items() if is_wrong]
     if wrong:
@@ -112,6 +119,11 @@ def hazard_is_due(settings: StudySettings, number: int) -> bool:
     return number > 1 and (number - 1) % settings.privacy.hazard_every == 0
 
 
+def is_look(task: EvaluateTask) -> bool:
+    """Whether a histogram is all that is asked for: no bins of time for anything else."""
+    return not task.edges_days
+
+
 def survey_spends(noise: Noise) -> list[Spend]:
     """What a survey costs."""
     return [Spend("events", "train", noise.train_sums), Spend("hazard", "train", noise.train_sums)]
@@ -125,11 +137,19 @@ def train_spends(settings: StudySettings, stage: str, number: int, noise: Noise)
     return [training, *([Spend("hazard", "train", noise.train_sums)] if due else [])]
 
 
-def evaluate_spends(parts: Sequence[Part], noise: Noise) -> list[Spend]:
-    """What an evaluation of some parts costs."""
+def look_document() -> GridDocument:
+    """Cuts of the look at validation patients: one bin of time, public risk cuts that hold whatever there is."""
+    return GridDocument(
+        time_cuts_days=[], risk_cuts=np.linspace(-LOOK_REACH, LOOK_REACH, LOOK_BINS - 1).tolist()
+    )
+
+
+def evaluate_spends(parts: Sequence[Part], noise: Noise, *, look: bool = False) -> list[Spend]:
+    """What an evaluation of some parts costs; a look at validation brings its histogram alone."""
     spends: list[Spend] = []
     if "validation" in parts:
-        spends += [Spend(kind, "validation", noise.validation) for kind in ("events", "hazard", "histogram")]
+        kinds = ("histogram",) if look else ("events", "hazard", "histogram")
+        spends += [Spend(kind, "validation", noise.validation) for kind in kinds]
     if "test" in parts:
         spends.append(Spend("histogram", "test", noise.test))
     return spends
@@ -181,16 +201,22 @@ def check_evaluation(
     parts: Sequence[Part],
     site: str,
     reply: NoisedEvaluateReply,
+    *,
+    look: bool = False,
 ) -> None:
-    """Histograms of the parts asked for, in the grid's shape; raises as `check_survey`."""
+    """Histograms of the parts asked for, in the grid's shape; raises as `check_survey`.
+
+    Args:
+        look: a histogram of validation was asked for, and nothing else.
+    """
     if set(reply.cells) != set(parts):
         _refuse_more(site, f"histograms of {', '.join(sorted(reply.cells)) or 'none'}", ", ".join(parts))
     for part, cells in reply.cells.items():
         _check_length(f"noised {part} histogram of {site}", cells, math.prod(shape))
-    bins = len(noised_edges(settings)) if "validation" in parts else 0
+    bins = len(noised_edges(settings)) if "validation" in parts and not look else 0
     for column in (reply.validation_events, reply.validation_exp_sums):
         _check_length(f"noised validation sums of {site}", column or [], bins)
-    _check_spends(site, reply.spends, evaluate_spends(parts, ANY_NOISE))
+    _check_spends(site, reply.spends, evaluate_spends(parts, ANY_NOISE, look=look))
 
 
 def _check_length(what: str, column: Sequence[float], expected: int) -> None:

@@ -3,9 +3,13 @@
 In:  the survey's noised events and hazard sums, then a round's sums every `hazard-every` rounds. Out: the documents
 that the next task carries; what ships with the model. Called by the server, in the place of `HazardState`.
 
-No validation by round (each would be a release), no repeated round (its steps would be a spend that the plan lacks: a
-baseline that has drifted is replaced, and the next round goes on with the fresh one), no moments of the log hazard: the
-risk cuts of the first histogram are public, those of the second follow from the first.
+No validation by round (each would be a release), no repeated round (its steps would be a spend that the plan lacks), no
+moments of the log hazard: the risk cuts of the first histogram, a look, are public and far apart; those of the next
+follow from the one before (post-processing).
+
+The baseline keeps the level that it had with the survey. Clipped gradients draw the mean log hazard down, for events
+have the longest; a baseline that followed would draw it further, until the noise of the sums, which is absolute, were
+all that there is. A level is no matter for the order of patients, and what ships has one of its own.
 """
 
 from __future__ import annotations
@@ -19,21 +23,20 @@ from numpy.typing import NDArray
 
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
-from fedecg.evaluation import RiskTimeGrid, noised_spread, risk_grid, time_grid
+from fedecg.evaluation import NoisedCounts, RiskTimeGrid, noised_risk_cuts, risk_grid, time_grid
 from fedecg.federation.documents import HazardDocument, JoinedPart, PartCounts
-from fedecg.federation.hazard import RATIO_BOUNDS, HazardState
-from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply, noised_edges
+from fedecg.federation.hazard import HazardState
+from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply, look_document, noised_edges
 from fedecg.federation.rounds import RoundRecord
 from fedecg.federation.spent import SpendDocument
 from fedecg.federation.tasks import TrainReply
 from fedecg.objectives import Baseline
 from fedecg.privacy.releases import baseline_from_noised, possible_counts, possible_risk_sets
 
-__all__ = ["NoisedHazard", "shipped_sums"]
+__all__ = ["NoisedHazard", "histogram_noise", "shipped_sums"]
 
 Floats = NDArray[np.float64]
 
-PUBLIC_MEAN, PUBLIC_SD = 0.0, 1.0  # of a log hazard that nobody has seen yet
 DRAWS = 400
 
 
@@ -65,7 +68,9 @@ class NoisedHazard(HazardState):
                 fix="More sites, a larger privacy.sums-share, fewer hazard-bins; or sites with a larger epsilon.",
             )
         self.time_cuts_days = time_grid(self.edges_days[1:], counts[:-1], settings.privacy.time_bins)
-        self.grid = self._grid_at(PUBLIC_MEAN, PUBLIC_SD)
+        # Until somebody has looked.
+        self.grid = RiskTimeGrid(self.time_cuts_days, risk_grid(0.0, 1.0, settings.privacy.risk_bins))
+        self._shown: list[tuple[Floats, NoisedCounts]] = []
         sums = {site: np.array(survey[site].train_exp_sums) for site in self.events}
         scales = {site: self._scale(survey[site].spends) for site in self.events}
         self.cumulative, _ = self._fresh(sums, scales)
@@ -90,7 +95,7 @@ class NoisedHazard(HazardState):
     def digest(self, record: RoundRecord, replies: Mapping[str, TrainReply]) -> bool:
         """Where sums have come, refresh the baseline from those who sent them; always True: no round is repeated.
 
-        Half of a change of level is left out, as in `HazardState.digest`, and never more than a factor of sqrt 3.
+        Their shape is taken, not their level: under the new baseline the sites' events are as many as under the old.
         """
         sums, scales = {}, {}
         for site, reply in sorted(replies.items()):
@@ -102,18 +107,26 @@ class NoisedHazard(HazardState):
         fresh, ratio = self._fresh(sums, scales)
         record.hazard_ratio = ratio
         if self.settings.survival.loss != "grouped" and fresh[-1] > 0:
-            self.cumulative = fresh * math.sqrt(float(np.clip(ratio, *RATIO_BOUNDS)))
+            self.cumulative = fresh * ratio
         return True
 
-    def look_where_risks_are(self, replies: Mapping[str, NoisedEvaluateReply]) -> None:
-        """Cut the next histogram at quantiles of what the noised one of validation shows."""
-        cells = _total(
-            np.array(reply.cells["validation"]).reshape(self.grid.shape) for reply in replies.values()
-        )
-        self.grid = self._grid_at(*noised_spread(cells, self.grid.risk_cuts))
+    @property
+    def look(self) -> RiskTimeGrid:
+        """Where the log hazards lie, whatever their level: many risk bins, one of time."""
+        return RiskTimeGrid(np.empty(0), np.array(look_document().risk_cuts))
 
-    def _grid_at(self, mean: float, sd: float) -> RiskTimeGrid:
-        return RiskTimeGrid(self.time_cuts_days, risk_grid(mean, sd, self.settings.privacy.risk_bins))
+    def cut_where_risks_are(self, grid: RiskTimeGrid, replies: Mapping[str, NoisedEvaluateReply]) -> None:
+        """Cut the next histogram at quantiles of what noised ones of validation have shown so far.
+
+        Args:
+            grid: of the last.
+            replies: with it.
+        """
+        cells = _total(np.array(reply.cells["validation"]).reshape(grid.shape) for reply in replies.values())
+        noise = math.sqrt(sum(histogram_noise(reply) ** 2 for reply in replies.values()))
+        self._shown.append((grid.risk_cuts, NoisedCounts(cells, noise)))
+        risk_cuts = noised_risk_cuts(self._shown, self.settings.privacy.risk_bins)
+        self.grid = RiskTimeGrid(self.time_cuts_days, risk_cuts)
 
     def _scale(self, spends: Iterable[SpendDocument]) -> float:
         return hazard_scale(self.settings, spends)
@@ -136,6 +149,11 @@ class NoisedHazard(HazardState):
         risk = possible_risk_sets(total, counts, bound, noise, late)
         expected = float(np.sum(np.diff(self.cumulative, prepend=0.0) * risk))
         return fresh.cumulative_hazard, expected / float(counts.sum())
+
+
+def histogram_noise(reply: NoisedEvaluateReply) -> float:
+    """Standard deviation of the noise in a cell of a site's histogram."""
+    return next(spend.noise_multiplier for spend in reply.spends if spend.mechanism == "histogram")
 
 
 def hazard_scale(settings: StudySettings, spends: Iterable[SpendDocument]) -> float:

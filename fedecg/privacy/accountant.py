@@ -42,6 +42,7 @@ Part = Literal["train", "validation", "test"]
 
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
 PRECISION = 1e-4  # of a noise multiplier, relative
+VALIDATION_HISTOGRAMS = 2  # a look at where the risks are, then the one that is evaluated
 TINY = 1e-12
 # Opacus' own default orders, and higher ones: a small epsilon has its optimum there.
 ORDERS = [
@@ -77,7 +78,7 @@ class Noise:
     Attributes:
         training: of every optimiser step of both stages.
         train_sums: of events and hazard sums of the training part.
-        validation: of each of the three releases about validation patients.
+        validation: of each release about validation patients.
         test: of the one release about test patients.
     """
 
@@ -124,19 +125,23 @@ def _renyi(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study releases about each patient, if no round is repeated.
+    """What a study releases about each patient, and what it keeps for exchanges that are killed after their spend.
 
     Attributes:
         steps: optimiser steps of both stages.
         sampling_rate: chance of a patient to be in a step.
         hazard_releases: how often hazard sums of the training part leave.
         sums_share: share of epsilon for the sums of the training part.
+        reserve: how often the survey, a round and an exchange about validation may each be paid for once more.
+        round_steps: optimiser steps of the longest round.
     """
 
     steps: int
     sampling_rate: float
     hazard_releases: int
     sums_share: float
+    reserve: int = 0
+    round_steps: int = 0
 
     @staticmethod
     def of(settings: StudySettings) -> Plan:
@@ -147,18 +152,35 @@ class Plan:
             sampling_rate=privacy.sampling_rate,
             hazard_releases=max(1, math.ceil(settings.survival.rounds / privacy.hazard_every)),
             sums_share=privacy.sums_share,
+            reserve=privacy.reserve,
+            round_steps=max(stage.local_steps for stage in stages if stage.rounds or stage is stages[1]),
         )
 
     def spends(self, noise: Noise) -> list[Spend]:
-        """All releases of the study."""
+        """All releases of the study, each exchange paid for once."""
         return [
             Spend("training", "train", noise.training, self.sampling_rate, self.steps),
             Spend("events", "train", noise.train_sums),
             Spend("hazard", "train", noise.train_sums, steps=self.hazard_releases),
             Spend("events", "validation", noise.validation),
             Spend("hazard", "validation", noise.validation),
-            Spend("histogram", "validation", noise.validation),
+            Spend("histogram", "validation", noise.validation, steps=VALIDATION_HISTOGRAMS),
             Spend("histogram", "test", noise.test),
+        ]
+
+    def reserved(self, noise: Noise) -> list[Spend]:
+        """What is kept for exchanges that have to be paid for again; none for test, which no study needs to end well."""
+        if not self.reserve:
+            return []
+        hazard = self.reserve * (1 if self.hazard_releases == 1 else 2)  # of the survey, of a round
+        return [
+            Spend("training", "train", noise.training, self.sampling_rate, self.reserve * self.round_steps),
+            Spend("events", "train", noise.train_sums, steps=self.reserve),
+            Spend("hazard", "train", noise.train_sums, steps=hazard),
+            *(
+                Spend(mechanism, "validation", noise.validation, steps=self.reserve)
+                for mechanism in ("events", "hazard", "histogram")
+            ),
         ]
 
 
@@ -167,7 +189,7 @@ Before = tuple[tuple[str, frozenset[tuple[Spend, ...]]], ...]  # part -> what wa
 
 @lru_cache(maxsize=64)
 def planned_noise(plan: Plan, epsilon: float, delta: float, before: Before = ()) -> Noise:
-    """The least noise with which a whole study stays within `epsilon`, at every patient of a site.
+    """The least noise with which a whole study and its reserve stay within `epsilon`, at every patient of a site.
 
     Of the training part's budget the sums get what they would spend alone at `sums-share` of epsilon; training gets
     the rest, which is more than the difference, since epsilons compose less than additively.
@@ -183,7 +205,7 @@ def planned_noise(plan: Plan, epsilon: float, delta: float, before: Before = ())
     histories = dict(before)
 
     def spent(part: Part, noise: Noise) -> float:
-        new = [spend for spend in plan.spends(noise) if spend.part == part]
+        new = [spend for spend in [*plan.spends(noise), *plan.reserved(noise)] if spend.part == part]
         return max(epsilon_of([*old, *new], delta) for old in histories.get(part) or [()])
 
     test = _least(lambda x: spent("test", Noise(1, 1, 1, x)), epsilon)

@@ -26,6 +26,7 @@ from fedecg.federation.documents import LedgerHead
 from fedecg.federation.messages import reply_sha256, size_bytes, told_head
 from fedecg_server.attendance import Attendance
 from fedecg_server.exchange import COMES_BACK, Asked, Exchange, Gathered, ask_again, look_s
+from fedecg_server.heads import Heads
 
 __all__ = ["Consortium"]
 
@@ -44,6 +45,7 @@ class Consortium(Attendance):
         default_factory=dict
     )  # the same, once a checkpoint holds what it brought
     ledgers: dict[str, LedgerHead] = field(default_factory=dict)  # site -> farthest head of its ledger seen
+    keep_ledgers: Callable[[Heads], None] = lambda _: None  # called with every new one
     usual_s: dict[tuple[str, str], list[float]] = field(default_factory=dict)  # (site, kind) -> last times
     _asked: dict[str, Asked] = field(default_factory=dict)  # by message id: tasks that are out
     _exchanges: int = 0
@@ -101,7 +103,7 @@ class Consortium(Attendance):
             "settings": self.lock.settings,
             "accepted": self.accepted,
             "rejected": self.journal.left_out,
-            "ledger": self.ledgers,
+            "ledger": {site: head for site, head in self.ledgers.items() if site in self.members},
         }
 
     def _over(self, exchange: Exchange[Reply]) -> bool:
@@ -232,6 +234,7 @@ class Consortium(Attendance):
         known = self.ledgers.get(site)
         if head is not None and (known is None or head.sequence > known.sequence):
             self.ledgers[site] = head
+            self.keep_ledgers(self.ledgers)
 
     def _reject(self, exchange: Exchange[Reply], site: str, code: str) -> None:
         if code in COMES_BACK:

@@ -1,11 +1,11 @@
-"""The end of a study with differential privacy: two noised histograms, the model, and what it cost each site.
+"""The end of a study with differential privacy: noised histograms, the model, and what it cost each site.
 
 In:  the last round's weights, the baseline hazard, the sites. Out: the model, C by part, spends by site.
 Called by the study in the place of `Conclusion`. What the sites answer is all that there is: no assessment, no
 explanation, no baselines.
 
-The histogram of validation has public risk cuts; those of the test part follow from it (post-processing), so that its
-bins hold about equal numbers of patients wherever the log hazards came to lie.
+First a look at validation patients: a histogram with public risk cuts. Those of the next follow from it, those of the
+test part from both (post-processing): bins hold about equal numbers of patients wherever the log hazards came to lie.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from flwr.app import MessageType
 
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
-from fedecg.evaluation import NoisedConcordance, NoisedCounts, noised_concordance
-from fedecg.federation.documents import Part
+from fedecg.evaluation import NoisedConcordance, NoisedCounts, RiskTimeGrid, noised_concordance
+from fedecg.federation.documents import GridDocument, Part
 from fedecg.federation.noised import NoisedEvaluateReply, NoisedSurveyReply, check_evaluation
-from fedecg.federation.noised_hazard import NoisedHazard, shipped_sums
+from fedecg.federation.noised_hazard import NoisedHazard, histogram_noise, shipped_sums
 from fedecg.federation.rounds import RoundRecord
 from fedecg.federation.spent import Budget, SpendDocument, site_entry
 from fedecg.federation.tasks import EvaluateTask
@@ -67,12 +67,13 @@ class NoisedConclusion:
     spends: Spends = field(default_factory=dict)
 
     def ship(self) -> dict[str, Any]:
-        """Evaluate validation, then test; save the model in between; C by part.
+        """Look where the risks lie, evaluate validation, then test; save the model in between; C by part.
 
         Raises:
-            FederationError: FECG-507 fewer usable replies than the quorum to the first of the two.
+            FederationError: FECG-507 fewer usable replies than the quorum, but for test.
         """
         self.questions.consortium.journal.enter("evaluate")
+        self.hazard.cut_where_risks_are(self.hazard.look, self._look())
         replies = self._ask("validation")
         figures = {"validation": self._concordance(replies, "validation")}
         baseline, variance = shipped_sums(self.settings, replies)
@@ -84,7 +85,7 @@ class NoisedConclusion:
             _shipped(baseline, variance.tolist()),
             self._population(replies),
         )
-        self.hazard.look_where_risks_are(replies)
+        self.hazard.cut_where_risks_are(self.hazard.grid, replies)
         try:  # the model is safe: sites that cannot answer cost figures, not the study
             figures["test"] = self._concordance(self._ask("test"), "test")
         except FederationError as error:
@@ -94,14 +95,22 @@ class NoisedConclusion:
             )
         return figures
 
+    def _look(self) -> Mapping[str, NoisedEvaluateReply]:
+        return self._asked("validation", self.hazard.look, [], look=True)
+
     def _ask(self, part: Part) -> Mapping[str, NoisedEvaluateReply]:
+        return self._asked(part, self.hazard.grid, self.hazard.edges_days.tolist(), look=False)
+
+    def _asked(
+        self, part: Part, grid: RiskTimeGrid, edges_days: list[float], *, look: bool
+    ) -> Mapping[str, NoisedEvaluateReply]:
         task = EvaluateTask(
             **self.questions.consortium.task_fields("survival", self.settings.survival.rounds),
-            grid=self.hazard.grid_document,
-            edges_days=self.hazard.edges_days.tolist(),
+            grid=GridDocument(time_cuts_days=grid.time_cuts_days.tolist(), risk_cuts=grid.risk_cuts.tolist()),
+            edges_days=edges_days,
             parts=[part],
         )
-        check = partial(check_evaluation, self.settings, self.hazard.grid.shape, [part])
+        check = partial(check_evaluation, self.settings, grid.shape, [part], look=look)
         replies = self.questions.ask(MessageType.EVALUATE, task, self.vector, NoisedEvaluateReply, check)
         for site, reply in replies.items():
             self.spends.setdefault(site, []).extend(reply.spends)
@@ -110,7 +119,8 @@ class NoisedConclusion:
     def _concordance(self, replies: Mapping[str, NoisedEvaluateReply], part: Part) -> dict[str, Any]:
         tables = [
             NoisedCounts(
-                np.array(replies[site].cells[part]).reshape(self.hazard.grid.shape), _noise(replies[site])
+                np.array(replies[site].cells[part]).reshape(self.hazard.grid.shape),
+                histogram_noise(replies[site]),
             )
             for site in sorted(replies)
         ]
@@ -159,10 +169,6 @@ def spent_by_sites(
     for site, spends_at_end in conclusion.items():
         told[site]["evaluate"].extend(spends_at_end)
     return [site_entry(site, budgets[site], phases) for site, phases in told.items()]
-
-
-def _noise(reply: NoisedEvaluateReply) -> float:
-    return next(spend.noise_multiplier for spend in reply.spends if spend.mechanism == "histogram")
 
 
 def _shipped(baseline: Baseline, variance: list[float]) -> BaselineFile:

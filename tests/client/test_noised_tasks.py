@@ -7,7 +7,7 @@ from asking import lock_of, study, task_of
 from fedecg.errors import FedecgError, PolicyError
 from fedecg.federation.baselines import BaselinesTask
 from fedecg.federation.documents import GridDocument
-from fedecg.federation.noised import noised_edges
+from fedecg.federation.noised import look_document, noised_edges
 from fedecg.federation.tasks import EvaluateTask, SurveyTask, Task, TrainTask
 from fedecg_client.agreed import refuse_more_than_agreed
 
@@ -26,6 +26,10 @@ def evaluation(**changes: object) -> EvaluateTask:
     return task_of(LOCK, EvaluateTask, **fields)
 
 
+def look(**changes: object) -> EvaluateTask:
+    return evaluation(**{"grid": look_document(), "edges_days": [], "parts": ["validation"], **changes})
+
+
 def is_let_in(task: Task) -> bool:
     try:
         refuse_more_than_agreed(task, STUDY)
@@ -38,6 +42,7 @@ def test_what_the_protocol_asks_is_let_in() -> None:
     assert is_let_in(task_of(LOCK))
     assert is_let_in(task_of(LOCK, SurveyTask, stage="survival", round=0))
     assert is_let_in(evaluation())
+    assert is_let_in(look())
     assert not is_let_in(evaluation(grid=FINE))
 
 
@@ -47,10 +52,13 @@ def test_what_the_protocol_asks_is_let_in() -> None:
         (evaluation(grid=FINE), "a finer histogram"),
         (evaluation(edges_days=EDGES[:-1]), "other bins of the baseline hazard"),
         (evaluation(parts=["train"]), "an evaluation of the training part"),
+        (evaluation(edges_days=[]), "a look at other patients, or through other bins"),
+        (look(parts=["test"]), "a look at other patients, or through other bins"),
+        (look(grid=FINE), "a look at other patients, or through other bins"),
         (task_of(LOCK, TrainTask, grid=GRID), "counts of validation patients"),
         (task_of(LOCK, BaselinesTask, round=0, grid=GRID, part="test"), "an exchange without noise"),
     ],
-    ids=["histogram", "bins", "train", "round", "baselines"],
+    ids=["histogram", "bins", "train", "no bins", "look at test", "another look", "round", "baselines"],
 )
 def test_what_would_leave_without_noise_or_finer_than_agreed_is_refused(task, said: str) -> None:
     with pytest.raises(PolicyError, match=f"FECG-420 .*{said}"):

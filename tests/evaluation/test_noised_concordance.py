@@ -1,7 +1,5 @@
 """Concordance from histograms with noise: right without noise, unbiased with it, intervals that cover; no bounds."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from fedecg.evaluation import (
     RiskTimeGrid,
     concordance,
     noised_concordance,
-    noised_spread,
+    noised_risk_cuts,
     stratified_concordance,
 )
 from fedecg.evaluation.noised import pair_forms
@@ -114,16 +112,47 @@ def test_the_order_of_the_sites_changes_nothing() -> None:
     assert one.ci_low == pytest.approx(other.ci_low, abs=1e-3)
 
 
-@pytest.mark.parametrize(("mean", "sd"), [(0.0, 1.0), (0.8, 0.4), (-1.0, 2.0)])
-def test_mean_and_spread_of_risk_are_found_under_noise(mean: float, sd: float) -> None:
+LOOK = np.linspace(-8, 8, 63)
+
+
+def shown(risk, noise: float, rng: np.random.Generator, cuts=LOOK, times: int = 1):
+    """A table of log hazards in risk bins, with noise, and its cuts."""
+    cells = np.zeros((times, len(cuts) + 1, 2))
+    at = np.searchsorted(cuts, risk, side="right")
+    np.add.at(cells, (rng.integers(times, size=len(risk)), at, rng.integers(2, size=len(risk))), 1.0)
+    return cuts, NoisedCounts(cells + noise * rng.standard_normal(cells.shape), noise)
+
+
+def shares(risk, cuts):
+    return np.diff(np.searchsorted(np.sort(risk), cuts), prepend=0, append=len(risk)) / len(risk)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0, 12.0])
+@pytest.mark.parametrize(
+    ("mode", "left", "right"), [(0.0, 1.0, 1.0), (-3.2, 0.4, 0.4), (-2.5, 0.2, 1.2), (4.0, 0.5, 0.2)]
+)
+def test_cuts_fall_where_the_risks_are_whatever_their_level(mode, left, right, noise: float) -> None:
     rng = np.random.default_rng(4)
-    risk = rng.normal(mean, sd, 3000)
-    cells = histogram(rng.uniform(1, 3000, 3000), rng.random(3000) < 0.1, risk, GRID)
-    found = noised_spread(cells + 2.0 * rng.standard_normal(GRID.shape), GRID.risk_cuts)
-    assert found[0] == pytest.approx(mean, abs=0.15)
-    assert found[1] == pytest.approx(sd, rel=0.2)
+    sides = rng.random(600) < left / (left + right)
+    risk = mode + np.where(sides, -left, right) * np.abs(rng.standard_normal(600))
+    cuts = noised_risk_cuts([shown(risk, noise, rng)], 8)
+    assert cuts.shape == (7,)
+    assert np.all(np.diff(cuts) > 0)
+    np.testing.assert_allclose(shares(risk, cuts), 1 / 8, atol=0.05 if noise < 5 else 0.17)
 
 
-def test_nobody_has_the_spread_of_a_public_guess() -> None:
-    assert noised_spread(np.full(GRID.shape, -1.0), GRID.risk_cuts) == (0.0, 1.0)
-    assert math.isfinite(noised_spread(np.eye(8)[:, :, None] * np.ones(2), GRID.risk_cuts)[1])
+def test_risks_within_one_bin_of_the_look_are_told_apart_once_they_have_been_seen_closer() -> None:
+    rng = np.random.default_rng(5)
+    risk = rng.normal(-1.5, 0.1, 2000)
+    look = shown(risk, 3.0, rng)
+    first = noised_risk_cuts([look], 8)
+    assert shares(risk, first).max() < 0.45
+    second = noised_risk_cuts([look, shown(risk, 3.0, rng, first, times=6)], 8)
+    assert shares(risk, second).max() < 0.25
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_noise_leaves_nobody_cuts_are_finite_and_rise(seed: int) -> None:
+    cuts = noised_risk_cuts([shown(np.zeros(5), 50.0, np.random.default_rng(seed))], 8)
+    assert np.isfinite(cuts).all()
+    assert np.all(np.diff(cuts) > 0)

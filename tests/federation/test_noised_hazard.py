@@ -1,7 +1,5 @@
 """The coordinator's part under differential privacy: baselines from noised sums, checks of replies, spends by phase."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -98,6 +96,7 @@ def test_all_that_a_study_releases_is_what_its_plan_counts() -> None:
             for number in range(1, rounds + 1)
             for spend in train_spends(settings, stage, number, NOISE)
         ),
+        *evaluate_spends(["validation"], NOISE, look=True),
         *evaluate_spends(["validation"], NOISE),
         *evaluate_spends(["test"], NOISE),
     ]
@@ -147,8 +146,9 @@ def test_between_releases_the_last_baseline_is_kept_and_no_round_is_repeated() -
     assert record.validation is None
     record = RoundRecord("survival", 3, ["a"])
     assert hazard.digest(record, {"a": trained(settings, 3, [100 * one for one in SUMS])})
-    assert record.hazard_ratio == pytest.approx(100, rel=1e-6)  # far outside [1/3, 3]: replaced, not repeated
-    np.testing.assert_allclose(hazard.cumulative, before / 100 * math.sqrt(3), rtol=1e-6)
+    assert record.hazard_ratio == pytest.approx(100, rel=1e-6)  # far outside [1/3, 3]: not repeated
+    # 100 times the sums of hazards: the fresh baseline is a hundredth, and gets back the level that there was.
+    np.testing.assert_allclose(hazard.cumulative, before, rtol=1e-6)
 
 
 def test_only_sites_that_released_sums_make_the_fresh_baseline() -> None:
@@ -170,15 +170,40 @@ def test_with_baselines_of_their_own_each_site_gets_that_of_its_own_noised_sums(
     assert NoisedHazard(study_of(), both).own_documents() == {}
 
 
-def test_risk_cuts_of_the_second_histogram_follow_from_the_first() -> None:
+def test_cuts_of_a_histogram_follow_from_all_that_noised_ones_have_shown_before() -> None:
     hazard = NoisedHazard(study_of(), {"a": surveyed(EVENTS, SUMS)})
-    risk = np.random.default_rng(1).normal(0.8, 0.3, 2000)
-    cells = np.zeros(hazard.grid.shape)
-    np.add.at(cells, (0, np.searchsorted(hazard.grid.risk_cuts, risk, side="right"), 0), 1.0)
-    reply = NoisedEvaluateReply(site="a", cells={"validation": cells.ravel().tolist()}, spends=[])
-    hazard.look_where_risks_are({"a": reply})
-    shares = np.diff(np.searchsorted(np.sort(risk), hazard.grid.risk_cuts)) / 2000
-    np.testing.assert_allclose(shares, 1 / 8, atol=0.04)
+    risk = np.random.default_rng(1).normal(-3.2, 0.15, 2000)  # beside every public cut of a standard normal
+    spends = documents(evaluate_spends(["validation"], NOISE, look=True))
+    errors = []
+    for grid in (hazard.look, None):
+        asked = grid or hazard.grid
+        cells = np.zeros(asked.shape)
+        np.add.at(cells, (0, np.searchsorted(asked.risk_cuts, risk, side="right"), 0), 1.0)
+        reply = NoisedEvaluateReply(site="a", cells={"validation": cells.ravel().tolist()}, spends=spends)
+        hazard.cut_where_risks_are(asked, {"a": reply})
+        shares = np.diff(np.searchsorted(np.sort(risk), hazard.grid.risk_cuts)) / 2000
+        errors.append(np.abs(shares - 1 / 8).max())
+    assert hazard.grid.shape[1] == 8
+    assert errors[0] < 0.15
+    assert errors[1] < 0.03
+
+
+def test_a_look_is_one_histogram_of_as_many_cells_and_nothing_else() -> None:
+    settings = study_of()
+    shape = NoisedHazard(settings, {"a": surveyed(EVENTS, SUMS)}).look.shape
+    assert shape == (1, 64, 2)
+    look = NoisedEvaluateReply(
+        site="a",
+        cells={"validation": [0.5] * 128},
+        spends=documents(evaluate_spends(["validation"], NOISE, look=True)),
+    )
+    check_evaluation(settings, shape, ["validation"], "a", look, look=True)
+    more = look.model_copy(update={"validation_events": EVENTS})
+    with pytest.raises(FederationError, match="FECG-503 noised validation sums of a"):
+        check_evaluation(settings, shape, ["validation"], "a", more, look=True)
+    dearer = look.model_copy(update={"spends": documents(evaluate_spends(["validation"], NOISE))})
+    with pytest.raises(FederationError, match=r"FECG-561 .*the 1 of the study"):
+        check_evaluation(settings, shape, ["validation"], "a", dearer, look=True)
 
 
 @pytest.mark.parametrize(

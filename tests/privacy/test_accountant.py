@@ -1,5 +1,7 @@
 """What releases cost: against Opacus, against Google's accountant, over restarts; and noise that fits a budget."""
 
+from dataclasses import replace
+
 import dp_accounting
 import numpy as np
 import pytest
@@ -80,12 +82,44 @@ def test_nothing_released_costs_nothing_and_no_noise_costs_everything():
     assert epsilon_of([Spend("events", "train", 0.0)], DELTA) == float("inf")
 
 
+@pytest.mark.parametrize("reserve", [0, 1, 3])
 @pytest.mark.parametrize("epsilon", [1.0, 8.0])
-def test_planned_noise_spends_the_budget_of_each_part_and_no_more(epsilon):
-    spends = PLANNED.spends(planned_noise(PLANNED, epsilon, DELTA))
+def test_planned_noise_spends_the_budget_of_each_part_with_its_reserve_and_no_more(epsilon, reserve):
+    plan = replace(PLANNED, reserve=reserve)
+    noise = planned_noise(plan, epsilon, DELTA)
+    spends = [*plan.spends(noise), *plan.reserved(noise)]
     for part in ("train", "validation", "test"):
         spent = epsilon_of([spend for spend in spends if spend.part == part], DELTA)
         assert 0.999 * epsilon < spent <= epsilon
+
+
+def test_a_reserve_covers_the_survey_a_round_and_an_exchange_about_validation_once_each():
+    plan = replace(PLANNED, reserve=1)
+    noise = planned_noise(plan, 8.0, DELTA)
+    repeated = {
+        "train": [
+            Spend("events", "train", noise.train_sums),  # the survey
+            Spend("hazard", "train", noise.train_sums),
+            Spend("training", "train", noise.training, plan.sampling_rate, STUDY.survival.local_steps),
+            Spend("hazard", "train", noise.train_sums),  # of a round in which they are due
+        ],
+        "validation": [
+            Spend(kind, "validation", noise.validation) for kind in ("events", "hazard", "histogram")
+        ],
+    }
+    for part, again in repeated.items():
+        planned = [spend for spend in plan.spends(noise) if spend.part == part]
+        assert epsilon_of([*planned, *again], DELTA) <= 8.0
+        assert epsilon_of([*planned, *again, again[0]], DELTA) > 8.0
+    test = [spend for spend in plan.spends(noise) if spend.part == "test"]
+    assert 7.99 < epsilon_of(test, DELTA) <= 8.0  # no study ends for want of test figures
+
+
+def test_a_reserve_costs_noise():
+    with_it, without = (planned_noise(replace(PLANNED, reserve=number), 3.0, DELTA) for number in (1, 0))
+    assert 1.0 < with_it.training / without.training < 1.2
+    assert with_it.train_sums > without.train_sums
+    assert with_it.test == without.test
 
 
 def test_more_hazard_sums_need_more_noise():

@@ -40,6 +40,7 @@ def settings_of(store: Path, **sections: dict[str, Any]) -> StudySettings:
             "sampling-rate": 0.2,
             "hazard-every": 2,
             "sums-share": 0.5,
+            "reserve": 0,
         },
         "site-defaults": {"epsilon": EPSILON, "delta": 1e-5},
         "evaluation": {"explain": False, "comparison": False},
@@ -62,11 +63,13 @@ def run(
     sites: Path,
     out: Path,
     meddle: Callable[[str, str], None] | None = None,
+    resumable: bool = False,
 ) -> list[Left]:
     """A whole study; returns what left the sites, message by message.
 
     Args:
         meddle: called with site and kind of task before each task is done.
+        resumable: as a coordinator runs it.
     """
     left: list[Left] = []
     names = {
@@ -87,7 +90,7 @@ def run(
         number: {"site-folder": str(file.parent)}
         for number, file in enumerate(sorted(sites.glob("*/site.toml")), start=FIRST_NODE)
     }
-    run_study(InProcessGrid(app, nodes), settings, RunFolder(out), Progress())  # type: ignore[arg-type]
+    run_study(InProcessGrid(app, nodes), settings, RunFolder(out, resumable), Progress())  # type: ignore[arg-type]
     return left
 
 

@@ -89,6 +89,7 @@ def test_exactly_four_kinds_of_thing_leave(finished: Finished) -> None:
         ("train-events", "train-exp-sums"): 2,  # (ii), (iii)
         ("update",): 2 * (1 + 2),  # (i): alignment, survival rounds 1 and 2
         (hazard, "update"): 2,  # (i), (iii): round 3
+        ("cells.validation",): 2,  # (iv): a look
         ("cells.validation", "validation-events", "validation-exp-sums"): 2,  # (ii), (iii), (iv)
         ("cells.test",): 2,  # (iv)
     }
@@ -318,7 +319,19 @@ def test_a_simulation_prints_and_shows_what_was_spent(
     printed = capsys.readouterr().out
     assert "Epsilon that the sites have spent" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert [site["name"] for site in summary["privacy"]["sites"]] == list(SITES)
+    privacy = summary["privacy"]
+    assert privacy["mode"] == "sample"
+    assert [site["name"] for site in privacy["sites"]] == list(SITES)
+    for site in privacy[
+        "sites"
+    ]:  # what the site's own ledger says, of the part about which most was released
+        spends = [entry.spend for entry in entries_of(tmp_path / "out" / "sites" / site["name"])]
+        parts = [[one for one in spends if one.part == part] for part in ("train", "validation", "test")]
+        assert site["delta"] == 1e-5
+        assert site["epsilon"] == pytest.approx(max(epsilon_of(some, 1e-5) for some in parts))
+        for phase, epsilon in site["phases"].items():
+            assert f"{phase}" in printed
+            assert f"{epsilon:.3g}" in printed
     assert summary["sites"][0]["patients"] > 0  # a simulation knows them from elsewhere
     report = (tmp_path / "out" / "report.html").read_text()
     assert "of 200 at delta 1e-05" in report
