@@ -24,6 +24,8 @@ it is paced (Q0398, CinC 2020) shows no such spikes and is not found: bipolar le
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,13 +33,13 @@ from fedecg.signals.recording import LEADS
 
 __all__ = ["limb_swap", "paced"]
 
-# I, II, III, V6 in the order of LEADS.
-_ONE, _TWO, _THREE, _V6 = (LEADS.index(lead) for lead in ("I", "II", "III", "V6"))
+_LIMBS_AND_V6 = [LEADS.index(lead) for lead in ("I", "II", "III", "V6")]
 # Correlation of slopes; in 700 ECGs without a known swap 8 go below (table above).
 AGAINST_V6 = -0.5
 STILL = 0.1  # of the larger of the other two limb leads
 # Three leads that look from below, from the front and from the left: a spike is in two of them at least.
-_SPIKE_LEADS = [LEADS.index(lead) for lead in ("II", "V2", "V4")]
+_TWO_SPIKE_LEADS = slice(LEADS.index("II"), LEADS.index("V2") + 1, LEADS.index("V2") - LEADS.index("II"))
+_THIRD_SPIKE_LEAD = LEADS.index("V4")
 SPIKE_HZ = 400.0
 SPIKE_MV = 0.3  # above what lies 4 ms before and after
 SPIKE_S, SPIKE_WIDTH_S = 0.004, 0.008
@@ -46,54 +48,56 @@ SPIKES_MIN = 3
 SPIKES_MAX_HZ = 6.0  # two chambers at 180 beats a minute; more is noise
 
 
-def limb_swap(thin_mv: NDArray[np.float32]) -> bool:
+def limb_swap(steps_mv: NDArray[np.float32]) -> bool:
     """Whether the limb leads look as with electrodes exchanged.
 
     Args:
-        thin_mv: (12, samples) at about 100 Hz, finite.
+        steps_mv: (12, steps) from one sample to the next at about 100 Hz, finite.
     """
-    if thin_mv.shape[1] < 2:
+    if not steps_mv.shape[1]:
         return False
-    slopes = np.diff(thin_mv[[_ONE, _TWO, _THREE, _V6]], axis=1)
-    products = (slopes @ slopes.T).astype(np.float64)
-    size = np.sqrt(np.diag(products))
-    one, two, three, six = size.tolist()
+    steps_mv = steps_mv[_LIMBS_AND_V6]
+    products = (steps_mv @ steps_mv.T).tolist()
+    one, two, three, six = (sqrt(products[lead][lead]) for lead in range(4))
     if min(one, two, three) < STILL * max(one, two, three) and one > min(two, three):
         return True
     if not min(one, two, six) > 0:
         return False
-    return bool(products[0, 3] < AGAINST_V6 * one * six or products[1, 3] < AGAINST_V6 * two * six)
+    return bool(products[0][3] < AGAINST_V6 * one * six or products[1][3] < AGAINST_V6 * two * six)
 
 
-def paced(signal_mv: NDArray[np.float32], rate_hz: float) -> bool:
+def paced(signal_mv: NDArray[np.float32], rate_hz: float, *, complete: bool) -> bool:
     """Whether a pacemaker's spikes are seen: at least three.
 
     Args:
         signal_mv: (12, samples), NaN = not recorded.
         rate_hz: samples a second; below 400 nothing is found.
+        complete: whether every sample was recorded.
     """
     reach = round(SPIKE_S * rate_hz)
     if rate_hz < SPIKE_HZ or signal_mv.shape[1] < 4 * round(QUIET_S * rate_hz):
         return False
-    first, second = (_above(signal_mv[lead], reach) for lead in _SPIKE_LEADS[:2])
-    if not ((first > SPIKE_MV).any() or (second > SPIKE_MV).any()):
+    first, second = two = _above(signal_mv[_TWO_SPIKE_LEADS], reach)
+    if not np.fmax.reduce(two, axis=None) > SPIKE_MV:
         return False  # most recordings: a third lead alone is not enough
-    third = _above(signal_mv[_SPIKE_LEADS[2]], reach)
+    third = _above(signal_mv[_THIRD_SPIKE_LEAD], reach)
     in_two = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
     high = np.flatnonzero(in_two > SPIKE_MV) + reach
     # One candidate for what is high within 10 ms.
-    starts = high[np.flatnonzero(np.diff(high, prepend=-(2**31)) > 0.01 * rate_hz)] if high.size else high
+    starts = np.concatenate([high[:1], high[1:][high[1:] - high[:-1] > 0.01 * rate_hz]])
     if not SPIKES_MIN <= starts.size <= SPIKES_MAX_HZ * signal_mv.shape[1] / rate_hz + SPIKES_MIN:
         return False
-    slope = np.abs(np.diff(np.nan_to_num(signal_mv), axis=1)).sum(axis=0)
-    return sum(_is_spike(slope, int(at), rate_hz) for at in starts) >= SPIKES_MIN
+    known = signal_mv if complete else np.nan_to_num(signal_mv)
+    steps = known[:, 1:] - known[:, :-1]
+    slope = np.add.reduce(np.abs(steps, out=steps), axis=0)
+    return sum(_is_spike(slope, at, rate_hz) for at in starts.tolist()) >= SPIKES_MIN
 
 
-def _above(lead_mv: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """(samples - 2 reach,) how far each sample lies from the middle of those `reach` before and after it."""
-    middle = lead_mv[: -2 * reach] + lead_mv[2 * reach :]
+def _above(leads_mv: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """(..., samples - 2 reach) how far each sample lies from the middle of those `reach` before and after it."""
+    middle = leads_mv[..., : -2 * reach] + leads_mv[..., 2 * reach :]
     middle *= np.float32(-0.5)
-    middle += lead_mv[reach:-reach]
+    middle += leads_mv[..., reach:-reach]
     above: NDArray[np.float32] = np.abs(middle, out=middle)
     return above
 

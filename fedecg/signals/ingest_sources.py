@@ -189,7 +189,7 @@ def _named_by(header: Path) -> set[str]:
     except (OSError, SignalError):
         return set()
     segments = {f"{name}{ending}" for name in parsed.segment_names for ending in (".hea", ".dat", ".mat")}
-    return {channel.file for channel in parsed.channels} | segments
+    return {*parsed.files, *segments}
 
 
 def has_header(path: Path) -> bool:

@@ -79,6 +79,8 @@ def plausibility(
     highest_mv: NDArray[np.float32],
     lowest_mv: NDArray[np.float32],
     rate_hz: float,
+    *,
+    complete: bool,
 ) -> Plausibility:
     """Apply all screens.
 
@@ -86,29 +88,32 @@ def plausibility(
         signal_mv: (12, samples), NaN = not recorded.
         highest_mv, lowest_mv: (12, windows) of 2 s, NaN where a window has no finite sample.
         rate_hz: samples a second.
+        complete: whether every sample was recorded.
     """
-    span_mv = _typical(highest_mv - lowest_mv)
+    typical_mv = _typical(np.concatenate([highest_mv - lowest_mv, highest_mv + lowest_mv]))
+    span_mv, twice_middle_mv = typical_mv[: len(LEADS)], typical_mv[len(LEADS) :]
     ordered = sorted(span_mv.tolist())
     largest, middle = ordered[-1], ordered[len(LEADS) // 2]
     thin_mv = np.ascontiguousarray(signal_mv[:, :: max(1, round(rate_hz / STEEPNESS_HZ))])
-    if np.isnan(np.add.reduce(thin_mv, axis=None)):
+    if not complete:
         thin_mv = np.nan_to_num(thin_mv)
+    steps_mv = thin_mv[:, 1:] - thin_mv[:, :-1]
     # Spans and slopes of a lead that does not move are rounding.
     moves = largest > 0
-    inverted = moves and _inverted(thin_mv, highest_mv, lowest_mv)
+    inverted = moves and _inverted(twice_middle_mv, thin_mv)
     return Plausibility(
         low_amplitude=moves and largest < LOW_MV,
         high_amplitude=(span_mv > HIGH_LEAD_MV) | (middle > HIGH_MEDIAN_MV),
         impossible=middle > IMPOSSIBLE_MV,
-        no_beats=moves and _steepness(thin_mv, highest_mv.shape[1]) < STEEPNESS_MIN,
+        no_beats=moves and _steepness(steps_mv, highest_mv.shape[1]) < STEEPNESS_MIN,
         inverted=inverted,
-        limb_swap=moves and not inverted and limb_swap(thin_mv),
-        paced=moves and paced(signal_mv, rate_hz),
+        limb_swap=moves and not inverted and limb_swap(steps_mv),
+        paced=moves and paced(signal_mv, rate_hz, complete=complete),
     )
 
 
 def _typical(windows_mv: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(12, windows) -> (12,) the middle value of the windows that were recorded, 0 where none was."""
+    """(n, windows) -> (n,) the middle value of the windows that were recorded, 0 where none was."""
     ordered = np.sort(windows_mv, axis=1)  # NaN last
     if not np.isnan(ordered[:, -1]).any():
         complete: NDArray[np.float32] = ordered[:, (ordered.shape[1] - 1) // 2]
@@ -118,10 +123,9 @@ def _typical(windows_mv: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(known > 0, middle, np.float32(0))
 
 
-def _steepness(thin_mv: NDArray[np.float32], windows: int) -> float:
+def _steepness(steps_mv: NDArray[np.float32], windows: int) -> float:
     """Steepest over typical slope, summed over leads, in the middle one of the windows that move."""
-    steps = thin_mv[:, 1:] - thin_mv[:, :-1]
-    slope = np.add.reduce(np.abs(steps, out=steps), axis=0)
+    slope = np.add.reduce(np.abs(steps_mv), axis=0)
     width = slope.size // windows
     if not width:
         return 0.0
@@ -131,10 +135,12 @@ def _steepness(thin_mv: NDArray[np.float32], windows: int) -> float:
     return ratios[len(ratios) // 2] if ratios else 0.0
 
 
-def _inverted(
-    thin_mv: NDArray[np.float32], highest_mv: NDArray[np.float32], lowest_mv: NDArray[np.float32]
-) -> bool:
-    """Whether the larger deflections of I, II and V6 from their means go down, and those of aVR up."""
-    sums = np.add.reduce(thin_mv[_POLAR], axis=1) * np.float32(2 / thin_mv.shape[1])
-    one, two, six, avr = (_typical(highest_mv[_POLAR] + lowest_mv[_POLAR]) - sums).tolist()
+def _inverted(twice_middle_mv: NDArray[np.float32], thin_mv: NDArray[np.float32]) -> bool:
+    """Whether the larger deflections of I, II and V6 from their means go down, and those of aVR up.
+
+    Args:
+        twice_middle_mv: (12,) highest and lowest value of a typical window together. thin_mv: (12, samples).
+    """
+    deflection_mv = twice_middle_mv - np.add.reduce(thin_mv, axis=1) * np.float32(2 / thin_mv.shape[1])
+    one, two, six, avr = deflection_mv[_POLAR].tolist()
     return bool(one < 0 and two < 0 and six < 0 and avr > 0)

@@ -91,7 +91,7 @@ class Quality:
     @property
     def code(self) -> str:
         """ "" where the recording may be used, or the FECG code of its refusal."""
-        if int(self.lost.sum()) > LOST_LEADS_MAX:
+        if np.count_nonzero(self.lost) > LOST_LEADS_MAX:
             return "FECG-214"
         if self.impossible:
             return "FECG-272"
@@ -105,7 +105,10 @@ class Quality:
     def counts(self) -> dict[str, int]:
         """Leads that break each rule of `QUALITY_RULES`; those of the whole recording are 0 or 1."""
         broken = ((rule, getattr(self, rule)) for rule in QUALITY_RULES)
-        return {rule: int(np.count_nonzero(leads)) for rule, leads in broken}
+        # numpy makes an array of a bool first, which takes as long as all the rest.
+        return {
+            rule: int(leads if isinstance(leads, bool) else np.count_nonzero(leads)) for rule, leads in broken
+        }
 
 
 def assess(recording: Recording) -> Quality:
@@ -115,57 +118,62 @@ def assess(recording: Recording) -> Quality:
     leads.
     """
     signal, rate_hz = recording.signal_mv, recording.rate_hz
-    finite = np.isfinite(signal)
+    windows_mv, rest_mv = _windows(signal, rate_hz)
+    highest_mv, lowest_mv = np.maximum.reduce(windows_mv, axis=2), np.minimum.reduce(windows_mv, axis=2)
     missing = np.zeros(len(signal))  # share of each lead
-    if not finite.all():
+    # A sample that is not finite is the extreme of its window, so nearly all recordings need no look at each sample.
+    complete = all(bool(np.isfinite(values).all()) for values in (highest_mv, lowest_mv, rest_mv))
+    if not complete:
+        finite = np.isfinite(signal)
         signal = np.where(finite, signal, np.float32(np.nan))
         missing = (~finite).mean(axis=1)
+        windows_mv, rest_mv = _windows(signal, rate_hz)
+        highest_mv, lowest_mv = np.fmax.reduce(windows_mv, axis=2), np.fmin.reduce(windows_mv, axis=2)
     leading, trailing = _zero_runs(signal)
     live_samples = signal.shape[1] - int(leading.min()) - int(trailing.min())
-    highest_mv, lowest_mv = _window_extremes(signal, rate_hz)
     span_mv = highest_mv - lowest_mv
     windows = span_mv.shape[1]
-    beats = plausibility(signal, highest_mv, lowest_mv, rate_hz)
+    beats = plausibility(signal, highest_mv, lowest_mv, rate_hz, complete=complete)
     return Quality(
         non_finite=missing > 0,
-        flat=(span_mv < FLAT_PEAK_TO_PEAK_MV).sum(axis=1) >= FLAT_SHARE * windows,
-        saturated=_saturated(signal, highest_mv, lowest_mv, rate_hz),
+        flat=np.add.reduce(span_mv < FLAT_PEAK_TO_PEAK_MV, axis=1) >= FLAT_SHARE * windows,
+        saturated=_saturated(
+            signal,
+            np.concatenate([highest_mv, rest_mv], axis=1),
+            np.concatenate([lowest_mv, rest_mv], axis=1),
+            rate_hz,
+        ),
         zero_padded=np.maximum(leading, trailing) >= max(1.0, ZERO_RUN_S * rate_hz),
         einthoven=_einthoven(signal),
         # A window without a finite sample has no span and counts as lost, not as flat.
-        lost=((span_mv >= FLAT_PEAK_TO_PEAK_MV).sum(axis=1) <= (1 - FLAT_SHARE) * windows)
+        lost=(np.add.reduce(span_mv >= FLAT_PEAK_TO_PEAK_MV, axis=1) <= (1 - FLAT_SHARE) * windows)
         | (missing > NON_FINITE_SHARE),
         too_short=live_samples < MIN_DURATION_S * rate_hz,
         **beats._asdict(),
     )
 
 
+def _windows(
+    signal_mv: NDArray[np.float32], rate_hz: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(12, windows, samples) windows of 2 s, or one of a shorter recording; (12, any) what lies behind the last one."""
+    width = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
+    windows = signal_mv.shape[1] // width
+    whole = signal_mv[:, : windows * width].reshape(len(signal_mv), windows, width)
+    return whole, signal_mv[:, windows * width :]
+
+
 def _zero_runs(signal_mv: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(12,), (12,) samples of exact zeros at the start and at the end of each lead."""
     leading, trailing = np.zeros((2, len(signal_mv)), dtype=np.intp)
-    for lead in np.flatnonzero((signal_mv[:, 0] == 0) | (signal_mv[:, -1] == 0)):
+    ends = signal_mv[:, :: max(1, signal_mv.shape[1] - 1)]
+    for lead in np.flatnonzero(np.logical_or.reduce(ends == 0, axis=1)):
         alive = signal_mv[lead] != 0
         if alive.any():
             leading[lead], trailing[lead] = alive.argmax(), alive[::-1].argmax()
         else:
             leading[lead] = alive.size
     return leading, trailing
-
-
-def _window_extremes(
-    signal_mv: NDArray[np.float32], rate_hz: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(12, windows), (12, windows) largest and smallest value in each window of 2 s; NaN where nothing is finite."""
-    width = _window(signal_mv, rate_hz)
-    windows = signal_mv.shape[1] // width
-    cut = signal_mv[:, : windows * width].reshape(len(signal_mv), windows, width)
-    return np.fmax.reduce(cut, axis=2), np.fmin.reduce(cut, axis=2)
-
-
-def _window(signal_mv: NDArray[np.float32], rate_hz: float) -> int:
-    """Samples of a window of 2 s, or all of a shorter recording."""
-    width: int = min(round(FLAT_WINDOW_S * rate_hz), signal_mv.shape[1])
-    return width
 
 
 def _saturated(
@@ -177,27 +185,33 @@ def _saturated(
     """(12,) whether a lead holds its own largest or smallest value for `SATURATED_S`.
 
     Args:
-        highest_mv, lowest_mv: (12, windows), from `_window_extremes`; what lies behind the last one is looked at here.
+        highest_mv, lowest_mv: (12, any) extremes of pieces that together are the whole signal.
     """
     run = max(3, round(SATURATED_S * rate_hz))
     # Whoever holds a value for `run` samples has it at one of every `run`: few leads need a closer look.
-    every_run = signal_mv[:, ::run]
+    every_run = np.ascontiguousarray(signal_mv[:, ::run])
+    extremes = np.concatenate([np.fmax.reduce(highest_mv, axis=1), np.fmin.reduce(lowest_mv, axis=1)])
+    reached = np.concatenate([np.fmax.reduce(every_run, axis=1), np.fmin.reduce(every_run, axis=1)])
     held = np.zeros(len(signal_mv), dtype=np.bool_)
-    rest = signal_mv[:, highest_mv.shape[1] * _window(signal_mv, rate_hz) :]
-    for reduce, windows in ((np.fmax.reduce, highest_mv), (np.fmin.reduce, lowest_mv)):
-        extremes = reduce(np.concatenate([windows, rest], axis=1), axis=1)
-        suspect = (np.abs(extremes) >= SATURATED_MV) & (every_run == extremes[:, None]).any(axis=1)
-        for lead in np.flatnonzero(suspect):
-            at = np.flatnonzero(signal_mv[lead] == extremes[lead])
-            held[lead] |= bool(np.any(at[run - 1 :] - at[: 1 - run] == run - 1))
+    for place in np.flatnonzero((np.abs(extremes) >= SATURATED_MV) & (extremes == reached)):
+        lead = place % len(signal_mv)
+        at = np.flatnonzero(signal_mv[lead] == extremes[place])
+        held[lead] |= bool((at[run - 1 :] - at[: 1 - run] == run - 1).any())
     return held
 
 
 def _einthoven(signal_mv: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(12,) limb leads that break Einthoven's law (I, II, III together) or Goldberger's (aVR, aVL, aVF)."""
-    one, two, three, avr, avl, avf = signal_mv[:6]
-    residual = np.array([two - one - three, avr + (one + two) / 2, avl - one + two / 2, avf - two + one / 2])
-    off = np.fmax.reduce(np.abs(residual), axis=1) > EINTHOVEN_MV
+    one, two, three = signal_mv[:3]
+    half_one, half_two = signal_mv[:2] / 2
+    residual = np.empty((4, signal_mv.shape[1]), dtype=np.float32)
+    np.subtract(two, one, out=residual[0])
+    residual[0] -= three
+    np.add(half_one, half_two, out=residual[1])
+    np.subtract(half_two, one, out=residual[2])
+    np.subtract(half_one, two, out=residual[3])
+    residual[1:] += signal_mv[3:6]
+    off = np.fmax.reduce(np.abs(residual, out=residual), axis=1) > EINTHOVEN_MV
     broken = np.zeros(len(signal_mv), dtype=np.bool_)
     broken[:3], broken[3:6] = off[0], off[1:]
     return broken

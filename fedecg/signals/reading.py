@@ -85,8 +85,13 @@ def formats() -> tuple[str, ...]:
 
 def header_path(path: str | Path) -> Path:
     """Where the header of a record lies that is named with or without .hea, .dat or .mat."""
-    path = Path(path)
-    return path.parent / ((path.stem if path.suffix in _ENDINGS else path.name) + ".hea")
+    return Path(_header_name(path))
+
+
+def _header_name(path: str | Path) -> str:
+    name = os.fspath(path).rstrip(os.sep)
+    root, ending = os.path.splitext(name)  # noqa: PTH122, a `Path` takes as long as to read the header
+    return f"{root if ending in _ENDINGS else name}.hea"
 
 
 def read_recording(path: str | Path) -> Recording:
@@ -101,7 +106,7 @@ def read_recording(path: str | Path) -> Recording:
             it either, FECG-271 no gain, FECG-273 another format, FECG-274 a folder, FECG-276..284 as docs/formats.md
             says.
     """
-    at = header_path(path)
+    at = _header_name(path)
     content = _header(at)
     if content is None:
         return _read_other(Path(path), "rhythm")
@@ -110,7 +115,7 @@ def read_recording(path: str | Path) -> Recording:
     except SignalError as error:
         # Not the header of any record: perhaps a file of another format that was given this ending.
         if error.code == "FECG-202" and _format(content[:_HEAD_BYTES]) is not None:
-            return _read_other(at, "rhythm")
+            return _read_other(Path(at), "rhythm")
         raise
 
 
@@ -120,7 +125,7 @@ def read_median(path: str | Path) -> Recording:
     Raises:
         SignalError: FECG-282 there is none; as of `read_recording`.
     """
-    if _header(header_path(path)) is not None:
+    if _header(_header_name(path)) is not None:
         raise no_median("WFDB")
     return _read_other(Path(path), "median")
 
@@ -152,7 +157,7 @@ def recordings_in(path: str | Path) -> int:
 @contextmanager
 def _rows(path: str | Path) -> Iterator[Rows]:
     single = Rows(1, lambda _: read_recording(path))
-    if _header(header_path(path)) is not None or not Path(path).is_file():
+    if _header(_header_name(path)) is not None or not Path(path).is_file():
         yield single
         return
     with _open_many(Path(path)) as rows:
@@ -228,7 +233,7 @@ def _format(head: bytes) -> _Format | None:
     return next((each for each in _FORMATS if each.known(head)), None)
 
 
-def _header(at: Path) -> bytes | None:
+def _header(at: str) -> bytes | None:
     """Content of a record's header; None where there is no such file."""
     try:
         return read_regular(at)

@@ -66,8 +66,10 @@ class Recording:
     extra_leads: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is no sample either
-            signal = np.ascontiguousarray(self.signal_mv, dtype=np.float32)
+        signal = np.asarray(self.signal_mv)
+        if signal.dtype != np.float32 or not signal.flags.c_contiguous:
+            with np.errstate(over="ignore"):  # what float32 cannot hold is no sample either
+                signal = np.ascontiguousarray(signal, dtype=np.float32)
         if signal.ndim != 2 or signal.shape[0] != len(LEADS) or signal.shape[1] < 1:
             raise SignalError(
                 "FECG-211",
@@ -83,7 +85,8 @@ class Recording:
                 expected=f"{_RATE_MIN_HZ:g} to {_RATE_MAX_HZ:g} Hz",
                 fix="Check the sampling rate in the header.",
             )
-        if not (signal.max() <= _FARTHEST_MV and signal.min() >= -_FARTHEST_MV):  # or a gap among them
+        highest_mv, lowest_mv = np.maximum.reduce(signal, axis=None), np.minimum.reduce(signal, axis=None)
+        if not (highest_mv <= _FARTHEST_MV and lowest_mv >= -_FARTHEST_MV):  # or a gap among them
             signal = np.where(np.abs(signal) <= _FARTHEST_MV, signal, np.float32(np.nan))
         object.__setattr__(self, "signal_mv", signal)
         object.__setattr__(self, "rate_hz", float(self.rate_hz))
@@ -117,7 +120,7 @@ def recording_from_leads(
     stored = np.asarray(signal, dtype=np.float32)
     if order != tuple(range(len(stored))):
         stored = stored[list(order)]
-    if set(factors) != {1.0}:
+    if factors.count(1.0) != len(factors):
         stored = stored * np.array(factors, dtype=np.float32)[:, None]
     twelve = stored if len(order) == len(LEADS) else _with_derived_leads(stored)
     return Recording(twelve, rate_hz, kind, extra)

@@ -6,6 +6,7 @@ one that states none is refused. Files are looked for beside the header and nowh
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ __all__ = ["NAME", "read_wfdb"]
 NAME = "WFDB"
 
 
-def read_wfdb(at: Path, content: bytes) -> Recording:
+def read_wfdb(at: str, content: bytes) -> Recording:
     """The recording that a header describes.
+
+    Args:
+        at: the header's path, as text: a `Path` takes as long to take apart as a header. content: of the header.
 
     Raises:
         SignalError: FECG-202..206 the files, FECG-207..211 units, leads and rate, FECG-212 the wfdb package cannot read
@@ -31,10 +35,9 @@ def read_wfdb(at: Path, content: bytes) -> Recording:
     header = parse_header(_decoded(content))
     _refuse_uncalibrated(header)
     if not is_plain_format16(header):
-        return _read_with_package(at, header)
-    signal = read_format16(at.parent, header)
-    names = [channel.name for channel in header.channels]
-    return recording_from_leads(signal, names, [channel.unit for channel in header.channels], header.rate_hz)
+        return _read_with_package(Path(at), header)
+    signal = read_format16(os.path.dirname(at) or ".", header)  # noqa: PTH120
+    return recording_from_leads(signal, header.channels.names, header.channels.units, header.rate_hz)
 
 
 def _decoded(content: bytes) -> str:
@@ -45,12 +48,12 @@ def _decoded(content: bytes) -> str:
 
 
 def _refuse_uncalibrated(header: Header) -> None:
-    without = sum(not channel.gain for channel in header.channels)
+    without = header.channels.without_gain
     if without:
         raise SignalError(
             "FECG-271",
             "gain",
-            found=f"{without} of {len(header.channels)} leads without one (0, or left out: not calibrated)",
+            found=f"{without} of {len(header.files)} leads without one (0, or left out: not calibrated)",
             expected="counts per mV of every lead",
             fix="Write the recorder's gain into the header, e.g. 1000/mV, or export the record again.",
         )
@@ -68,7 +71,7 @@ def _read_with_package(at: Path, header: Header) -> Recording:
             fix="Copy the signal files together with their header.",
         )
     if header.samples is not None:
-        numbers = header.samples * max(len(header.channels), 12) * max(frames)
+        numbers = header.samples * max(len(header.files), 12) * max(frames)
         refuse_beyond(NAME, numbers, sum((at.parent / name).stat().st_size for name in files))
     if header.segment_names and max(frames) > 1:
         raise other_variant(
@@ -116,22 +119,22 @@ def _files(folder: Path, header: Header) -> tuple[set[str], set[int]]:
     Raises:
         SignalError: FECG-202, the header of a segment that reads otherwise.
     """
-    channels = list(header.channels)
-    names = {channel.file for channel in channels}
+    names, layouts = set(header.files), set(header.channels.layouts)
     for segment in set(header.segment_names) - {"~"}:
         names.add(f"{segment}.hea")
         if (folder / f"{segment}.hea").is_file():
             part = _segment((folder / f"{segment}.hea").read_bytes())
-            channels += part
-            names |= {channel.file for channel in part}
-    return names - {"~"}, {channel.layout[1] for channel in channels} | {1}
+            if part is not None:
+                names.update(part.files)
+                layouts.update(part.channels.layouts)
+    return names - {"~"}, {frame for _, frame, _, _ in layouts} | {1}
 
 
-def _segment(content: bytes) -> list[Any]:
-    """Signal lines of a segment's header; none of a layout segment, which names no file."""
+def _segment(content: bytes) -> Header | None:
+    """The header of a segment; None of a layout segment, which names no file."""
     try:
-        return list(parse_header(_decoded(content)).channels)
+        return parse_header(_decoded(content))
     except SignalError as error:
         if error.code == "FECG-203":
-            return []
+            return None
         raise

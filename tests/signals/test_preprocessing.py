@@ -198,3 +198,27 @@ def test_padding_by_copies_is_that_by_indices(samples: int) -> None:
     plan = preprocessing._plan(samples, 500.0, SignalSettings(), "none")
     signal = np.random.default_rng(samples).normal(size=(12, samples)).astype(np.float32)
     np.testing.assert_array_equal(preprocessing._padded(signal, plan), signal[:, plan.source])
+
+
+@pytest.mark.parametrize("samples", [5000, 4999, 4990, 5001, 4003])
+@pytest.mark.parametrize("rate_hz", [500.0, 400.0])
+def test_whatever_its_length_a_record_is_filtered_as_with_long_padding(ecg, samples, rate_hz):
+    """Lengths that a fast transform takes as they are, and lengths that are padded first."""
+    sos = butter(2, [0.5, 40.0], "bandpass", fs=rate_hz, output="sos")
+    signal_mv = ecg(rate_hz, seconds=13, from_s=0.4).signal_mv[:, :samples]
+    settings = SignalSettings(rate_hz=round(rate_hz), samples=3968)
+    error = np.abs(
+        preprocess(Recording(signal_mv, rate_hz), settings, "none")
+        - middle(long_padded(signal_mv, sos), 3968)
+    )
+    assert middle(error, 3000).max() < 0.01
+    assert error.max() < 0.1
+
+
+def test_a_record_is_filtered_the_same_whatever_was_filtered_before_it(ecg):
+    first, other = ecg(500), ecg(500, from_s=0.3)
+    other.signal_mv[3, 40:60] = np.nan
+    alone = preprocess(first, TEN_SECONDS, "none").tobytes()
+    for between in (other, ecg(257), ecg(500, seconds=7.01)):
+        preprocess(between, TEN_SECONDS, "none")
+        assert preprocess(first, TEN_SECONDS, "none").tobytes() == alone

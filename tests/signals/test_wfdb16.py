@@ -55,15 +55,42 @@ def test_a_gain_that_is_left_out_is_refused_as_well(tmp_path):
 
 def test_left_out_fields_take_the_defaults_of_the_format():
     header = parse_header("rec 1\nrec.dat 16\n")
-    channel = header.channels[0]
-    assert (header.rate_hz, header.samples) == (250.0, None)
-    assert (channel.gain, channel.baseline, channel.unit, channel.checksum, channel.name) == (
-        0,
-        0,
-        "mV",
-        None,
-        "",
-    )
+    assert (header.rate_hz, header.samples, header.files, header.checksums) == (250, None, ("rec.dat",), (0,))
+    channels = header.channels
+    assert channels.layouts == ((16, 1, 0, 0),)
+    assert (channels.gains, channels.without_gain) == ((0,), 1)
+    assert (channels.baselines, channels.units, channels.names) == ((0,), ("mV",), ("",))
+
+
+def test_lines_of_one_header_may_leave_out_different_fields():
+    lines = "rec.dat 16 200/mV 16 5 0 0 0 I\nrec.dat 16 1000(3)\nrec.dat 16+24 2/uV 12 7 0 -9\n"
+    header = parse_header("rec 3 500 40\n" + lines)
+    channels = header.channels
+    assert channels.layouts == ((16, 1, 0, 0), (16, 1, 0, 0), (16, 1, 0, 24))
+    assert (channels.gains, channels.baselines) == ((200, 1000, 2), (5, 3, 7))
+    assert (channels.units, channels.names) == (("mV", "mV", "uV"), ("I", "", ""))
+    assert header.checksums == (0, 0, -9)
+
+
+def test_every_lead_has_its_own_gain_and_baseline_and_the_next_header_its_own(tmp_path):
+    for offset in (0, 7):
+        header = write(tmp_path)
+        text = header.read_text(encoding="utf-8")
+        for number, lead in enumerate(LEADS):
+            scale = f"{100 + 10 * number + offset}({number - offset})/mV"
+            text = text.replace(f"1000/mV 16 0 0 0 0 {lead}\n", f"{scale} 16 0 0 0 0 {lead}\n")
+        header.write_text(text, encoding="utf-8")
+        expected = wfdb.rdsamp(str(header.with_suffix("")))[0].T
+        np.testing.assert_allclose(read_recording(header).signal_mv, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rec", "rec.hea", "rec.dat", "rec/", "./rec", "../here/rec.mat"])
+def test_a_record_is_found_by_any_of_its_names_from_its_own_folder(tmp_path, monkeypatch, name):
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    np.testing.assert_allclose(read_recording(name).signal_mv, COUNTS.T / 1000, atol=1e-6)
+    np.testing.assert_allclose(read_recording(Path(name)).signal_mv, COUNTS.T / 1000, atol=1e-6)
 
 
 def test_the_missing_value_count_becomes_nan(tmp_path):
