@@ -26,11 +26,12 @@ def ledger_document(folder: Path, budget: SitePrivacySettings) -> dict[str, Any]
         PolicyError: FECG-431..433 it cannot be used.
     """
     if not exists_in(folder):
-        return _document(Head(), budget, [], {})
+        return _document(Head(), budget, [], {}, [])
     with open_ledger(folder) as ledger:
         delta = budget.delta
         spent = {} if delta is None else {part: _epsilons(ledger, part, delta) for part in _parts(ledger)}
-        return _document(ledger.head, budget, _spends(ledger.entries, delta), spent)
+        studies = [] if delta is None else _studies(ledger.entries, delta)
+        return _document(ledger.head, budget, _spends(ledger.entries, delta), spent, studies)
 
 
 def ledger_lines(document: dict[str, Any]) -> list[str]:
@@ -48,13 +49,21 @@ def ledger_lines(document: dict[str, Any]) -> list[str]:
             f" {spend['releases']:>8} {spend['noise-multiplier']:>8.3f} {alone:>13}"
         )
     lines.append("")
+    for study in document["studies"]:
+        spent = ", ".join(f"{part} {epsilon:.3f}" for part, epsilon in study["epsilon"].items())
+        lines.append(f"{study['study']:20} {study['runs']} run(s), epsilon of a patient at most: {spent}")
+    if document["studies"]:
+        lines.append("")
     for part, spent in document["epsilon"].items():
-        lines.append(f"{part:10} epsilon {spent['rdp']:.3f} (RDP, counted), {spent['prv']:.3f} (PRV)")
+        left = document["left-by-part"].get(part)
+        rest = "" if left is None else f", left at least {left:.3f}"
+        lines.append(f"{part:10} epsilon {spent['rdp']:.3f} (RDP, counted), {spent['prv']:.3f} (PRV){rest}")
     if document["budget"] is None:
         return [*lines, "no budget: [privacy] of site.toml states no epsilon"]
     return [
         *lines,
         f"budget     epsilon {document['budget']:g} at delta {document['delta']:g}, left {document['left']:.3f}",
+        "           (of the part of which most was released; epsilons add up to more than they cost together)",
     ]
 
 
@@ -63,6 +72,7 @@ def _document(
     budget: SitePrivacySettings,
     spends: list[dict[str, Any]],
     spent: dict[Part, dict[Accountant, float]],
+    studies: list[dict[str, Any]],
 ) -> dict[str, Any]:
     most = max((part["rdp"] for part in spent.values()), default=0.0)
     return {
@@ -72,6 +82,11 @@ def _document(
         "delta": budget.delta,
         "epsilon": spent,
         "left": None if budget.epsilon is None else max(budget.epsilon - most, 0.0),
+        "left-by-part": {
+            part: None if budget.epsilon is None else max(budget.epsilon - spent[part]["rdp"], 0.0)
+            for part in spent
+        },
+        "studies": studies,
         "spends": spends,
     }
 
@@ -92,6 +107,23 @@ def _spends(entries: tuple[Entry, ...], delta: float | None) -> list[dict[str, A
         }
         for (study, run, phase, spend), releases in rows.items()
     ]
+
+
+def _studies(entries: tuple[Entry, ...], delta: float) -> list[dict[str, Any]]:
+    """Each study by itself: its runs, and epsilon by part of whoever was in all of them."""
+    names = dict.fromkeys(entry.purpose.study for entry in entries)
+    found = []
+    for name in names:
+        own = [entry for entry in entries if entry.purpose.study == name]
+        parts = {part: [entry.spend for entry in own if entry.spend.part == part] for part in get_args(Part)}
+        found.append(
+            {
+                "study": name,
+                "runs": len({entry.purpose.run for entry in own}),
+                "epsilon": {part: epsilon_of(spends, delta) for part, spends in parts.items() if spends},
+            }
+        )
+    return found
 
 
 def _parts(ledger: Ledger) -> list[Part]:

@@ -126,11 +126,15 @@ def noised_risk_cuts(tables: Sequence[tuple[Float64, NoisedCounts]], bins: int) 
         np.linspace(-MOST_MEAN, MOST_MEAN, MODES), *2 * [np.geomspace(LEAST_SD, MOST_SD, SPREADS)]
     )
     tried = np.stack([modes.ravel(), np.log(left.ravel()), np.log(right.ravel())], axis=1)
-    start = tried[np.argmin(_misfit(tried, known))]
+    start: Float64 = np.array(tried[int(np.argmin(_misfit(tried, known)))])
+
+    def misfit(at: Float64) -> float:
+        return float(_misfit(at, known))
+
     spreads = (math.log(LEAST_SD), math.log(MOST_SD))
     limits = [(-MOST_MEAN, MOST_MEAN), spreads, spreads]
-    best = minimize(lambda at: _misfit(at, known).item(), start, method="Nelder-Mead", bounds=limits).x
-    mode, low, high = float(best[0]), *np.exp(best[1:])
+    best = minimize(misfit, start, method="Nelder-Mead", bounds=limits).x
+    mode, low, high = float(best[0]), math.exp(best[1]), math.exp(best[2])
     wanted = np.arange(1, bins) / bins
     below = low / (low + high)
     inside = np.where(wanted < below, wanted / (2 * below), 0.5 + (wanted - below) / (2 * (1 - below)))

@@ -103,7 +103,7 @@ class Consortium(Attendance):
             "settings": self.lock.settings,
             "accepted": self.accepted,
             "rejected": self.journal.left_out,
-            "ledger": {site: head for site, head in self.ledgers.items() if site in self.members},
+            "ledger": self.ledgers,
         }
 
     def _over(self, exchange: Exchange[Reply]) -> bool:

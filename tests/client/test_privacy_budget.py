@@ -12,7 +12,7 @@ from fedecg.errors import PolicyError
 from fedecg.federation.documents import LedgerHead
 from fedecg.federation.messages import pack
 from fedecg.federation.tasks import JoinReply, JoinTask
-from fedecg.privacy.accountant import Plan, Spend, planned_noise
+from fedecg.privacy.accountant import Plan, Spend, epsilon_of, planned_noise
 from fedecg.privacy.ledger import Purpose, open_ledger
 from fedecg_client.budget import noise_here, spend_here
 from fedecg_client.cli import main
@@ -147,6 +147,34 @@ def test_the_command_shows_what_was_spent_and_what_is_left(tmp_path, capsys):
         in told
     )
     assert f"budget     epsilon 4 at delta 1e-05, left {document['left']:.3f}" in told
+    for part in ("train", "test"):
+        left = document["left-by-part"][part]
+        assert left == pytest.approx(4.0 - spent[part]["rdp"])
+        assert f"{part:10} epsilon {spent[part]['rdp']:.3f} (RDP, counted)" in told
+        assert f"left at least {left:.3f}" in told
+
+
+def test_the_command_shows_each_study_by_itself_with_its_runs(tmp_path, capsys):
+    folder = write_site(tmp_path, privacy=BUDGET)
+    spend(folder, Spend("hazard", "train", 9.0), purpose=Purpose("hf", RUN, "survival", 1))
+    spend(folder, Spend("hazard", "train", 9.0), purpose=Purpose("hf", "another", "survival", 1))
+    spend(folder, Spend("events", "train", 12.0), purpose=Purpose("af", RUN, "survey", 0))
+    assert main(["ledger", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    hf, af = document["studies"]
+    assert (hf["study"], hf["runs"], af["study"], af["runs"]) == ("hf", 2, "af", 1)
+    assert hf["epsilon"] == {
+        "train": pytest.approx(epsilon_of([Spend("hazard", "train", 9.0, steps=2)], 1e-5))
+    }
+    assert af["epsilon"] == {"train": pytest.approx(epsilon_of([Spend("events", "train", 12.0)], 1e-5))}
+    together = document["epsilon"]["train"]["rdp"]
+    assert max(hf["epsilon"]["train"], af["epsilon"]["train"]) < together
+    assert together < hf["epsilon"]["train"] + af["epsilon"]["train"]
+    assert main(["ledger", str(folder)]) == 0
+    said = (
+        f"hf                   2 run(s), epsilon of a patient at most: train {hf['epsilon']['train']:.3f}\n"
+    )
+    assert said in capsys.readouterr().out
 
 
 def test_verify_tells_a_sound_ledger_from_an_edited_one_by_its_exit_status(tmp_path, capsys, monkeypatch):

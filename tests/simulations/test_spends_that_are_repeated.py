@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from private_studies import EPSILON, entries_of, result_of, run, settings_of, sites_of
@@ -15,8 +16,11 @@ from fedecg.federation.documents import LedgerHead
 from fedecg.federation.noised import evaluate_spends, survey_spends, train_spends
 from fedecg.privacy.accountant import Plan, Spend, planned_noise
 from fedecg.privacy.ledger import Purpose
+from fedecg.progress import Progress
 from fedecg_client.budget import spend_here
 from fedecg_server.heads import FILE, farther, keep_heads, read_heads
+from fedecg_server.run_folder import RunFolder
+from fedecg_server.study import Study
 
 SITES = ("city", "coast")
 Meddle = Callable[[str, str], None]
@@ -127,6 +131,21 @@ def test_heads_are_kept_as_far_as_they_were_seen(tmp_path: Path) -> None:
     keep_heads(tmp_path, {"b": near, "a": far})
     assert read_heads(tmp_path) == {"a": far, "b": near}
     assert farther({"a": near, "b": far}, {"a": far, "b": near, "c": near}) == {"a": far, "b": far, "c": near}
+
+
+def test_a_study_is_told_of_its_own_sites_heads_and_forgets_nobody_elses(
+    prepared: tuple[Path, Path], out: Path
+) -> None:
+    near, far = (LedgerHead(sequence=number, sha256=digit * 64) for number, digit in ((3, "a"), (7, "b")))
+    keep_heads(out, {"city": near, "of another study": far})
+    grid: Any = None
+    begun = Study(
+        grid, study(prepared, 0), RunFolder(out / "run", resumable=True), Progress(), lambda: {1: "city"}
+    )
+    begun.resume_or_begin()
+    assert begun.consortium.task_fields("survival", 0)["ledger"] == {"city": near}
+    begun.consortium.keep_ledgers({"city": far})
+    assert read_heads(out) == {"city": far, "of another study": far}
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"heads": {"a": {"sequence": "many"}}}', "[]"])
