@@ -20,7 +20,7 @@ class Fault:
 
     Attributes:
         kind: "cut" (after `at` bytes of what it sends), "ignore-range", "corrupt" (a byte at `at`), "status", "silent"
-            (for `seconds`), "other-range" (a rest that was not asked for), "slow" (`seconds` between pieces).
+            (for `seconds`), "other-range" (a rest that was not asked for), "slow" (`at` bytes every `seconds`).
     """
 
     kind: str
@@ -118,8 +118,8 @@ def _answer(to: BaseHTTPRequestHandler, body: bytes | None, asked: str, fault: F
 def _send(to: BaseHTTPRequestHandler, rest: bytes, fault: Fault) -> None:
     try:
         if fault.kind == "slow":
-            for at in range(0, len(rest), 4096):
-                to.wfile.write(rest[at : at + 4096])
+            for at in range(0, len(rest), fault.at):
+                to.wfile.write(rest[at : at + fault.at])
                 to.wfile.flush()
                 time.sleep(fault.seconds)
             return

@@ -14,6 +14,7 @@ from fedecg.errors import CohortError, SettingsError
 from fedecg.progress import Progress
 from fedecg_simulations.cinc2021 import SOURCES
 from fedecg_simulations.cli import main
+from fedecg_simulations.ptbxl import load_ptbxl
 from fedecg_simulations.published.catalogue import SETS
 from fedecg_simulations.published.checking import check_set
 
@@ -84,6 +85,17 @@ def test_everything_that_is_wrong_is_said_at_once(
     assert "0000" not in said.err
 
 
+def test_a_study_refuses_an_older_version_before_it_reads_a_signal(tmp_path: Path) -> None:
+    folder = write_ptbxl(tmp_path, 21_837)
+    with pytest.raises(CohortError) as refused:
+        load_ptbxl(folder, 100, 0, 0.3)
+    assert str(refused.value).startswith(
+        "FECG-617 version of ptbxl: found 21,837 records, those of version 1.0.0 or 1.0.1; expected 21,799 records"
+    )
+    with pytest.raises(CohortError, match="FECG-622"):  # of the right number: the next rule is asked
+        load_ptbxl(write_ptbxl(tmp_path, 21_799), 100, 0, 0.3)
+
+
 def test_a_part_is_judged_as_a_part(check: Any, tmp_path: Path) -> None:
     folder = write_ptbxl(tmp_path, 21_799)
     (folder / "LICENSE.txt").unlink()
@@ -131,6 +143,9 @@ def test_sources_of_cinc2021_are_counted_and_compared_with_what_was_published(
     assert (status, codes(told)) == (3, ["FECG-617"])
     assert "found 10 records of st_petersburg_incart; expected 74 records" in told["faults"][0]["message"]
     assert told["counts"]["st_petersburg_incart"] == 10
+    assert told["notes"][0].startswith(
+        "sources that are not there, and that a study goes without: chapman_shaoxing, "
+    )
     names = sorted(file.stem for file in folder.rglob("*.hea"))
     records = names + [f"I{number:04}" for number in range(64)]
     (folder / "training/st_petersburg_incart/g1/RECORDS").write_text("\n".join(records))
@@ -193,12 +208,13 @@ def test_the_tables_of_mimic_iv_are_found_and_compared(check: Any, tmp_path: Pat
 
 
 def test_code15_is_counted_by_exams_and_parts(check: Any, tmp_path: Path) -> None:
-    rows = [f"{one},exams_part{one % 3}.hdf5" for one in range(345_779)]
+    rows = [f"{one},exams_part{one % 3}.hdf5" for one in range(300)]
     (tmp_path / "exams.csv").write_text("\n".join(["exam_id,trace_file", *rows]))
     (tmp_path / "exams_part0.hdf5").write_bytes(b"0")
     status, told = check("code15", tmp_path)
-    assert (status, codes(told)) == (3, ["FECG-618"])
-    assert told["counts"] == {"records": 345_779, "parts": 1, "files": 3, "files-missing": 2}
+    assert (status, codes(told)) == (3, ["FECG-617", "FECG-618"])
+    assert "found 300 records; expected 345,779 records" in told["faults"][0]["message"]
+    assert told["counts"] == {"records": 300, "parts": 1, "files": 3, "files-missing": 2}
     archives = [f"{'0' * 32}  exams_part{one}.zip" for one in range(2)]
     (tmp_path / "MD5SUMS.txt").write_text("\n".join(archives))
     status, told = check("code15", tmp_path)

@@ -82,6 +82,13 @@ def test_only_what_is_named_is_fetched(server: Publisher, tmp_path: Path) -> Non
     assert str(refused.value).startswith("FECG-630 --only: found 1 of 2 that name no file of the set;")
 
 
+def test_the_list_of_checksums_alone_may_be_fetched_for_a_check(server: Publisher, tmp_path: Path) -> None:
+    result = fetch(server, tmp_path, "SHA256SUMS.txt")
+    assert (result.files, result.missed) == (0, 0)
+    assert (tmp_path / "SHA256SUMS.txt").read_text().count("\n") == 4
+    assert fetch(server, tmp_path, "SHA256SUMS.txt", "*.csv").fetched == 1
+
+
 def test_a_connection_that_is_cut_in_a_file_is_gone_on_with(server: Publisher, tmp_path: Path) -> None:
     server.faults[SIGNAL] = [Fault("cut", at=100_000), Fault("cut", at=50_000)]
     fetch(server, tmp_path)
@@ -118,8 +125,9 @@ def test_corrupted_bytes_are_asked_for_again_from_the_start(
         Fault("status", status=503),
         Fault("status", status=429, headers={"Retry-After": "0"}),
         Fault("silent", seconds=0.6),
+        Fault("slow", at=1, seconds=0.05),
     ],
-    ids=["503", "429", "silence"],
+    ids=["503", "429", "silence", "trickle"],
 )
 def test_a_busy_or_silent_server_is_asked_again(server: Publisher, tmp_path: Path, fault: Fault) -> None:
     server.faults[SIGNAL] = [fault]
@@ -167,6 +175,7 @@ def test_a_server_that_answers_nobody_ends_the_fetch(server: Publisher, tmp_path
         fetch(server, tmp_path, patience=Patience(tries=1, first_s=0.0))
     assert refused.value.code == "FECG-628"
     assert "status 503" in str(refused.value)
+    assert "that were not asked for any more: 8 in a row had no answer" in str(refused.value)
     assert len(server.requests) <= fetching.HOPELESS + 3  # the list, and one in each of two threads
 
 
@@ -235,7 +244,7 @@ def test_a_part_that_is_whole_already_is_recognised(server: Publisher, tmp_path:
 
 
 def test_a_killed_fetch_is_continued_where_it_ended(server: Publisher, tmp_path: Path) -> None:
-    server.always[SIGNAL] = Fault("slow", seconds=0.02)
+    server.always[SIGNAL] = Fault("slow", at=4096, seconds=0.02)
     script = (
         "import sys; from pathlib import Path; from fedecg.progress import Progress\n"
         "from fedecg_simulations.published.catalogue import SETS\n"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,15 @@ def test_sites_of_a_table_are_sites_of_a_study(
     told = json.loads(capsys.readouterr().out)
     assert told["outcomes"] == "observed"
     assert {one["site"]: one["patients"] for one in told["sites"]} == {"north": 3, "south": 3}
+
+
+def test_the_study_files_of_the_documentation_are_study_files(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text()
+    written = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(written) == 3
+    sources = []
+    for number, document in enumerate(written):
+        study = tmp_path / f"{number}.toml"
+        study.write_text(document)
+        sources.append(load_study(study).data.source)
+    assert sources == ["cinc2021", "mimic-iv-ecg", "folder"]

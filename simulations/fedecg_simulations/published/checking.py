@@ -56,7 +56,7 @@ def check_set(
         layout.not_there(one.name, "no such folder", "a folder")
         raise layout.faults[0]
     layout = LAYOUTS[one.name](folder)
-    checked = Checked(one.name, one.version, layout.counts, [*layout.faults])
+    checked = Checked(one.name, one.version, layout.counts, [*layout.faults], [*layout.notes])
     if only:  # a part is never as many as the whole
         checked.faults = [
             fault for fault in checked.faults if fault.code != "FECG-617" or "records" not in fault.found
@@ -71,7 +71,7 @@ def check_set(
             f"no {one.sums}: files were looked for by the set's own tables and not compared; "
             f"fedecg-simulate data fetch {one.name} PATH --only {one.sums} brings it"
         )
-        listed = [PublishedFile(path, "") for path in layout.files]
+        listed = [PublishedFile(path, "") for path in layout.files()]
         compare = False
     files = _chosen(listed, only)
     _look(one, folder, files, compare, checked, progress)
@@ -91,19 +91,19 @@ def _look(
     progress: Progress,
 ) -> None:
     """Which files are missing, and which are not what was published."""
-    there = [file for file in files if (folder / file.path).is_file()]
-    here = {file.path for file in there}
-    unpacked = [
-        file.path
-        for file in files
-        if file.path not in here and (inner := unpacked_name(file.path)) and (folder / inner).is_file()
-    ]
-    missing = [file.path for file in files if file.path not in here.union(unpacked)]
+    there, unpacked, missing = [], 0, []
+    with progress.task(f"looking for the files of {one.name}", max(len(files), 1)) as advance:
+        for done, file in enumerate(files, start=1):
+            if (folder / file.path).is_file():
+                there.append(file)
+            elif (inner := unpacked_name(file.path)) and (folder / inner).is_file():
+                unpacked += 1
+            else:
+                missing.append(file.path)
+            advance(done)
     checked.counts |= {"files": len(files), "files-missing": len(missing)}
     if unpacked:
-        checked.notes.append(
-            f"{len(unpacked)} archives are unpacked and gone: their recordings were not compared"
-        )
+        checked.notes.append(f"{unpacked} archives are unpacked and gone: their recordings were not compared")
     if missing:
         checked.faults.append(_missing(one, len(files), missing))
     if not compare:

@@ -51,18 +51,21 @@ class PublishedFile:
         return ALGORITHMS[len(self.digest)]
 
 
-def parse_sums(text: str, what: str) -> list[PublishedFile]:
+def parse_sums(lines: Iterable[str], what: str) -> list[PublishedFile]:
     """A list of a line a file: digest, blank, path.
 
     Raises:
         CohortError: FECG-620 lines of another kind, paths that lead out of the folder, or nothing at all.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
-    found = [_LINE.fullmatch(line.rstrip()) for line in lines]
-    files = [PublishedFile(one[2], one[1].lower()) for one in found if one and _is_inside(one[2])]
-    bad = len(lines) - len(files)
+    files, bad = [], 0
+    for line in lines:
+        one = _LINE.fullmatch(line.strip())
+        if one and _is_inside(one[2]):
+            files.append(PublishedFile(one[2], one[1].lower()))
+        else:
+            bad += bool(line.strip())
     if bad or not files:
-        _refuse(what, f"{bad} of {len(lines)} lines that are no checksum and path below the folder")
+        _refuse(what, f"{bad} of {bad + len(files)} lines that are no checksum and path below the folder")
     return files
 
 
@@ -90,7 +93,8 @@ def read_sums(path: Path) -> list[PublishedFile] | None:
         CohortError: FECG-620 it cannot be read.
     """
     try:
-        return parse_sums(path.read_text(encoding="utf-8"), path.name)
+        with path.open(encoding="utf-8") as file:  # 1.6 million lines of MIMIC-IV-ECG
+            return parse_sums(file, path.name)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -106,7 +106,7 @@ def fetch_set(
         refuse_closed(one, "for credentialed users of PhysioNet alone")
     base = (base or one.base).rstrip("/")
     with only_one(folder):
-        files = chosen(_listed(one, base, folder, patience), only)
+        files = _asked_for(one, _listed(one, base, folder, patience), only)
         there = _right_ones(one, folder, files, progress)
         wanted = [file for file in files if file.path not in there]
         _require_room(folder, wanted)
@@ -120,6 +120,12 @@ def fetch_set(
     return result
 
 
+def _asked_for(one: PublishedSet, files: list[PublishedFile], only: Sequence[str]) -> list[PublishedFile]:
+    """What `only` names; the list of checksums, which has come already, may be named too."""
+    others = [pattern for pattern in only if pattern != one.sums]
+    return chosen(files, others) if others or not only else []
+
+
 def failure_of(result: Fetched) -> RunError | None:
     """What is to be said of files that could not be had; None where all are there."""
     return _failure(result) if result.missed else None
@@ -131,6 +137,9 @@ def _failure(result: Fetched) -> RunError:
         for kind, paths in result.failed.items()
         if paths
     ]
+    untried = result.files - result.there - result.fetched - sum(map(len, result.failed.values()))
+    if untried:
+        parts.append(f"{untried} that were not asked for any more: {HOPELESS} in a row had no answer")
     return RunError(
         "FECG-628",
         "files of the data set",
@@ -153,14 +162,20 @@ def _listed(one: PublishedSet, base: str, folder: Path, patience: Patience) -> l
             Event(),
             lambda _: None,
         )
-        text = new.read_text(encoding="utf-8", errors="replace")
+        files = _parsed(one, new)
     except TransferError as error:
         _refuse_list(one, error)
     finally:
         new.unlink(missing_ok=True)
-    files = parse_sums(text, one.sums) if one.host == "physionet" else parse_zenodo(text, "record of Zenodo")
     write_whole(folder / one.sums, sums_text(files))
     return files
+
+
+def _parsed(one: PublishedSet, file: Path) -> list[PublishedFile]:
+    if one.host == "zenodo":
+        return parse_zenodo(file.read_text(encoding="utf-8", errors="replace"), "record of Zenodo")
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return parse_sums(lines, one.sums)
 
 
 def _refuse_list(one: PublishedSet, error: TransferError) -> NoReturn:

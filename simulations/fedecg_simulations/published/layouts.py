@@ -16,12 +16,12 @@ from fedecg.errors import CohortError
 from fedecg_simulations.cinc2021 import SOURCES, read_header, record_headers, source_folders
 from fedecg_simulations.mimic_iv_ecg import MEASUREMENT_COLUMNS, RECORD_COLUMNS
 from fedecg_simulations.mimic_outcomes import CLINICAL_TABLES, clinical_table
+from fedecg_simulations.ptbxl import OTHER_VERSIONS
 from fedecg_simulations.published.catalogue import SETS
 
 __all__ = ["LAYOUTS", "Layout"]
 
 HEADERS_LOOKED_AT = 50  # of a source of cinc2021: one release wrote them all
-OTHER_PTBXL = {21_837: "1.0.0 or 1.0.1", 21_801: "1.0.2"}
 
 
 @dataclass
@@ -30,13 +30,14 @@ class Layout:
 
     Attributes:
         counts: what is there, in words and numbers.
-        files: paths that there must be, by the set's own tables.
-        faults: FECG-616, FECG-617.
+        files: gives the paths that there must be, by the set's own tables; asked for where there is no list of them.
+        faults: FECG-616, FECG-617. notes: what is worth telling besides.
     """
 
     counts: dict[str, int | str] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
+    files: Callable[[], list[str]] = list
     faults: list[CohortError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def not_there(self, name: str, what: str, expected: str) -> None:
         """Note that the folder is not laid out as published."""
@@ -74,8 +75,8 @@ def _ptbxl(folder: Path) -> Layout:
     if rows and not names:
         layout.not_there("ptbxl", "neither records100 nor records500", "records100/, records500/ or both")
     layout.counts["records"] = len(rows)
-    layout.files = [f"{name}{ending}" for name in names for ending in (".hea", ".dat")]
-    _judge_records(layout, "ptbxl", len(rows), OTHER_PTBXL)
+    layout.files = lambda: [f"{name}{ending}" for name in names for ending in (".hea", ".dat")]
+    _judge_records(layout, "ptbxl", len(rows), OTHER_VERSIONS)
     return layout
 
 
@@ -84,7 +85,7 @@ def _code15(folder: Path) -> Layout:
     rows = _rows(layout, "code15", folder / "exams.csv", ("exam_id", "trace_file"), ("trace_file",))
     parts = sorted({part for (part,) in rows if part})
     layout.counts |= {"records": len(rows), "parts": sum((folder / part).is_file() for part in parts)}
-    layout.files = [part for part in parts if Path(part).name == part]
+    layout.files = lambda: [part for part in parts if Path(part).name == part]
     _judge_records(layout, "code15", len(rows), {})
     return layout
 
@@ -94,15 +95,19 @@ def _cinc2021(folder: Path) -> Layout:
     folders = source_folders(folder)
     if not folders:
         layout.not_there("cinc2021", "no folder of a source", f"training/ with {', '.join(SOURCES)}")
+    absent = [name for name in SOURCES if name not in folders]
+    if folders and absent:
+        layout.notes.append(f"sources that are not there, and that a study goes without: {', '.join(absent)}")
+    named = {name: record_headers(place) for name, place in folders.items()}
+    layout.files = lambda: [
+        str(header.with_suffix(ending).relative_to(folder))
+        for headers in named.values()
+        for header in headers
+        for ending in (".hea", ".mat")
+    ]
     other = looked = 0
-    for name, place in folders.items():
-        headers = record_headers(place)
+    for name, headers in named.items():
         layout.counts[name] = len(headers)
-        layout.files += [
-            str(header.with_suffix(ending).relative_to(folder))
-            for header in headers
-            for ending in (".hea", ".mat")
-        ]
         if len(headers) != SOURCES[name]:
             layout.other_version(
                 "cinc2021", f"{len(headers)} records of {name}", f"{SOURCES[name]:,} records"
@@ -127,7 +132,7 @@ def _mimic_iv_ecg(folder: Path) -> Layout:
     layout.counts |= {"records": len(rows), "folders": len(there)}
     if groups and not there:
         layout.not_there("mimic-iv-ecg", "no folder of recordings", "files/pNNNN/")
-    layout.files = [f"{path}{ending}" for (path,) in rows for ending in (".hea", ".dat")]
+    layout.files = lambda: [f"{path}{ending}" for (path,) in rows for ending in (".hea", ".dat")]
     _judge_records(layout, "mimic-iv-ecg", len(rows), {})
     return layout
 

@@ -20,7 +20,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
-from time import time
+from time import monotonic, time
 
 from fedecg_simulations.published.checksums import PublishedFile, digest_of
 
@@ -30,6 +30,7 @@ PIECE_BYTES = 1 << 17
 PROGRESS_BYTES = (
     1 << 20
 )  # a try that brought so much is no failure: a long file over a bad line must end some time
+SLOWEST_BYTES_A_S = 100  # over as long as silence is borne: a trickle is no answer
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
@@ -125,7 +126,7 @@ def _go_on(
     try:
         with urllib.request.urlopen(_request(url, start), timeout=silence_s) as answer:
             fresh = _is_from_the_start(answer, start, part)
-            _receive(answer, part, "wb" if fresh else "ab", stop, told)
+            _receive(answer, part, "wb" if fresh else "ab", silence_s, stop, told)
     except urllib.error.HTTPError as error:
         with error:
             _judge(error)
@@ -154,17 +155,29 @@ def _is_from_the_start(answer: http.client.HTTPResponse, start: int, part: Path)
 
 
 def _receive(
-    answer: http.client.HTTPResponse, part: Path, mode: str, stop: Event, told: Callable[[int], None]
+    answer: http.client.HTTPResponse,
+    part: Path,
+    mode: str,
+    silence_s: float,
+    stop: Event,
+    told: Callable[[int], None],
 ) -> None:
     expected = answer.length  # what is left of the body, as the head says; None: it does not say
-    came = 0
+    came, since, before = 0, monotonic(), 0
     with part.open(mode) as file:
-        while piece := answer.read(PIECE_BYTES):
+        while expected is None or came < expected:
+            piece = answer.read1(PIECE_BYTES)  # what has come: to wait for a whole piece could take days
+            if not piece:
+                break
             _write(file.write, piece, part)
             came += len(piece)
             told(len(piece))
             if stop.is_set():
                 raise StoppedError
+            if monotonic() - since > silence_s:
+                if came - before < SLOWEST_BYTES_A_S * silence_s:
+                    raise _PassingError("broken", f"less than {SLOWEST_BYTES_A_S} bytes a second")
+                since, before = monotonic(), came
     if expected is not None and came < expected:
         raise _PassingError("broken", "a connection that ended in the middle of a file")
 
