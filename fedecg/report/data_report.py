@@ -292,7 +292,7 @@ def _differences(audience: str, facts: DataFacts, limits: Thresholds) -> list[st
     if facts.people is None:
         outside.append(
             "Nobody said whose the ECGs are: each counts as a patient of its own there. Give --cohort or --table "
-            "with a column `patient`."
+            "with a column patient."
         )
     elif np.any(facts.patient < 0):
         outside.append(

@@ -212,7 +212,7 @@ def _bands(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> li
     for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
         label = f"{low:g} {unit} and more" if high == np.inf else f"{low:g} to below {high:g} {unit}"
         if not low and high != np.inf:
-            label = f"below {high:g} {unit}"
+            label = f"below {high:g} {'year' if (high, unit) == (1, 'years') else unit}"
         bands.append((label, (values >= low) & (values < high)))
     missing = np.isnan(values)
     return [*bands, ("missing", missing)] if missing.any() else bands

@@ -105,6 +105,7 @@ def test_inside_counts_everybody(looked: Path) -> None:
     assert rows(inside, "parts", "events")["test"] == int(cohort.event[cohort.part == "test"].sum())
     ages = rows(inside, "age")
     assert (ages["missing"], ages["90 years and more"]) == (3, 3)
+    assert list(rows(inside, "follow-up"))[:2] == ["below 1 year", "1 to below 2 years"]
     assert ages["60 to below 70 years"] == int(np.sum((cohort.age_years >= 60) & (cohort.age_years < 70)))
     assert rows(inside, "ends") == {
         "event": 80, "death before it": int(cohort.died.sum()), "censored": 160 - int(cohort.died.sum())
