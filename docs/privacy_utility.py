@@ -141,14 +141,14 @@ def draw(found: Found) -> None:
     axis.set_xticks(range(len(ORDER)), ["1", "3", "8", "∞"])
     axis.set_xlim(-0.5, len(ORDER) - 0.5)
     axis.set_xlabel("privacy budget of a patient, epsilon (delta 1e-5)")
-    axis.set_ylabel("stratified C")
+    axis.set_ylabel("stratified C (simulated outcomes)")
     key: list[tuple[str, str, Callable[..., Any]]] = [
         (EXACT, "raw predictions (a simulation has them)", axis.scatter),
         (NOISED, "from the noised histogram; bar: its median 95 % interval", axis.scatter),
     ]
     for colour, words, mark in key:
         mark([], [], color=colour, s=22, label=words)
-    axis.legend(loc="lower right", fontsize=8, frameon=False)
+    axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=8, frameon=False, borderpad=0)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(FIGURE)
@@ -182,7 +182,7 @@ def main() -> None:
         f"""# What differential privacy costs
 
 Made by `docs/privacy_utility.py` from `configs/grids/privacy.toml`; all outcomes are **simulated**. Six virtual
-hospitals of 200 to 1,000 patients, 2,400 of them in training, about 170 with an event. A `small` network is aligned on
+hospitals of 200 to 1,000 patients, 2,400 of them in training, some 160 with an event. A `small` network is aligned on
 2,500 public ECGs without noise; the encoder then stays as it is, and the risk head is trained with DP-SGD in 8 steps,
 delta 1e-5, a reserve for one killed round. Epsilon bounds everything that leaves about a patient: training, baseline
 hazard and evaluation. "infinity": the same without clipping, noise or sampling of patients, for 40 steps. Settings

@@ -28,8 +28,8 @@ NO_DP = (
 )
 FORMS = {
     "noised": "Beside the updates (DP-SGD) only sums with noise left the sites: events and clipped hazards by time "
-    "bin, and of validation and test patients one histogram each. No site has said how many patients it has, nor "
-    "any loss.",
+    "bin, and histograms: of validation patients two, the first a look at where the risks lie, of test patients one. "
+    "No site has said how many patients it has, nor any loss.",
     "plain": "Sums left the sites in plain: whoever runs the coordinator can read every site's own sums.",
     "masked": "Sums and updates left the sites under masks: whoever runs the coordinator can read the totals over all "
     "sites that answered, and of no site its own. Whoever compares totals over different sites learns the difference.",

@@ -140,8 +140,8 @@ def training_lines(study: Study) -> tuple[str, ...]:
     loss = LOSSES[survival.loss].format(ties=survival.ties.title(), baseline=survival.baseline)
     return (
         f"Network: dual attention, over time and leads; preset {settings.model.preset}, size {settings.model.size}.",
-        f"Stage 1, alignment: {count(rounds.get('align'))} rounds, loss {align.loss}, ECG embeddings pulled to the "
-        "embedded statements of their reports or codes.",
+        f"Stage 1, alignment: {count(rounds.get('align'))} rounds{_public(settings)}, "
+        f"loss {align.loss}, ECG embeddings pulled to the embedded statements of their reports or codes.",
         f"Stage 2, survival: {count(rounds.get('survival'))} rounds, loss {survival.loss}: {loss}. Round "
         f"{count(study.summary.get('best-round'))} gave the weights, by stratified C on the validation part."
         f"{_schedule(survival)}",
@@ -149,6 +149,12 @@ def training_lines(study: Study) -> tuple[str, ...]:
         f"{byte_size(study.summary.get('bytes-per-round'))} up and down per site and survival round. No ECG and no "
         "patient's row left a site.",
     )
+
+
+def _public(settings: StudySettings) -> str:
+    """Where alignment learned from nobody's patients."""
+    public = settings.data.public_patients
+    return f" on {public:,} public ECGs, before the study, and on no site's" if public else ""
 
 
 def _schedule(survival: SurvivalSettings) -> str:

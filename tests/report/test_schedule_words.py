@@ -26,6 +26,13 @@ def test_ecgs_that_only_align_are_told_apart(study: Study) -> None:
     assert "(7 events); align 60 ECGs without a known outcome, for alignment alone." in card
 
 
+def test_alignment_on_public_ecgs_is_said_to_be_on_no_sites_own(study: Study) -> None:
+    assert "public ECGs" not in model_card_markdown(study)
+    settings = parse_settings(StudySettings, {"data": {"public-patients": 2500}})
+    card = model_card_markdown(Study(study.summary, study.assessment, settings, {}))
+    assert "rounds on 2,500 public ECGs, before the study, and on no site's, loss bank" in card
+
+
 @pytest.mark.parametrize(
     ("survival", "told"),
     [
