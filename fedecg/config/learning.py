@@ -18,6 +18,9 @@ class ModelSettings(Section):
     """The dual-attention network."""
 
     preset: Literal["fedecg", "paper"] = "fedecg"
+    encoder: Literal["dual-attention", "xresnet1d", "transformer"] = (
+        "dual-attention"  # the others are to be compared with: as many parameters, no attention across leads
+    )
     size: Literal["base", "small"] = "base"  # `small`: for tests and research grids; `paper` has one size
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
@@ -69,6 +72,7 @@ MOST_GRID_BINS = 100_000  # days up to 273 years
 class SurvivalSettings(StageSettings):
     """Stage 2: Cox fine-tuning."""
 
+    start: str = ""  # folder of a finished model to go on with, risk head and all; with align.rounds = 0
     loss: Literal["cox-batch", "cox-site", "cox-pooled", "grouped"] = "cox-pooled"
     ties: Literal["efron", "breslow"] = (
         "efron"  # cox-batch and cox-site; cox-pooled is Breslow on binned times

@@ -5,6 +5,8 @@ In:  cohorts. Out: log hazards. Called by simulations, for pooled patients, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from fedecg.errors import ModelError
 from fedecg.objectives.linear_cox import CoxSettings, fit_linear_cox
 from fedecg.objectives.linear_cox_sums import CoxPatients
 
-__all__ = ["age_sex_risk"]
+__all__ = ["age_sex_risk", "covariate_risk"]
 
 Floats = NDArray[np.float64]
 PENALTY = 1e-3  # ridge: keeps a fit with few events finite, changes nothing else
@@ -22,17 +24,31 @@ PENALTY = 1e-3  # ridge: keeps a fit with few events finite, changes nothing els
 def age_sex_risk(train: Cohort, test: Cohort) -> Floats | None:
     """Log hazard (n,) of a Cox model of age and sex, fitted to the training patients from their entry on.
 
-    Missing values take the training median; a column without two different training values is left out. None where
-    neither is left, or the model cannot be fitted (no event).
+    None where no column is left, or the model cannot be fitted (no event).
     """
-    known = _age_sex(train)
+    return covariate_risk(train, test, {}, {})
+
+
+def covariate_risk(
+    train: Cohort, test: Cohort, measured: Mapping[str, Floats], measured_test: Mapping[str, Floats]
+) -> Floats | None:
+    """The same with more columns, as heart rate and QRS duration.
+
+    Missing values take the training median; a column without two different training values is left out. None where
+    none is left, or the model cannot be fitted (no event).
+
+    Args:
+        train, test: cohorts.
+        measured, measured_test: name -> (n,) of their patients, NaN where missing.
+    """
+    known, later_known = _age_sex(train) | dict(measured), _age_sex(test) | dict(measured_test)
     use = [name for name, values in known.items() if np.unique(values[~np.isnan(values)]).size > 1]
     if not use:
         return None
     median = np.array([np.nanmedian(known[name]) for name in use])
     own, later = (
         np.where(np.isnan(x), median, x)
-        for x in (np.column_stack([_age_sex(part)[name] for name in use]) for part in (train, test))
+        for x in (np.column_stack([part[name] for name in use]) for part in (known, later_known))
     )
     patients = CoxPatients(train.follow_up_days, train.event, own, train.entry_days)
     try:

@@ -106,6 +106,9 @@ class TrainTask(Task):
     own_hazards: dict[
         str, HazardDocument
     ] = {}  # site -> from its noised sums (mode "sample", baseline = "site")
+    controls: dict[
+        str, Count
+    ] = {}  # scaffold: site -> round of the control variate that the coordinator counts
 
 
 class TrainReply(Section):

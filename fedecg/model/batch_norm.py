@@ -37,9 +37,10 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
             return super().forward(features)
         apply: Any = _Normalise.apply  # torch declares it without types
         normal, mean, variance = apply(features, self.weight, self.bias, self.eps)
+        momentum = MOMENTUM if self.momentum is None else self.momentum
         with torch.no_grad():
-            self.running_mean.lerp_(mean, MOMENTUM)
-            self.running_var.lerp_(variance * (count / (count - 1)), MOMENTUM)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), momentum)
             self.num_batches_tracked.add_(1)
         result: Tensor = normal
         return result

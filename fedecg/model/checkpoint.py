@@ -284,6 +284,32 @@ def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, 
     Raises:
         ModelError: FECG-306..309 as `load_model`; FECG-310, a model of another kind of network, signals or bank.
     """
+    earlier = _same_kind(network, folder, signals, bank_sha256)
+    taught = stage_tensors(network, "align", reconstruction=True)
+    if earlier.imported is not None:
+        taught = tuple(name for name in taught if name.split(".")[0] in earlier.imported.parts)
+    state = earlier.network.state_dict()
+    network.load_state_dict({name: state[name] for name in taught}, strict=False)
+
+
+def load_finished(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> None:
+    """Give a network all that an earlier model has, its risk head too, in place.
+
+    Args, Raises: as `load_aligned`; FECG-310 also where the earlier model's risk head was never trained.
+    """
+    earlier = _same_kind(network, folder, signals, bank_sha256)
+    if earlier.imported is not None:
+        raise ModelError(
+            "FECG-310",
+            "model to start from",
+            found="imported weights without a trained risk head",
+            expected="a finished model of a study",
+            fix="Begin with it in [align]: align.start.",
+        )
+    network.load_state_dict(earlier.network.state_dict(), strict=False)
+
+
+def _same_kind(network: Network, folder: str | Path, signals: SignalSettings, bank_sha256: str) -> SavedModel:
     earlier = load_model(folder)
     same = {
         "[model]": earlier.network.settings == network.settings,
@@ -299,11 +325,7 @@ def load_aligned(network: Network, folder: str | Path, signals: SignalSettings, 
             expected="the same network, signals and code bank",
             fix="Take [model], [signals] and align.bank from that model's study.toml (imported: its model.json).",
         )
-    taught = stage_tensors(network, "align", reconstruction=True)
-    if earlier.imported is not None:
-        taught = tuple(name for name in taught if name.split(".")[0] in earlier.imported.parts)
-    state = earlier.network.state_dict()
-    network.load_state_dict({name: state[name] for name in taught}, strict=False)
+    return earlier
 
 
 def _load_state(network: Network, weights: bytes) -> None:

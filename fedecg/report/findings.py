@@ -49,7 +49,13 @@ COLUMNS: dict[str, str] = {
     "age-sex": "age + sex",
     "site-only": "site only",
 }
-OPTIONAL_COLUMNS = {"unseen-site": "unseen site"}  # shown where a run has them, below "federated"
+OPTIONAL_COLUMNS = {  # shown where a run has them, below "federated"
+    "finetuned": "fine-tuned at each site",
+    "shared-norms": "federated, mean norms",
+    "unseen-site": "unseen site",
+    "random-encoder": "random encoder",
+    "age-sex-hr-qrs": "age, sex, rate, QRS",
+}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ In:  a network with a round's weights and a site's data. Out: new weights in pla
 Called by the client and by simulations. Nothing here knows of Flower.
 """
 
+from fedecg.training.calibration import recalibrated
 from fedecg.training.checkpoint import UNWATCHED, Checkpoint, Watch
 from fedecg.training.collapse import Ranks, ranks
 from fedecg.training.local import Trained, train_align, train_survival
@@ -26,6 +27,7 @@ __all__ = [
     "log_hazards",
     "ranks",
     "read_sealed",
+    "recalibrated",
     "seeded_torch",
     "shuffled_batches",
     "site_baseline",

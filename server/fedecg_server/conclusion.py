@@ -75,7 +75,7 @@ class Conclusion:
         """
         self.questions.consortium.journal.enter("evaluate")
         self.hazard.grid = self.hazard.grid_for(self.best.moments)
-        replies = self.questions.evaluate(self.hazard, self.best.vector, self.parts)
+        replies = self.questions.evaluate(self.hazard, self.best.vector, self.parts, self.best.rounds)
         self.shipped: BaselineFile = shipped_baseline(self.hazard, replies)
         save_model(
             self.folder.model,

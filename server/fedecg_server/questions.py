@@ -138,14 +138,24 @@ class Questions:
             self.parts[site] = parts[site]
         return gathered.replies
 
-    def evaluate(self, hazard: HazardState, vector: Vector, parts: list[Part]) -> dict[str, EvaluateReply]:
+    def evaluate(
+        self, hazard: HazardState, vector: Vector, parts: list[Part], rounds: int | None = None
+    ) -> dict[str, EvaluateReply]:
         """Counts of concordance on some parts, and the sums of the shipped baseline.
+
+        Args:
+            hazard: grids and baseline.
+            vector: the weights.
+            parts: validation, test.
+            rounds: of survival after which the weights stood so; None: all.
 
         Raises:
             FederationError: FECG-507 fewer usable replies than the quorum.
         """
         task = EvaluateTask(
-            **self.consortium.task_fields("survival", self.settings.survival.rounds),
+            **self.consortium.task_fields(
+                "survival", self.settings.survival.rounds if rounds is None else rounds
+            ),
             grid=hazard.grid_document,
             edges_days=hazard.shipped_edges_days.tolist(),
             parts=parts,

@@ -21,6 +21,7 @@ from fedecg.federation.lock import StudyLock
 from fedecg.federation.noised import NoisedSurveyReply
 from fedecg.federation.tasks import SurveyReply
 from fedecg_server.array_file import DamagedError, Stored, read_arrays, write_arrays
+from fedecg_server.between_rounds import RememberedDocument
 from fedecg_server.shelf import Shelved
 
 __all__ = ["BestDocument", "RunState", "read_state", "write_state"]
@@ -37,7 +38,8 @@ class BestDocument(Section):
 
 
 class RunState(Section):
-    """All but the arrays. `arrays` are named `align`, `survival` (weights), `best`, `cumulative`, `risk_cuts`."""
+    """All but the arrays. `arrays` are named `align`, `survival` (weights), `best`, `cumulative`, `risk_cuts`; and what
+    the algorithm remembers in the stage (`between_rounds`)."""
 
     run: str  # a random name of this run
     lock: StudyLock
@@ -52,6 +54,7 @@ class RunState(Section):
     ledgers: dict[str, LedgerHead] = {}  # site -> farthest head of its ledger seen
     usual_s: dict[str, dict[str, list[float]]]  # site -> kind of exchange -> its last times
     refused: dict[str, str]
+    remembered: RememberedDocument = RememberedDocument()
     seconds: dict[str, float]
     records: list[dict[str, Any]]
 

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.config import StudySettings
+from fedecg.config import Stage, StudySettings
 from fedecg.errors import FedecgError
 from fedecg.explanation.faithfulness import NOT_ASKED, SeedsOf
 from fedecg.federation.hazard import HazardState
@@ -29,6 +29,7 @@ from fedecg.model import Network, build_network, load_aligned, load_vector, tens
 from fedecg.progress import Progress
 from fedecg.text import Bank
 from fedecg.training.randomness import repeated_seed
+from fedecg_server.between_rounds import BetweenRounds
 from fedecg_server.concluded import Concluded
 from fedecg_server.consortium import Consortium
 from fedecg_server.run_folder import RunFolder
@@ -89,6 +90,7 @@ class Repeats:
         judge: validates the weights of the last round; returns what validation chose among all.
         progress: warns of what failed.
         book: of the repetitions that are finished.
+        memory_of: a stage and a repetition -> what the algorithm remembers, at first nothing.
     """
 
     settings: StudySettings
@@ -101,6 +103,7 @@ class Repeats:
     judge: Callable[[SurvivalRounds], Candidate]
     progress: Progress
     book: Book
+    memory_of: Callable[[Stage, int], BetweenRounds]
 
     @property
     def seeds_of(self) -> SeedsOf:
@@ -128,6 +131,7 @@ class Repeats:
             self.keep,
             _not_saved,
             repeat=repeat,
+            remembered=self.memory_of("survival", repeat),
             hazard=self.survey(start, repeat),
         )
         rounds.current = self.run(rounds, start).whole()
@@ -138,7 +142,14 @@ class Repeats:
         if self.seeds_of == "survival":
             return survival_start(network, self.settings, self.start.whole())
         names = tensors_of_stage(network, self.settings, "align")
-        rounds = AlignRounds(self.settings, self.consortium, self.keep, _not_saved, repeat=repeat)
+        rounds = AlignRounds(
+            self.settings,
+            self.consortium,
+            self.keep,
+            _not_saved,
+            repeat=repeat,
+            remembered=self.memory_of("align", repeat),
+        )
         load_vector(network, names, self.run(rounds, to_vector(network, names)).whole())
         return to_vector(network, tensors_of_stage(network, self.settings, "survival"))
 

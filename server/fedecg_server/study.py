@@ -111,7 +111,12 @@ class Study(StudyState):
         self.initial = self._shelved("align")
         start = self.resumed.pop("align", self.initial)
         rounds = AlignRounds(
-            self.settings, self.consortium, self._keep, partial(self._save, "align", None), masked=self.masked
+            self.settings,
+            self.consortium,
+            self._keep,
+            partial(self._save, "align", None),
+            masked=self.masked,
+            remembered=self.memory_of("align"),
         )
         load_vector(self.network, self._names("align"), self._rounds(rounds, start).whole())
 
@@ -135,6 +140,7 @@ class Study(StudyState):
             self._keep,
             partial(self._save, "survival", hazard),
             masked=self.masked,
+            remembered=self.memory_of("survival"),
             hazard=hazard,
         )
         rounds.best = self.best
@@ -243,6 +249,7 @@ class Study(StudyState):
             self._judge_last,
             self.progress,
             Book(self.questions.concluded, self.folder, self.records, self.seconds),
+            self.memory_of,
         )
 
 

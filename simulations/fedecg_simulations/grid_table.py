@@ -27,10 +27,14 @@ __all__ = [
 COLUMNS = (
     "pooled",
     "federated",
+    "finetuned",
+    "shared-norms",
     "unseen-site",
+    "random-encoder",
     "local-mean",
     "local-best",
     "age-sex",
+    "age-sex-hr-qrs",
     "site-only",
     "true-hazard",
 )

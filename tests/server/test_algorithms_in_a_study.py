@@ -245,6 +245,13 @@ def test_what_cannot_be_combined_is_refused_when_the_settings_are_read(
         parse_settings(StudySettings, tree)
 
 
+def test_fedbn_is_not_trained_again_with_other_seeds() -> None:
+    tree = {"federation": {"algorithm": "fedbn"}}
+    with pytest.raises(SettingsError, match="expected evaluation.explain-seeds = 0"):
+        parse_settings(StudySettings, tree)
+    assert parse_settings(StudySettings, {**tree, "evaluation": {"explain-seeds": 0}}).evaluation.explain
+
+
 def test_scaffold_with_adamw_is_refused_where_the_stage_has_rounds() -> None:
     tree = {"federation": {"algorithm": "scaffold"}, "survival": {"optimizer": "sgd"}}
     with pytest.raises(SettingsError, match='expected optimizer = "sgd"'):
