@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ from fedecg.signals.store_writer import (
 __all__ = ["SignalStore", "build_store", "counts_in_mv", "quantised", "store_key"]
 
 # What is opened, for a site that has no time to rebuild: a store of format 1 lacks those rules in `quality`.
-FORMATS_READ = (1, 2, 3)
+FORMATS_READ = (1, 2, 3, 4)
 _PUBLISH_ATTEMPTS = 5
 
 Source = Recording | Callable[[], Recording]
+Manifest = tuple[dict[str, tuple[str, ...]], dict[str, NDArray[np.int64]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ class SignalStore:
         """
         folder = Path(folder)
         about = _read_about(folder)
-        manifest = _read_manifest(folder, about["manifest-sha256"])
+        manifest, quality = _read_manifest(folder, about["manifest-sha256"])
         shape = (about["records"], len(LEADS), about["samples"])
         signals = folder / "signals.npy"
         try:
@@ -107,11 +109,7 @@ class SignalStore:
             samples=shape[2],
             settings=about["settings"],
             codes=manifest["code"],
-            quality={
-                name: np.array(manifest[name], dtype=np.str_).astype(np.int64)
-                for name in MANIFEST_COLUMNS[2:]
-                if name in manifest
-            },
+            quality=dict(quality),
             facts={name: cells for name, cells in manifest.items() if name not in MANIFEST_COLUMNS},
             _counts=np.asarray(counts),
         )
@@ -290,16 +288,29 @@ def _read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _read_manifest(folder: Path, sha256: str) -> dict[str, tuple[str, ...]]:
-    """Cells by column."""
+def _read_manifest(folder: Path, sha256: str) -> Manifest:
+    """Cells by column, and the counts of the quality rules as numbers."""
     try:
         content = (folder / "manifest.csv").read_bytes()
     except OSError as error:
         raise _damaged(f"{in_words(error)} at manifest.csv") from None
     if hashlib.sha256(content).hexdigest() != sha256:
         raise _damaged("a manifest.csv that was changed")
+    return _parsed(content)
+
+
+@lru_cache(maxsize=2)  # a thousand virtual sites share one store, and open it in every round
+def _parsed(content: bytes) -> Manifest:
     names, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
-    return dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    cells = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    quality = {
+        name: np.array(cells[name], dtype=np.str_).astype(np.int64)
+        for name in MANIFEST_COLUMNS[2:]
+        if name in cells
+    }
+    for counts in quality.values():
+        counts.flags.writeable = False  # they are shared
+    return cells, quality
 
 
 def _damaged(found: str) -> SignalError:
