@@ -263,8 +263,9 @@ def _faults(quality: Quality) -> tuple[str, ...]:
     broken = {
         fault: [lead for lead, bad in zip(LEADS, getattr(quality, rule).tolist(), strict=True) if bad]
         for rule, fault in FAULTS.items()
+        if getattr(quality, rule).any()
     }
-    of_leads = tuple(f"{fault}: {_named(leads)}" for fault, leads in broken.items() if leads)
+    of_leads = tuple(f"{fault}: {_named(leads)}" for fault, leads in broken.items())
     return of_leads + tuple(text for rule, text in WHOLE_FAULTS.items() if getattr(quality, rule))
 
 
