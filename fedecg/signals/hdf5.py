@@ -92,7 +92,7 @@ def _opened(path: Path) -> Iterator[Any]:
     with file:
         try:
             yield file
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError):  # what h5py makes of damage
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError):  # what h5py makes of damage
             raise damaged(NAME, "data sets that cannot be read") from None
 
 

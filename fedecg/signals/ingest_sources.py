@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from fedecg.errors import SignalError
-from fedecg.files import in_words
+from fedecg.files import in_words, read_regular
 from fedecg.signals.reading import header_path
 from fedecg.signals.stated import is_csv
 from fedecg.signals.wfdb16 import parse_header
@@ -184,7 +184,7 @@ def _walked(folder: Path, prefix: str, note: Callable[[OSError], None]) -> Itera
 def _named_by(header: Path) -> set[str]:
     """Files that belong to a WFDB header: signals, and the headers and signals of its segments."""
     try:
-        text = header.read_text(encoding="latin-1")
+        text = read_regular(header).decode("latin-1")  # a pipe would keep its reader waiting for ever
         parsed = parse_header(text)
     except (OSError, SignalError):
         return set()

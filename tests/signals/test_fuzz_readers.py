@@ -174,6 +174,12 @@ def test_a_few_damaged_files_are_read_or_refused_with_a_code(name: str, tmp_path
     assert set(told["codes"]) - {""}, f"the damage reached nothing: {told}"
 
 
+@pytest.mark.parametrize(("name", "seed"), [("hdf5-sph", 1_001_452)])
+def test_damage_that_once_escaped_is_refused_with_a_code(name: str, seed: int, tmp_path: Path) -> None:
+    record, target = write(name, tmp_path / "sound")
+    assert faults(tmp_path / "sound", record, target, seed, 1) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("name", READERS)

@@ -1,5 +1,7 @@
 """Which files are ingested, under which names, in which order."""
 
+import os
+
 import pytest
 
 from fedecg.errors import SignalError
@@ -143,3 +145,9 @@ def test_different_files_under_one_name_are_refused(folder, tmp_path):
         SignalError, match=r"FECG-295 files to ingest: found 1 of 5 with the name of another file"
     ):
         find_items([str(folder), str(other)])
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_with_the_name_of_a_header_is_an_item_like_any_and_nobody_waits_for_it(folder):
+    os.mkfifo(folder / "pipe.hea")
+    assert "pipe.hea" in sources(folder)
