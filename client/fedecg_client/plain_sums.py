@@ -141,8 +141,19 @@ def _admit(folder: Path, cohort: Cohort, thresholds: Thresholds) -> None:
     for part in ("train", "validation", "test", "align"):
         inside = cohort.part == part
         if inside.any() and not _few(cohort, part, thresholds):
-            parts[part] = cohort.patient_names(inside)
+            parts[part] = _counted(cohort, inside)
     admit_cohort(folder, parts, thresholds.patients)
+
+
+def _counted(cohort: Cohort, inside: NDArray[np.bool_]) -> dict[str, str]:
+    """What sums tell of each patient, by name: outcome, age and sex, of all records, in whatever order they stand."""
+    some = cohort.select(inside)
+    names = some.patient.tolist() if some.names is None else some.names
+    columns = (some.event, some.follow_up_days, some.entry_days, some.died, some.age_years, some.female)
+    told: dict[str, list[str]] = {}
+    for name, *row in zip(names, *columns, strict=True):
+        told.setdefault(str(name), []).append(str([float(value) for value in row]))
+    return {name: "".join(sorted(rows)) for name, rows in told.items()}
 
 
 def coarse(site: SiteData, thresholds: Thresholds) -> SiteData:

@@ -90,11 +90,14 @@ def withdrawn_state(site_folder: str | Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def admit_cohort(site_folder: Path, parts: Mapping[str, Collection[str]], least: int) -> None:
+def admit_cohort(site_folder: Path, parts: Mapping[str, Mapping[str, str]], least: int) -> None:
     """May sums over these cohorts leave, after those that have left? If so, they are remembered, on the disk.
 
+    A patient of whom something else is known than before differs like one who has come or gone: two tables of the
+    same patients of whom one has had the event meanwhile tell which bin he had it in.
+
     Args:
-        parts: names of the patients of each part of which sums leave.
+        parts: for each part of which sums leave, what is counted of each patient, by name.
         least: fewest patients that two cohorts of one part may differ by, unless they are the same.
 
     Raises:
@@ -105,10 +108,10 @@ def admit_cohort(site_folder: Path, parts: Mapping[str, Collection[str]], least:
     gone, released = _withdrawn(state), _released(state)
     key = _key(state, make=True)
     known = True
-    for part, names in parts.items():
-        now = frozenset(_pseudonym(key, name) for name in names) - gone
-        before = [frozenset(cohort) - gone for cohort in released.get(part, [])]
-        differences = [len(now ^ cohort) for cohort in before]
+    for part, patients in parts.items():
+        now = _without({_entry(key, name, counted) for name, counted in patients.items()}, gone)
+        before = [_without(cohort, gone) for cohort in released.get(part, [])]
+        differences = [len({_whose(entry) for entry in now ^ cohort}) for cohort in before]
         few = [number for number in differences if 0 < number < least]
         if few:
             raise _differs(part, len(few), least)
@@ -116,6 +119,19 @@ def admit_cohort(site_folder: Path, parts: Mapping[str, Collection[str]], least:
             released, known = {**released, part: [*released.get(part, []), sorted(now)]}, False
     if not known:
         write_whole(state / RELEASED, json.dumps(released) + "\n", private=True)
+
+
+def _entry(key: bytes, name: str, counted: str) -> str:
+    """A patient, and what is counted of him, without either: two keyed hashes."""
+    return f"{_pseudonym(key, name)}:{_pseudonym(key, f'{name} {counted}')[:16]}"
+
+
+def _whose(entry: str) -> str:
+    return entry.partition(":")[0]
+
+
+def _without(entries: Collection[str], gone: frozenset[str]) -> frozenset[str]:
+    return frozenset(entry for entry in entries if _whose(entry) not in gone)
 
 
 def _withdrawn(state: Path) -> frozenset[str]:
@@ -183,6 +199,6 @@ def _differs(part: str, cohorts: int, least: int) -> PolicyError:
         "FECG-452",
         f"{part} part of the cohort",
         found=f"a set of patients that differs by fewer than {least} from {cohorts} of which sums have left",
-        expected=f"the same patients, or at least {least} others (privacy.threshold-patients)",
+        expected=f"the same patients and outcomes, or at least {least} others (privacy.threshold-patients)",
         fix="Bring back the table as it was, wait until more have changed, or take part with masked sums.",
     )

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -182,13 +183,51 @@ def test_a_table_that_changes_by_a_few_patients_is_refused_and_by_many_is_not(
     assert Failure.model_validate_json(learned(north, weights)).failed == "FECG-452"
 
 
+def alive(names: Iterable[str]) -> dict[str, str]:
+    """The same of each."""
+    return dict.fromkeys(names, "no event")
+
+
 def test_who_has_withdrawn_does_not_count_as_a_difference(tmp_path: Path) -> None:
     everybody = [str(number) for number in range(40)]
-    admit_cohort(tmp_path, {"train": everybody}, 10)
+    admit_cohort(tmp_path, {"train": alive(everybody)}, 10)
     withdraw(tmp_path, everybody[:3])
-    admit_cohort(tmp_path, {"train": everybody[3:]}, 10)
+    admit_cohort(tmp_path, {"train": alive(everybody[3:])}, 10)
     with pytest.raises(PolicyError, match="FECG-452"):
-        admit_cohort(tmp_path, {"train": everybody[4:]}, 10)
+        admit_cohort(tmp_path, {"train": alive(everybody[4:])}, 10)
     with pytest.raises(PolicyError, match="FECG-452"):
-        admit_cohort(tmp_path, {"train": [*everybody[3:], "new"]}, 10)
-    admit_cohort(tmp_path, {"train": [*everybody[3:], *map(str, range(100, 110))]}, 10)
+        admit_cohort(tmp_path, {"train": alive([*everybody[3:], "new"])}, 10)
+    admit_cohort(tmp_path, {"train": alive([*everybody[3:], *map(str, range(100, 110))])}, 10)
+
+
+def test_an_outcome_that_changed_counts_as_a_difference_of_its_patient(tmp_path: Path) -> None:
+    everybody = alive(map(str, range(40)))
+    admit_cohort(tmp_path, {"train": everybody}, 10)
+    for changed in (1, 9):
+        dead = dict.fromkeys(list(everybody)[:changed], "event on day 200")
+        with pytest.raises(PolicyError, match="FECG-452"):
+            admit_cohort(tmp_path, {"train": {**everybody, **dead}}, 10)
+    admit_cohort(tmp_path, {"train": {**everybody, **dict.fromkeys(map(str, range(10)), "event")}}, 10)
+    kept = (tmp_path / "state/released-cohorts.json").read_text()
+    assert "event" not in kept
+    withdraw(tmp_path, ["11"])
+    admit_cohort(tmp_path, {"train": {name: told for name, told in everybody.items() if name != "11"}}, 10)
+
+
+def test_a_table_in_which_one_patient_has_had_the_event_meanwhile_is_refused(tmp_path: Path) -> None:
+    """Else the events of two replies differ by that patient's."""
+    site = many_events(prepared_site(tmp_path, STUDY, patients=200, tested=40, privacy=""))
+    lock = lock_of(STUDY)
+    assert "parts" in json.loads(join(site, lock))
+    table = site / "cohort.csv"
+    lines = table.read_text().splitlines()
+    at = lines[0].split(",").index("event")
+    here = next(
+        number for number, line in enumerate(lines) if ",train," in line and line.split(",")[at] == "0"
+    )
+    cells = lines[here].split(",")
+    changed = ",".join([*cells[:at], "1", *cells[at + 1 :]])
+    table.write_text("\n".join([*lines[:here], changed, *lines[here + 1 :]]) + "\n")
+    assert json.loads(join(site, lock))["failed"] == "FECG-452"
+    table.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")  # as it was, in another order
+    assert "parts" in json.loads(join(site, lock))
