@@ -48,12 +48,14 @@ def test_likeness_is_the_correlation_of_leads():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_an_update_of_one_record_in_the_open_gives_the_ecg_away(store):
     one = victim(store, 0)
     assert likeness(inverted([one.site], one.update, STEPS)[0], one.signal_mv) > 0.6
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_of_the_sum_of_three_sites_no_record_is_recovered(store):
     """The attacker looks for all three at once."""
     three = [victim(store, record) for record in (0, 1, 2)]
@@ -64,6 +66,7 @@ def test_of_the_sum_of_three_sites_no_record_is_recovered(store):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_with_differential_privacy_nothing_of_the_ecg_is_recovered(store):
     one = victim(store, 0, protected=True)
     assert abs(likeness(inverted([one.site], one.update, STEPS)[0], one.signal_mv)) < 0.25

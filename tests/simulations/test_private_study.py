@@ -253,7 +253,6 @@ def test_a_study_of_which_all_budgets_are_cut_ends_with_a_code(
     [
         ({"evaluation": {"explain": True}}, "evaluation.explain = false"),
         ({"evaluation": {"baselines": True}}, "evaluation.baselines = false"),
-        ({"model": {"preset": "paper", "size": "base"}}, 'model.preset = "fedecg"'),
         ({"data": {"aligned": "runs/aligned"}}, 'data.aligned = ""'),
     ],
 )
@@ -270,8 +269,10 @@ def test_what_asks_for_more_than_noise_is_refused_at_the_start(
 def test_a_loss_that_is_no_sum_over_patients_is_refused_at_the_start(
     store: Path, tmp_path: Path, loss: str
 ) -> None:
+    settings = settings_of(store)
+    survival = settings.survival.model_copy(update={"loss": loss})  # past the check of study files
     with pytest.raises(ModelError, match="FECG-386"):
-        run(settings_of(store, survival={"loss": loss}), tmp_path, tmp_path / "run")
+        run(settings.model_copy(update={"survival": survival}), tmp_path, tmp_path / "run")
 
 
 @pytest.mark.slow
