@@ -240,7 +240,7 @@ def _misfitting_signals(found: str) -> ModelError:
         "signal settings of the import",
         found=found,
         expected="a rate, a band and the length that the weights have",
-        fix="Leave --samples away: the length is read off the weights.",
+        fix="Leave --samples away: the length is read off the weights. Rate and band are those of the recordings.",
     )
 
 
@@ -290,11 +290,12 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    is_folder = folder.is_dir()
+    if folder.exists() and not (is_folder and not any(folder.iterdir())):
         raise ModelError(
             "FECG-317",
             "folder of the import",
-            found="a folder that is not empty",
+            found="a folder that is not empty" if is_folder else "a file of that name",
             expected="a new or empty folder",
             fix="Choose another --out; a model that is there is not written over.",
         )

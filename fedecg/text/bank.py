@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fedecg.errors import TextError
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg.text.space import TENSORS, TextSpace
 
 __all__ = ["Bank", "load_bank", "make_bank", "refuse_other_names", "targets", "write_bank"]
@@ -110,10 +110,11 @@ def load_bank(name_or_path: str | Path) -> Bank:
             head = json.loads(file.metadata()["fedecg"])
             vectors = file.get_tensor("vectors")
             parts = [file.get_tensor(part) for part in TENSORS] if "centre" in file.keys() else []  # noqa: SIM118
-        provenance = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        provenance = dict(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
         name, codes, sha256 = str(head["name"]), [str(code) for code in head["codes"]], head["sha256"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        _refuse_file(path.stem, type(error).__name__)
+        alone = path.is_file() and not path.with_suffix(".json").exists()
+        _refuse_file(path.stem, "no .json beside it" if alone else in_words(error))
     bank = make_bank(name, codes, vectors, provenance, TextSpace(*parts) if parts else None)
     of_space = (head.get("space-sha256", ""), provenance.get("space-sha256", ""))
     if not bank.sha256 == sha256 == provenance.get("sha256") or of_space != (bank.space_sha256,) * 2:
@@ -133,7 +134,7 @@ def write_bank(bank: Bank, path: str | Path) -> None:
     The same bank gives the same bytes.
 
     Raises:
-        TextError: FECG-241 the name does not end in .safetensors.
+        TextError: FECG-241 as `refuse_other_names`.
         RunError: FECG-601 as `write_whole`.
     """
     refuse_other_names(path)
@@ -153,10 +154,12 @@ def refuse_other_names(path: str | Path) -> None:
     """Refuse a name that `write_bank` would refuse.
 
     Raises:
-        TextError: FECG-241 the name does not end in .safetensors.
+        TextError: FECG-241 the name does not end in .safetensors, or is that of a folder.
     """
     if Path(path).suffix != ".safetensors":
         _refuse_file(Path(path).stem, "a file name that does not end in .safetensors")
+    if Path(path).is_dir():
+        _refuse_file(Path(path).stem, "a folder of that name")
 
 
 def targets(

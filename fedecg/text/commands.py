@@ -28,6 +28,7 @@ Draw = Callable[[Bank, Path], None]
 
 POOLINGS = ("mean", "cls", "last-token")  # of fedecg.text.encoder, which loads torch; a test holds them equal
 FIGURES = (".png", ".svg", ".pdf")
+LONGEST_NAME = 80
 BUILD_HELP = """DIR holds a model of the transformers library: config.json, a tokenizer, safetensors weights. Nothing is
 fetched, no code of the model's is run (never trust_remote_code), pickled weights are not read.
 
@@ -87,7 +88,7 @@ def add_bank(commands: Commands[argparse.ArgumentParser], draw: Draw) -> None:
 def _add_build(commands: Commands[argparse.ArgumentParser]) -> None:
     command = _add(commands, "build", "embed a list of statements with a local language model", BUILD_HELP)
     command.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder of a local model")
-    command.add_argument("--name", required=True, help="name of the bank")
+    command.add_argument("--name", type=_name, required=True, help="name of the bank")
     command.add_argument(
         "--out", type=Path, required=True, metavar="FILE.safetensors", help="file to write; a .json beside it"
     )
@@ -139,6 +140,12 @@ def _add(
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _name(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"expected 1 to {LONGEST_NAME} letters that can be printed")
+    return text
 
 
 def _count(text: str) -> int:

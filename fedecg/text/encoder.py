@@ -30,10 +30,12 @@ POOLINGS = {
     "last-token": "last token of the last hidden state, padding left out",
 }
 DEVICES = ("auto", "cpu", "cuda")
+ADAPTER = "adapter_config.json"
 MOST_TOKENS = 512  # no prompt or report of an ECG is longer; some models say that they take 10^30
 SETTINGS = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "spm.model", "sentencepiece.model", "bpe.codes", "vocab.bpe", "tekken.json",
 )  # fmt: skip
 
 
@@ -157,12 +159,14 @@ def folder_sha256(model_dir: str | Path) -> tuple[dict[str, str], dict[str, str]
     """Which model a folder holds: file name -> sha256, of its weights, and of its settings and tokenizer.
 
     Raises:
-        TextError: FECG-247 no model folder with safetensors weights.
+        TextError: FECG-247 no model folder with safetensors weights, or an adapter (PEFT) to a model elsewhere.
     """
     folder = Path(model_dir)
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         _refuse_model(_what_is_there(folder))
+    if (folder / ADAPTER).exists():  # it names a model elsewhere, which would be read in place of this one
+        _refuse_model("an adapter to a model that lies elsewhere (merge it into that model first)")
     described = [folder / name for name in SETTINGS if (folder / name).is_file()]
     return {file.name: _file_sha256(file) for file in weights}, {
         file.name: _file_sha256(file) for file in described
@@ -202,6 +206,7 @@ def _check(options: EncoderOptions) -> None:
             found=" and ".join(problems),
             expected=f"pooling one of {', '.join(POOLINGS)}; device one of {', '.join(DEVICES)}; "
             "batch >= 1; max tokens >= 3",
+            fix="Check --pooling, --device, --batch and --max-tokens; at a site, [text] of site.toml.",
         )
 
 

@@ -26,7 +26,14 @@ from fedecg.text.encoder import POOLINGS, EncoderOptions, TextEncoder, folder_sh
 from fedecg.text.reports import sentences
 from fedecg.text.space import ENCODER, TextSpace
 
-__all__ = ["bank_encoder", "mixed_targets", "report_targets", "soft_targets"]
+__all__ = [
+    "bank_encoder",
+    "mixed_targets",
+    "not_embedded",
+    "report_targets",
+    "require_same_encoder",
+    "soft_targets",
+]
 
 CACHE = "text-cache"
 
@@ -55,7 +62,7 @@ def report_targets(
     """
     space = _space_of(bank)
     found = np.zeros((len(reports), len(bank.codes)), dtype=np.float32)
-    parts = [sentences(report) if text.by_sentence else [report] * bool(report) for report in reports]
+    parts = _parts(reports, text)
     row = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     if len(row):
         embeddings = _embedded([sentence for part in parts for sentence in part], bank, text, folder)
@@ -63,6 +70,17 @@ def report_targets(
         total = found.sum(axis=1, keepdims=True)
         np.divide(found, total, out=found, where=total > 0)
     return found
+
+
+def not_embedded(reports: Sequence[str], bank: Bank, text: TextSettings, folder: Path) -> int:
+    """How many different texts among the reports the language model has still to read: 0 = it is not needed.
+
+    Raises:
+        TextError: FECG-264 a bank without a space.
+    """
+    _space_of(bank)
+    file, keys = _places([said for part in _parts(reports, text) for said in part], bank, folder)
+    return len(set(keys) - set(_remembered(file, bank.vectors.shape[1])))
 
 
 def soft_targets(
@@ -107,6 +125,18 @@ def bank_encoder(bank: Bank, text: TextSettings) -> TextEncoder:
     Raises:
         TextError: FECG-264, FECG-240, FECG-247..253 as `report_targets`.
     """
+    require_same_encoder(bank, text)
+    pooling = next(name for name, words in POOLINGS.items() if words == bank.provenance["pooling"])
+    options = EncoderOptions(pooling, bank.provenance["max-tokens"], text.batch, text.device)
+    return load_encoder(text.encoder, options)
+
+
+def require_same_encoder(bank: Bank, text: TextSettings) -> None:
+    """Compare the site's language model with the bank's, file by file, without loading it.
+
+    Raises:
+        TextError: FECG-264, FECG-240, FECG-247 as `report_targets`.
+    """
     _space_of(bank)
     weights, described = folder_sha256(text.encoder)
     of_bank = bank.provenance
@@ -126,9 +156,11 @@ def bank_encoder(bank: Bank, text: TextSettings) -> TextEncoder:
             expected="the language model that the study's bank was built with, file by file",
             fix="Copy that model's folder to [text] encoder of site.toml, or leave [text] out and take part by codes.",
         )
-    pooling = next(name for name, words in POOLINGS.items() if words == of_bank["pooling"])
-    options = EncoderOptions(pooling, of_bank["max-tokens"], text.batch, text.device)
-    return load_encoder(text.encoder, options)
+
+
+def _parts(reports: Sequence[str], text: TextSettings) -> list[list[str]]:
+    """What of each report is embedded: its sentences, or the report as a whole."""
+    return [sentences(report) if text.by_sentence else [report] * bool(report) for report in reports]
 
 
 def _space_of(bank: Bank) -> TextSpace:
@@ -151,11 +183,7 @@ def _refuse_bank(found: str) -> NoReturn:
 
 def _embedded(texts: Sequence[str], bank: Bank, text: TextSettings, folder: Path) -> NDArray[np.float32]:
     """(N, D) embeddings, from the site's file or from the language model; the file then holds these and no others."""
-    own = hashlib.sha256(
-        json.dumps([bank.provenance[key] for key in ENCODER], sort_keys=True).encode()
-    ).hexdigest()
-    keys = [hashlib.sha256(f"{own}\0{said}".encode()).hexdigest() for said in texts]
-    file = folder / CACHE / f"{own[:16]}.safetensors"
+    file, keys = _places(texts, bank, folder)
     known = _remembered(file, bank.vectors.shape[1])
     unknown = {key: said for key, said in zip(keys, texts, strict=True) if key not in known}
     if unknown:
@@ -164,6 +192,15 @@ def _embedded(texts: Sequence[str], bank: Bank, text: TextSettings, folder: Path
     if unknown or len(known) > len(set(keys)):
         _remember(file, {key: known[key] for key in dict.fromkeys(keys)})
     return np.stack([known[key] for key in keys])
+
+
+def _places(texts: Sequence[str], bank: Bank, folder: Path) -> tuple[Path, list[str]]:
+    """The site's file of what this bank's language model has read, and the key of each text in it."""
+    own = hashlib.sha256(
+        json.dumps([bank.provenance[key] for key in ENCODER], sort_keys=True).encode()
+    ).hexdigest()
+    keys = [hashlib.sha256(f"{own}\0{said}".encode()).hexdigest() for said in texts]
+    return folder / CACHE / f"{own[:16]}.safetensors", keys
 
 
 def _remembered(file: Path, dim: int) -> dict[str, NDArray[np.float32]]:

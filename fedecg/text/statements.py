@@ -8,6 +8,7 @@ Out: `Statement`s for the prompts, and the diagnostic superclass of a record for
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,27 +100,28 @@ def read_statements(path: str | Path) -> Mapping[str, Statement]:
     are not read.
 
     Raises:
-        TextError: FECG-250 no such table, not readable, or without a column; FECG-251 rows without a code or a
-            description, codes that stand there twice, or fewer than two statements (all problems are listed).
+        TextError: FECG-250 no such table, not readable, without a column or with one twice; FECG-251 rows without a
+            code or a description, or with more cells than there are columns (a comma that is not in quotes: what stands
+            behind it would be lost), codes that stand there twice, or fewer than two statements (all are listed).
     """
     try:
-        lines = read_regular(path).decode("utf-8-sig").splitlines()
-        lines = [line for line in lines if line.strip() and not line.startswith("#")]
+        text = io.StringIO(
+            read_regular(path).decode("utf-8-sig"), newline=""
+        )  # a cell may have several lines
+        lines = [line for line in text if line.strip() and not line.startswith("#")]
         semicolons = bool(lines) and lines[0].count(";") > lines[0].count(",")
         rows = list(csv.reader(lines, delimiter=";" if semicolons else ",", strict=True))
     except (OSError, ValueError, csv.Error) as error:
         _refuse_table(in_words(error))
     columns = [name.strip().lower() for name in rows[0]] if rows else []
-    absent = [name for name in ("code", "description") if name not in columns]
-    if absent:
-        _refuse_table(f"none of {' or '.join(absent)} among its {len(columns)} columns")
+    _refuse_columns(columns)
     cells = [
         {name: cell.strip() for name, cell in zip(columns, row, strict=False)} for row in rows[1:] if any(row)
     ]
     statements = [
         Statement(row.get("code", ""), row.get("category", ""), row.get("description", "")) for row in cells
     ]
-    _refuse_rows(statements)
+    _refuse_rows(statements, sum(any(map(str.strip, row[len(columns) :])) for row in rows[1:]))
     return MappingProxyType({statement.code: statement for statement in statements})
 
 
@@ -184,12 +186,22 @@ def _refuse_table(found: str) -> NoReturn:
     ) from None
 
 
-def _refuse_rows(statements: Sequence[Statement]) -> None:
+def _refuse_columns(columns: Sequence[str]) -> None:
+    absent = [name for name in ("code", "description") if name not in columns]
+    if absent:
+        _refuse_table(f"none of {' or '.join(absent)} among its {len(columns)} columns")
+    twice = [name for name in ("code", "description", "category") if columns.count(name) > 1]
+    if twice:
+        _refuse_table(f"more than one column {' and '.join(twice)} among its {len(columns)}")
+
+
+def _refuse_rows(statements: Sequence[Statement], too_long: int) -> None:
     times = Counter(statement.code for statement in statements if statement.code)
     counts = {
         "row(s) without a code": sum(not statement.code for statement in statements),
         "code(s) without a description": sum(not statement.description for statement in statements),
         "code(s) that stand there more than once": sum(count > 1 for count in times.values()),
+        "row(s) with more cells than columns (text with a comma in it needs quotes)": too_long,
     }
     problems = [f"{count} {words}" for words, count in counts.items() if count]
     if not problems and len(statements) >= 2:

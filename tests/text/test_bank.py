@@ -70,14 +70,29 @@ def test_the_hash_knows_codes_order_and_every_bit_of_the_vectors() -> None:
 
 
 def test_an_unknown_bank_is_refused_with_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match=r"FECG-241 bank nobody: found FileNotFoundError; .*\(minilm-demo\)"):
+    with pytest.raises(TextError, match=r"FECG-241 bank nobody: found no such file; .*\(minilm-demo\)"):
         load_bank("nobody")
     with pytest.raises(TextError, match=r"FECG-241 bank small: found a file name that does not end in"):
         write_bank(small_bank(), tmp_path / "small.npz")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(
+        TextError, match="FECG-241 bank folder: found a folder of that name; expected a bank of"
+    ):
+        write_bank(small_bank(), tmp_path / "folder.safetensors")
+    assert {file.name for file in tmp_path.rglob("*")} == {"folder.safetensors"}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "no-provenance", "broken-provenance"])
-def test_a_damaged_bank_file_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("truncated", "content that cannot be read"),
+        ("foreign", "content that cannot be read"),
+        ("no-provenance", "no .json beside it"),
+        ("broken-provenance", "text that is not JSON"),
+        ("another-provenance", "content that cannot be read"),
+    ],
+)
+def test_a_damaged_bank_file_is_refused(tmp_path: Path, damage: str, found: str) -> None:
     path = tmp_path / "small.safetensors"
     write_bank(small_bank(), path)
     if damage == "truncated":
@@ -87,9 +102,10 @@ def test_a_damaged_bank_file_is_refused(tmp_path: Path, damage: str) -> None:
     elif damage == "no-provenance":
         path.with_suffix(".json").unlink()
     else:
-        path.with_suffix(".json").write_text("{", encoding="utf-8")
+        text = "{" if damage == "broken-provenance" else "[1, 2]"
+        path.with_suffix(".json").write_text(text, encoding="utf-8")
     with pytest.raises(
-        TextError, match=r"FECG-241 bank small: found \w+Error; expected a bank of the package"
+        TextError, match=rf"FECG-241 bank small: found {found}; expected a bank of the package"
     ):
         load_bank(path)
 

@@ -182,6 +182,10 @@ def test_a_bank_of_very_many_statements_is_drawn_with_categories_only() -> None:
             ["bank", "build", "--model", "m", "--name", "n", "--out", "o.safetensors", "--pooling", "max"],
             "invalid",
         ),
+        (
+            ["bank", "build", "--model", "m", "--name", " ", "--out", "o.safetensors"],
+            "expected 1 to 80 letters",
+        ),
     ],
 )
 def test_wrong_use_of_bank_is_exit_status_2(arguments: list[str], said: str, capsys: Capture) -> None:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from fedecg.errors import TextError
 from fedecg.text import prompts, scp_statements
-from fedecg.text.encoder import POOLINGS, EncoderOptions, load_encoder, pool
+from fedecg.text.encoder import POOLINGS, EncoderOptions, folder_sha256, load_encoder, pool
 
 transformers = pytest.importorskip("transformers")
 from tiny_models import bert, llama  # noqa: E402
@@ -135,6 +135,27 @@ def test_folders_that_hold_no_model_are_refused(folders: dict[str, Path], tmp_pa
         load_encoder(tmp_path)
 
 
+def test_an_adapter_to_a_model_elsewhere_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    """With the package peft transformers would read the model that it names, whose hash nobody compares."""
+    folder = tmp_path / "model"
+    shutil.copytree(folders["bert"], folder)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/models/other"}')
+    for read in (load_encoder, folder_sha256):
+        with pytest.raises(
+            TextError, match="FECG-247 model folder: found an adapter to a model .* elsewhere"
+        ):
+            read(folder)
+
+
+def test_a_tokenizer_in_any_usual_file_belongs_to_the_hashes(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(folders["bert"], folder)
+    (folder / "spm.model").write_bytes(b"of DeBERTa")
+    assert set(folder_sha256(folder)[1]) - set(folder_sha256(folders["bert"])[1]) == {"spm.model"}
+
+
 def test_weights_that_would_be_drawn_at_random_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(folders["bert"], folder)
@@ -183,7 +204,9 @@ def test_embeddings_that_are_not_finite_are_counted(folders: dict[str, Path], tm
 def test_options_that_there_are_none_of_are_refused(
     tmp_path: Path, options: EncoderOptions, found: str
 ) -> None:
-    with pytest.raises(TextError, match=f"FECG-249 .*: found {found}.* one of mean, cls, last-token; device"):
+    with pytest.raises(
+        TextError, match=f"FECG-249 .*: found {found}.* one of mean, cls, last-token; device.*Check --pooling"
+    ):
         load_encoder(tmp_path, options)
 
 

@@ -104,6 +104,17 @@ def test_a_sites_own_table_is_read_as_spreadsheets_write_it(tmp_path: Path, sepa
     assert source == "a table of the builder's own"
 
 
+def test_a_cell_of_several_lines_keeps_its_words_apart(tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_bytes(
+        b'code,description\r\nA,"left bundle\r\nbranch block"\r\nB,"old infarction, inferior"\r\n'
+    )
+    assert prompts(read_statements(table).values()) == {
+        "A": "Left bundle branch block",
+        "B": "Old infarction, inferior",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -114,6 +125,10 @@ def test_a_sites_own_table_is_read_as_spreadsheets_write_it(tmp_path: Path, sepa
             r"1 row\(s\) without a code and 1 code\(s\) without .* and 1 code\(s\) that",
         ),
         ("code,description\nA,x", r"no more in 1 row\(s\); expected at least 2 rows"),
+        (
+            "code,description\nA,old infarction, inferior\nB,x\nC,y,\n",
+            r"1 row\(s\) with more cells than columns \(text with a comma in it needs quotes\) in 3",
+        ),
     ],
 )
 def test_rows_that_mean_nothing_are_counted_and_not_shown(tmp_path: Path, text: str, found: str) -> None:
@@ -131,6 +146,7 @@ def test_rows_that_mean_nothing_are_counted_and_not_shown(tmp_path: Path, text: 
         (b"code,meaning\nA,b\n", "none of description among its 2 columns"),
         (b"code,description\nA,\xff\xfe\n", "text that is not UTF-8"),
         (b'code,description\nA,"open\n', "text that is not CSV"),
+        (b"code,description,Description\nA,b,c\n", "more than one column description among its 3"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None, found: str) -> None:

@@ -17,7 +17,13 @@ from fedecg.errors import TextError
 from fedecg.text import Bank, load_bank, make_bank, prompts, scp_statements, targets
 from fedecg.text.build import BuildOptions, build_bank
 from fedecg.text.encoder import EncoderOptions
-from fedecg.text.report_targets import bank_encoder, mixed_targets, report_targets, soft_targets
+from fedecg.text.report_targets import (
+    bank_encoder,
+    mixed_targets,
+    not_embedded,
+    report_targets,
+    soft_targets,
+)
 from fedecg.text.reports import informative
 
 pytest.importorskip("transformers")
@@ -125,7 +131,12 @@ def test_what_is_remembered_holds_no_text_and_belongs_to_its_owner(
 def test_reports_that_were_embedded_once_need_no_language_model(
     model: Path, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert (
+        not_embedded(REPORTS, bank, setting(model), tmp_path) == 5
+    )  # 5 sentences; one prompt stands there twice
     first = report_targets(REPORTS, bank, setting(model), tmp_path)
+    assert not_embedded(REPORTS, bank, setting(model), tmp_path) == 0
+    assert not_embedded([*REPORTS, "new", "new"], bank, setting(model), tmp_path) == 1
     monkeypatch.setitem(sys.modules, "transformers", None)
     gone = setting(tmp_path / "gone")
     assert_array_equal(report_targets(REPORTS, bank, gone, tmp_path), first)

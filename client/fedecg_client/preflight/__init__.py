@@ -126,6 +126,8 @@ def data_checks(site: SiteFolder) -> list[Check]:
         ("store", "data", data.check_store),
         ("data", "data", data.check_together),
     ]
+    if site.settings.text is not None:
+        looks.append(("reports", "data", data.check_reports))
     return _all(looks)
 
 

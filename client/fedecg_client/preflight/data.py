@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedecg.cohort import Cohort
+    from fedecg.config import StudySettings
+    from fedecg.federation.lock import StudyLock
     from fedecg.signals import SignalStore
+    from fedecg.text import Bank
 
 __all__ = ["SiteDataChecks"]
 
@@ -109,17 +112,42 @@ class SiteDataChecks:
         words = f", and the {len(joined)} studies joined" if joined else ""
         return passed("data", KIND, f"every row of the table is a usable ECG of the store{words}")
 
-    def _fits(self, study: str) -> None:
-        """Raises what the study's first round would."""
-        from fedecg.config import StudySettings, parse_settings
-        from fedecg.errors import ModelError
-        from fedecg.text import load_bank, targets
+    def check_reports(self) -> Check:
+        """What a section [text] names: reports, and the language model of the studies that were joined."""
+        from fedecg_client.preflight.reports import check_reports
+
+        text = self.site.settings.text
+        if text is None or self.cohort is None:
+            return skipped("reports", KIND, "no [text] in site.toml, or a table that cannot be used")
+        agreed = {study: lock for study in sorted(_joined(self.site)) if (lock := self._lock(study))}
+        banks = {study: self._bank(lock)[1] for study, lock in agreed.items()}
+        return check_reports(self.site, text, self.cohort, banks)
+
+    def _lock(self, study: str) -> StudyLock | None:
         from fedecg_client.pinned import pinned_lock
 
-        lock = pinned_lock(self.site.folder, study)
+        return pinned_lock(self.site.folder, study)
+
+    def _bank(self, lock: StudyLock) -> tuple[StudySettings, Bank]:
+        """The study's settings and the site's copy of its bank, which must be the one that was agreed on."""
+        from fedecg.config import StudySettings, parse_settings
+        from fedecg.text import load_bank
+        from fedecg_client.own_bank import require_agreed_bank, with_own_bank
+
+        settings = with_own_bank(self.site.folder, parse_settings(StudySettings, lock.settings))
+        bank = load_bank(settings.align.bank)
+        require_agreed_bank(self.site.folder, lock, settings, bank)
+        return settings, bank
+
+    def _fits(self, study: str) -> None:
+        """Raises what the study's first round would."""
+        from fedecg.errors import ModelError
+        from fedecg.text import targets
+
+        lock = self._lock(study)
         if lock is None or self.cohort is None or self.store is None:
             return
-        settings = parse_settings(StudySettings, lock.settings)
+        settings, bank = self._bank(lock)
         signals = settings.signals
         if self.store.samples != signals.samples or self.store.input != signals.input:
             raise ModelError(
@@ -129,7 +157,7 @@ class SiteDataChecks:
                 expected=f"{signals.samples} samples ({signals.input}), as in the study's [signals]",
                 fix="Build the store with the study's [signals] settings.",
             )
-        targets(self.cohort.codes, load_bank(settings.align.bank), settings.align.likelihood_zero)
+        targets(self.cohort.codes, bank, settings.align.likelihood_zero)
 
 
 def _counts(cohort: Cohort, part: str) -> dict[str, Any]:

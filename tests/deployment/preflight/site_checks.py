@@ -14,6 +14,7 @@ from fedecg.config import StudySettings, parse_settings
 from fedecg.federation.lock import StudyLock, settings_document
 from fedecg.fingerprint import code_fingerprint
 from fedecg.signals import Recording
+from fedecg.text import load_bank
 from fedecg_client.preflight import line_checks
 from fedecg_client.preflight.check import Check
 
@@ -77,7 +78,8 @@ def agreed(**sections: Any) -> StudyLock:
     return StudyLock(
         study="hf",
         settings=settings_document(study),
-        bank_sha256="0" * 64,
+        bank_sha256=load_bank("minilm-demo").sha256,
+        space_sha256=load_bank("minilm-demo").space_sha256,
         code_fingerprint=code_fingerprint(),
     )
 

@@ -168,3 +168,15 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(
     ):
         import_checkpoint(saved(state), folder)
     assert check_package(folder) == before
+
+
+def test_a_file_in_the_folders_place_is_left_as_it_is(
+    saved: Callable[..., Path], state: State, tmp_path: Path
+) -> None:
+    place = tmp_path / "model"
+    place.write_text("somebody's")
+    with pytest.raises(
+        ModelError, match="FECG-317 folder of the import: found a file of that name; expected a"
+    ):
+        import_checkpoint(saved(state), place)
+    assert place.read_text() == "somebody's"
