@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedecg.errors import ModelError
+from fedecg.errors import ModelError, TextError
 from fedecg.progress import Progress
 
 if TYPE_CHECKING:
@@ -95,14 +95,16 @@ def _probe(options: argparse.Namespace) -> int:
     from fedecg.representation.document import ProbePlan, judge, probe_document
     from fedecg.representation.families import FAMILIES
     from fedecg.representation.records import read_sites
+    from fedecg.text import load_bank
 
     progress = Progress()
     saved = load_model(options.model)
     beside = {name: load_model(folder) for name, folder in options.beside}
     _refuse_other_input(saved, beside)
-    left_out = tuple(code for code in options.left_out.split(",") if code)
+    bank = load_bank(options.bank or DEFAULT_BANK)
+    left_out = _left_out(options.left_out, bank)
     plan = ProbePlan(bootstrap=options.bootstrap, seed=options.seed, left_out=left_out)
-    candidates = _candidates(saved, beside, options)
+    candidates = _candidates(saved, beside, bank, options)
     with tempfile.TemporaryDirectory(prefix="fedecg-probe-") as temporary:
         store = options.store or Path(temporary)
         sites = read_sites(options.data, saved.signals, store, options.records_hz, progress)
@@ -118,15 +120,28 @@ def _probe(options: argparse.Namespace) -> int:
     return 0
 
 
+def _left_out(text: str, bank: Bank) -> tuple[str, ...]:
+    """The codes of --left-out, each of which the bank must have: a figure of other codes would be taken for theirs."""
+    codes = tuple(code for code in (one.strip() for one in text.split(",")) if code)
+    unknown = sum(code not in bank.codes for code in codes)
+    if unknown:
+        raise TextError(
+            "FECG-378",
+            "--left-out",
+            found=f"{unknown} of {len(codes)} codes that the bank does not have",
+            expected=f"codes of the bank {bank.name}, with commas",
+            fix="fedecg bank show BANK prints its codes.",
+        )
+    return codes
+
+
 def _candidates(
-    saved: SavedModel, beside: dict[str, SavedModel], options: argparse.Namespace
+    saved: SavedModel, beside: dict[str, SavedModel], bank: Bank, options: argparse.Namespace
 ) -> list[Candidate]:
     """The model, the same network with random weights, and whatever was named."""
     from fedecg.model import build_network
     from fedecg.representation.document import Candidate
-    from fedecg.text import load_bank
 
-    bank = load_bank(options.bank or DEFAULT_BANK)
     if options.bank and saved.bank_sha256 != bank.sha256:
         raise ModelError(
             "FECG-372",

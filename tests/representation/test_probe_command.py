@@ -196,6 +196,14 @@ def test_a_bank_of_another_alignment_is_refused(
     assert f"FECG-372 --bank: found sha256 {BANK.sha256[:12]}...; expected none: not aligned" in text
 
 
+def test_codes_left_out_that_the_bank_does_not_have_are_refused(
+    model: Path, sites: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = refused(capsys, model, "--data", sites, "--left-out", "IMI, XYZ,afib")
+    assert "FECG-378 --left-out: found 2 of 3 codes that the bank does not have; expected codes of" in text
+    assert "fedecg bank show BANK" in text
+
+
 def test_two_models_of_one_name_are_refused(
     model: Path, sites: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
