@@ -198,7 +198,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-QUICK = ("a report as codes", "no store")
+QUICK = ("a report as codes",)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,7 @@ def nothing() -> Iterator[None]:
     yield
 
 
+@pytest.mark.slow
 def test_a_fault_that_is_told_with_its_text_would_be_found(
     store: Path, sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
