@@ -211,7 +211,7 @@ def _survival_of_many(axes: Axes, sites: Sequence[Site], document: Document) -> 
         return
     axes.hist([site["survival"] for site in sites if site["survival"] is not None], bins=30, color=BLUE)
     axes.axvline(document["survival-of-all"], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_xlabel(_survival_words(document), fontsize=8)
+    axes.set_xlabel(_survival_words(document).replace(", 95 % CI", ""), fontsize=8)
 
 
 def _has_survival(sites: Sequence[Site], document: Document) -> bool:
