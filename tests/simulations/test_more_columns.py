@@ -149,6 +149,32 @@ def test_running_statistics_become_those_of_the_sites_own_ecgs(
     assert all(torch.equal(tensor, again[name]) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["xresnet1d", "transformer"])
+def test_a_baseline_encoder_goes_through_a_whole_study(
+    study: tuple[Path, dict[str, Any]], tmp_path: Path, encoder: str
+) -> None:
+    """Both stages, fedbn with an unseen site whose statistics are re-estimated, a model file, a report."""
+    folder, _ = study
+    settings = load_study(folder / "study.toml")
+    settings = settings.model_copy(
+        update={
+            "model": settings.model.model_copy(update={"encoder": encoder}),
+            "federation": settings.federation.model_copy(update={"finetune_rounds": 0}),
+            "evaluation": settings.evaluation.model_copy(
+                update={"leave_one_site_out": True, "random_encoder": False, "measured": False}
+            ),
+        }
+    )
+    summary = run_simulation(settings, tmp_path / "run", Progress())
+    assert summary["status"] == "completed"
+    assert 0 <= summary["columns"]["unseen-site"]["c-index-stratified"] <= 1
+    saved = load_model(tmp_path / "run" / "model").network
+    assert saved.settings.encoder == encoder
+    signal = torch.zeros(2, 12, 256)
+    assert saved.eval().embed(signal).shape == (2, 256)
+
+
 def test_heart_rate_and_qrs_duration_are_those_that_the_ecgs_were_made_with() -> None:
     patients = make_patients("city", 60, 3)
     signals = [
