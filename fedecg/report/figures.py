@@ -46,6 +46,7 @@ from fedecg.report.wording import count, is_known, printable, shares
 
 __all__ = ["comparison_figure", "figure_svg", "rounds_figure", "save_figures", "sites_figure"]
 
+SITES_SHOWN = 40  # a row each; a simulation may have thousands, all of which are in the table
 LABELS_SHOWN = 6  # of a label mix; the rest is one grey piece
 NAME_CHARACTERS = 18
 
@@ -116,11 +117,13 @@ def sites_figure(summary: Summary, disclosure: SiteDisclosure | None = None) -> 
         disclosure: of which sites what is withheld; None = decided from the summary alone.
     """
     allowed = disclosure or of_study(summary, None)
-    sites = list(reversed(summary.get("sites") or []))
+    known = summary.get("sites") or []
+    sites = list(reversed(_largest(known)))
     mixes = [{} if site["name"] in allowed.patients else _mix(site) for site in sites]
     with look():
         height_in = 1.5 + 0.27 * max(len(sites), 3)
-        figure = new_figure("Sites", height_in, simulated=is_simulated(summary))
+        title = "Sites" if len(sites) == len(known) else f"The {len(sites)} largest of {count(len(known))} sites"
+        figure = new_figure(title, height_in, simulated=is_simulated(summary))
         if not sites:
             say_nothing_to_show(figure.add_subplot(), "no sites")
             return figure
@@ -272,6 +275,13 @@ def _draw_sizes(axes: Axes, sites: Sequence[Mapping[str, Any]], allowed: SiteDis
     _as_plain_text(axes.get_yticklabels())
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("patients / events")
+
+
+def _largest(sites: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that a figure has room for, in their own order."""
+    size = [site.get("patients") or 0 for site in sites]
+    kept = sorted(range(len(sites)), key=lambda place: (-size[place], place))[:SITES_SHOWN]
+    return [sites[place] for place in sorted(kept)]
 
 
 def _sizes(site: Mapping[str, Any], allowed: SiteDisclosure) -> str:

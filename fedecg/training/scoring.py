@@ -83,7 +83,12 @@ def log_hazards(
 
 
 def survival_sums(
-    network: Network, site: SiteData, rows: Rows, edges_days: Floats, exp_bound: float
+    network: Network,
+    site: SiteData,
+    rows: Rows,
+    edges_days: Floats,
+    exp_bound: float,
+    scores: Floats | None = None,
 ) -> SurvivalSums:
     """Events and hazard sums of some patients by exit bin, under the network's present weights.
 
@@ -91,13 +96,15 @@ def survival_sums(
         rows: (n,), as a rule `site.rows("train")`; validation patients for the baseline that ships.
         edges_days: (bins,), left edges, ascending from 0.
         exp_bound: as in the loss (`survival.exp-bound`).
+        scores: (n,) `log_hazards` of these rows, where they are known already.
 
     Raises:
         ModelError: FECG-326, log hazards that are not finite.
     """
     event, last = site.events(rows), exit_bin(site.follow_up_days(rows), edges_days)
     first = first_bin(site.entry_days(rows), event, last, edges_days)
-    sums = hazard_sums(log_hazards(network, site, rows), last, len(edges_days), exp_bound, first)
+    scores = log_hazards(network, site, rows) if scores is None else scores
+    sums = hazard_sums(scores, last, len(edges_days), exp_bound, first)
     return SurvivalSums(event_counts(event, last, len(edges_days)), sums)
 
 

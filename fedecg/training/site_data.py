@@ -68,7 +68,7 @@ class SiteData:
                 expected=f"rows of the store, which has {len(self.store)}",
                 fix="The table and the store belong to different builds: make both again.",
             )
-        refused = int(np.sum(np.array(self.store.codes, dtype=np.str_)[record] != ""))
+        refused = sum(self.store.codes[row] != "" for row in record.tolist())  # of a store with many sites' rows
         if refused:
             raise CohortError(
                 "FECG-233",

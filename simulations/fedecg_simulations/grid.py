@@ -24,7 +24,9 @@ FIRST_NODE = SUPERLINK_NODE_ID + 1
 
 
 class InProcessGrid(Grid):
-    """Runs each message's ClientApp at once, in this thread.
+    """Runs each message's ClientApp in this thread, when its reply is asked for.
+
+    One reply is in memory at a time: a thousand sites' updates need no more room than one's.
 
     Args:
         client_app: the ClientApp that every virtual node runs.
@@ -35,7 +37,7 @@ class InProcessGrid(Grid):
         self._app = client_app
         self._run = Run.create_empty(run_id=RUN_ID)
         self._contexts = {node: _context(node, config) for node, config in nodes.items()}
-        self._replies: dict[str, Message] = {}
+        self._waiting: dict[str, Message] = {}  # messages by id, in the order in which they were pushed
         self._numbers = count(1)
         # Flower stamps messages with the identity of the running task, which a SuperLink would have assigned.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, RUN_ID, SUPERLINK_NODE_ID
@@ -65,23 +67,25 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver each message and run its node; the replies wait for `pull_messages`."""
-        return [self._deliver(message) for message in messages]
+        """Take the messages; their nodes work when `pull_messages` asks for the replies."""
+        return [self._keep(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies to these messages, each once."""
-        return [self._replies.pop(identity) for identity in list(message_ids) if identity in self._replies]
+        """The replies to these messages, each once, one node working after the other in the order of the pushes."""
+        wanted = set(message_ids)
+        for identity in [pushed for pushed in self._waiting if pushed in wanted]:
+            yield self._answer(self._waiting.pop(identity))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push, then pull; nothing is ever waited for."""
         del timeout
-        return self.pull_messages(self.push_messages(messages))
+        return list(self.pull_messages(self.push_messages(messages)))
 
-    def _deliver(self, message: Message) -> str:
+    def _keep(self, message: Message) -> str:
         identity = self._stamp(message)
-        self._replies[identity] = self._answer(message)
+        self._waiting[identity] = message
         return identity
 
     def _answer(self, message: Message) -> Message:

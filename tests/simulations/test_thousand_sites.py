@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedecg.config import SignalSettings, load_study
+from fedecg.report.figures import sites_figure
 from fedecg.signals import Recording, SignalStore, build_store
 from fedecg_simulations.cli import main
 from fedecg_simulations.grid import InProcessGrid
@@ -49,6 +50,19 @@ def test_a_thousand_sites_are_drawn_in_a_picture(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "partition.json").read_text())
     assert len(document["sites"]) == 1000
     assert document["label-divergence-bits"] > document["label-divergence-bits-by-chance"] > 0.1
+
+
+def test_the_reports_figure_of_sites_has_rows_for_the_largest_alone() -> None:
+    sites = [
+        {"name": f"site-{number:04d}", "patients": 5 + number % 300, "events": 1} for number in range(1000)
+    ]
+    figure = sites_figure({"outcomes": "simulated", "sites": sites})
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert figure.get_suptitle() == "The 40 largest of 1,000 sites"
+    assert len(names) == 40
+    assert min(int(name.removeprefix("site-")) % 300 for name in names) >= 286
+    few = sites_figure({"outcomes": "simulated", "sites": sites[:40]})
+    assert few.get_suptitle() == "Sites"
 
 
 def test_sites_that_share_a_store_share_what_was_read_of_it(tmp_path: Path) -> None:
