@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     "FECG-114": "cells of a grid whose data, partition or quorum cannot be",
     "FECG-115": "fewer training events than outcomes that are to stay known",
     "FECG-116": "studies of a grid to be run that it does not have",
+    "FECG-117": "reports asked of virtual sites that have none",
     "FECG-121": "a folder that is not empty, or a file that would be written over, at a site",
     "FECG-122": "a file that is not the coordinator's certificate authority",
     "FECG-123": "a folder that is no site's",

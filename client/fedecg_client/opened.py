@@ -28,10 +28,11 @@ from fedecg.federation.documents import Part
 from fedecg.federation.tasks import Task
 from fedecg.model import Network, build_network, load_vector, tensors_of_stage
 from fedecg.privacy.withdrawal import withdrawn_state
-from fedecg.text import Bank, frequencies_sha256, load_bank
+from fedecg.text import Bank, load_bank
 from fedecg.text.left_out import shown_vectors
 from fedecg.training import SiteData, load_site_data
 from fedecg_client import plain_sums
+from fedecg_client.own_bank import require_agreed_bank, with_own_bank
 
 __all__ = [
     "Rows",
@@ -55,7 +56,7 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
     """The site's data and a network that holds the weights that came."""
     settings = settings_here(folder, task)
     torch.set_num_threads(settings.federation.threads)
-    _refuse_another_bank(folder, task, settings)
+    require_agreed_bank(folder, task, settings, bank_of(settings))
     site = _site_data(folder, state_of_data(folder), settings.signals, settings.align, settings.seed)
     plain_sums.admit(folder, site.cohort, plain_sums.thresholds_of(folder, settings))
     network = _network(
@@ -69,38 +70,9 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
     return site, network, settings
 
 
-def _refuse_another_bank(folder: Path, task: Task, settings: StudySettings) -> None:
-    """What the site's targets are made of must be what the study agreed on."""
-    bank = bank_of(settings)
-    has_reports = load_site(folder / "site.toml").text is not None
-    weighs = settings.align.class_weights == "public"
-    other = {
-        "code bank": task.bank_sha256 != bank.sha256,
-        "code bank's space for reports": has_reports and task.space_sha256 != bank.space_sha256,
-        "frequencies of codes": weighs and task.frequencies_sha256 != frequencies_sha256(),
-    }
-    for what, differs in other.items():
-        if differs:
-            raise FederationError(
-                "FECG-514",
-                what,
-                found="another sha256 than the study's",
-                expected="that which the coordinator uses",
-                fix="Install the study's fedecg; copy its bank, both files, into banks/ of the site's folder.",
-            )
-
-
 def settings_here(folder: Path, task: Task) -> StudySettings:
-    """The study's settings; a bank that is a file is looked for among the site's own, wherever the coordinator has it.
-
-    A deployed site opens no other file because of a message.
-    """
-    settings = parse_settings(StudySettings, task.settings)
-    bank = settings.align.bank
-    if not bank.endswith(".safetensors") or load_site(folder / "site.toml").server is None:
-        return settings
-    own = str(folder / "banks" / Path(bank).name)
-    return settings.model_copy(update={"align": settings.align.model_copy(update={"bank": own})})
+    """The study's settings, with the site's own copy of the bank."""
+    return with_own_bank(folder, parse_settings(StudySettings, task.settings))
 
 
 def statements(settings: StudySettings) -> NDArray[np.float32]:

@@ -76,6 +76,8 @@ class Cohort:
         names: N texts, each record's patient as the cell of its table has it, None where there was no table. `patient`
             may be numbered anew when a row is added to a table; these stay. They are shown nowhere and written nowhere:
             the site's ledger, which must know a patient again, makes pseudonyms of them.
+        reports: N free texts, "" = none; None where they were not asked for. Of published data sets alone: neither
+            `read_cohort` nor `write_cohort` knows of them, a hospital's stay in its table (`fedecg.text.reports`).
     """
 
     record: NDArray[np.int64]
@@ -89,6 +91,7 @@ class Cohort:
     female: NDArray[np.float64]
     codes: tuple[dict[str, float], ...]
     names: tuple[str, ...] | None = field(default=None, repr=False)
+    reports: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.record)
@@ -96,7 +99,7 @@ class Cohort:
     def select(self, rows: NDArray[Any]) -> Cohort:
         """The rows that a mask (N,) bool keeps, or the rows of an index array, in its order."""
         at = np.arange(len(self))[rows]
-        texts = ("codes", "names")
+        texts = ("codes", "names", "reports")
         columns = {
             column.name: getattr(self, column.name) for column in fields(self) if column.name not in texts
         }
@@ -104,6 +107,7 @@ class Cohort:
             **{name: column[at] for name, column in columns.items()},
             codes=tuple(self.codes[row] for row in at),
             names=None if self.names is None else tuple(self.names[row] for row in at),
+            reports=None if self.reports is None else tuple(self.reports[row] for row in at),
         )
 
     def patient_names(self, rows: NDArray[Any]) -> frozenset[str]:

@@ -42,6 +42,7 @@ class PtbxlIndex:
         age_years: (N,) float64, NaN = missing, 90 = above 89.
         female: (N,) float64, 1, 0 or NaN = missing.
         codes: N dictionaries, SCP code -> likelihood in percent.
+        reports: N texts as published, "" = none: German at sites 0 and 2, English at 1, Swedish at 3 (of 51).
         site, device: (N,) str.
         folds: what became which part.
         notes: counts of what was left out or altered.
@@ -54,6 +55,7 @@ class PtbxlIndex:
     age_years: NDArray[np.float64] = field(repr=False)
     female: NDArray[np.float64] = field(repr=False)
     codes: tuple[dict[str, float], ...] = field(repr=False)
+    reports: tuple[str, ...] = field(repr=False)
     site: NDArray[np.str_] = field(repr=False)
     device: NDArray[np.str_] = field(repr=False)
     folds: dict[str, list[int] | str]
@@ -93,6 +95,7 @@ def read_ptbxl(path: str | Path, records_hz: int) -> PtbxlIndex:
         age_years=age,
         female=female,
         codes=tuple(codes[row] for row in rows),
+        reports=tuple(index["report"]),
         site=np.array([_site_name(site) for site in index["site"]]),
         device=np.array([_device_name(device) for device in index["device"]]),
         folds=folds,
@@ -115,6 +118,7 @@ def _read_database(folder: Path) -> pd.DataFrame:
     if missing:
         _refuse_cells(f"{len(missing)} column(s) missing: {', '.join(missing)}", "the columns as published")
     table = text[list(TEXT_COLUMNS)].copy()
+    table["report"] = text["report"].fillna("") if "report" in text else ""  # only [text] asks for it
     for name in (*WHOLE_COLUMNS, *NUMBER_COLUMNS):
         table[name] = pd.to_numeric(text[name], errors="coerce")
         unusable = table[name].isna()

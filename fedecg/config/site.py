@@ -18,6 +18,7 @@ __all__ = [
     "SitePrivacySettings",
     "SiteSettings",
     "TextSettings",
+    "VirtualTextSettings",
 ]
 
 
@@ -42,13 +43,6 @@ class SitePrivacySettings(Section):
         if (self.epsilon is None) != (self.delta is None):
             raise ValueError("expected epsilon and delta, or neither")
         return self
-
-
-class SiteDefaults(SitePrivacySettings):
-    """The same for every virtual site (simulations only): their data are public or generated, so nothing is small."""
-
-    threshold_patients: Annotated[int, Field(ge=0)] = 0
-    threshold_events: Annotated[int, Field(ge=0)] = 0
 
 
 Phase = Literal["align", "survival", "evaluate", "explain", "baselines"]
@@ -92,6 +86,21 @@ class TextSettings(Section):
     temperature: Annotated[float, Field(ge=0.005, le=1.0)] = 0.05  # small: the nearest statement alone
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch: Annotated[int, Field(ge=1, le=1024)] = 16  # reports at once
+
+
+class VirtualTextSettings(TextSettings):
+    """Section [text] of virtual sites (simulations only): their reports are those of the data set."""
+
+    reports: Literal[""] = ""  # they come with the data set, each site's to its own folder
+    sites: list[str] = []  # those that report; none: all whose records have reports. The others take part by codes
+
+
+class SiteDefaults(SitePrivacySettings):
+    """The same for every virtual site (simulations only): their data are public or generated, so nothing is small."""
+
+    threshold_patients: Annotated[int, Field(ge=0)] = 0
+    threshold_events: Annotated[int, Field(ge=0)] = 0
+    text: VirtualTextSettings | None = None  # none: by codes alone
 
 
 class SiteSettings(Section):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort import ALIGN
-from fedecg.config import StudySettings
+from fedecg.config import SiteDefaults, StudySettings
 from fedecg.fingerprint import code_fingerprint
 from fedecg.text import load_bank
 from fedecg_server.run_folder import read_json, write_json
@@ -69,7 +69,9 @@ def _align(
     """Run alignment alone; the folder appears whole or not at all."""
     started = time.monotonic()
     learning = {name: rows[dataset.cohort.part[rows] != "test"] for name, rows in parts.items()}
-    write_sites(dataset.cohort, store, learning, work / "sites")
+    write_sites(
+        dataset.cohort, store, learning, work / "sites", SiteDefaults(text=settings.site_defaults.text)
+    )
     alone = settings.model_copy(
         update={
             "survival": settings.survival.model_copy(update={"rounds": 0}),
@@ -102,6 +104,7 @@ def _key(settings: StudySettings, dataset: Dataset, parts: Parts, store: Path) -
             exclude={"federation": {"backend"}},
         ),
         "bank": load_bank(settings.align.bank).sha256,
+        "text": settings.model_dump(by_alias=True)["site-defaults"]["text"],
         "code": code_fingerprint(),
         "store": store.name,
         "sites": {name: _statements(dataset, rows) for name, rows in parts.items()},
@@ -112,5 +115,5 @@ def _key(settings: StudySettings, dataset: Dataset, parts: Parts, store: Path) -
 def _statements(dataset: Dataset, rows: NDArray[np.int64]) -> str:
     """Hash of a site's ECGs that alignment learns from and what each is said to show, in the order of its table."""
     cohort = dataset.cohort.select(rows[np.isin(dataset.cohort.part[rows], ("train", ALIGN))])
-    text = json.dumps([cohort.record.tolist(), cohort.codes])
+    text = json.dumps([cohort.record.tolist(), cohort.codes, cohort.reports])
     return hashlib.sha256(text.encode()).hexdigest()

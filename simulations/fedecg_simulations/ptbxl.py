@@ -50,6 +50,7 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         age_years=index.age_years,
         female=index.female,
         codes=index.codes,
+        reports=index.reports,
     )
     cohort.validate()
     return Dataset(

@@ -30,7 +30,7 @@ from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.lock import only_one
 from fedecg_simulations.partitions import partition_table, virtual_sites
-from fedecg_simulations.sites import write_sites
+from fedecg_simulations.sites import with_reports, write_sites
 from fedecg_simulations.sources import load_dataset
 
 __all__ = ["run_simulation"]
@@ -56,6 +56,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     refuse_more_than_noise(settings)
     dataset = load_dataset(settings)
     dataset, parts = virtual_sites(dataset, settings.partition, settings.seed, settings.data.events)
+    dataset = with_reports(dataset, parts, settings.site_defaults)
     unseen = len(dataset.cohort) - sum(len(rows) for rows in parts.values())
     if unseen:
         progress.say(

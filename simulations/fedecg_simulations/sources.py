@@ -78,6 +78,7 @@ def load_synthetic(settings: StudySettings) -> Dataset:
         age_years=joined["age_years"],
         female=joined["female"],
         codes=tuple(codes for patients in groups for codes in patients.codes),
+        reports=tuple(report for patients in groups for report in patients.reports),
     )
     site = np.concatenate([np.full(len(patients), patients.site) for patients in groups])
     sized = ", ".join(f"{patients.site} {patients.generated_for} {len(patients)}" for patients in groups)
