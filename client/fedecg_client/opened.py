@@ -33,6 +33,7 @@ from fedecg.text.left_out import shown_vectors
 from fedecg.training import SiteData, load_site_data
 from fedecg_client import plain_sums
 from fedecg_client.own_bank import require_agreed_bank, with_own_bank
+from fedecg_client.own_norms import with_own_norms
 
 __all__ = [
     "Rows",
@@ -53,7 +54,7 @@ State = tuple[tuple[str | int, ...], ...]  # of a site's files
 
 
 def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Network, StudySettings]:
-    """The site's data and a network that holds the weights that came."""
+    """The site's data and a network that holds the weights that came; with fedbn, and the site's own norms."""
     settings = settings_here(folder, task)
     torch.set_num_threads(settings.federation.threads)
     require_agreed_bank(folder, task, settings, bank_of(settings))
@@ -67,6 +68,8 @@ def opened(folder: Path, task: Task, weights: Weights) -> tuple[SiteData, Networ
             "FECG-504", f"{task.stage} task", found="no float32 weights", expected="one float32 vector"
         )
     load_vector(network, trained_names(network, settings, task.stage), weights)
+    if settings.federation.algorithm == "fedbn":
+        with_own_norms(folder, task, network)
     return site, network, settings
 
 

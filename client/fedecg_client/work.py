@@ -40,7 +40,7 @@ from fedecg.federation.tasks import (
     TrainReply,
     TrainTask,
 )
-from fedecg.federation.transfer import encoded
+from fedecg.federation.transfer import decoded, encoded
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import Network, to_vector
 from fedecg.objectives import COLLAPSE_REMEDY, Baseline, public_grid
@@ -57,7 +57,16 @@ from fedecg.training import (
 from fedecg.training.randomness import repeated_seed
 from fedecg_client import plain_sums
 from fedecg_client.budget import budget_document
-from fedecg_client.opened import Weights, observed_from_the_ecg, opened, statements, trained_names
+from fedecg_client.opened import (
+    Weights,
+    observed_from_the_ecg,
+    opened,
+    settings_here,
+    statements,
+    trained_names,
+)
+from fedecg_client.own_control import control_of, weights_of
+from fedecg_client.own_norms import keep_norms
 from fedecg_client.workplace import Workplace
 
 __all__ = [
@@ -139,17 +148,24 @@ def survey(place: Workplace, task: SurveyTask, weights: Weights) -> tuple[Survey
 
 def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainReply, Weights]:
     """One local round. Sums and counts speak of the weights that came, the vector of those that go."""
-    site, network, settings = opened(place.folder, task, weights)
+    received, everybody = weights_of(settings_here(place.folder, task), weights)
+    site, network, settings = opened(place.folder, task, received)
     settings = _with_seed_of(task, settings)
     names, sums = trained_names(network, settings, task.stage), None
-    received, limits = to_vector(network, names), plain_sums.thresholds_of(place.folder, settings)
+    limits = plain_sums.thresholds_of(place.folder, settings)
+    control = None if everybody is None else control_of(place.folder, task, site.name, everybody)
+    pull = None if control is None else control.pull(network, names)
     if task.stage == "align":
-        trained = train_align(network, site, settings, task.round, statements(settings), place.watch)
+        trained = train_align(
+            network, site, settings, task.round, statements(settings), place.watch, pull=pull
+        )
     else:
         baseline = baseline_of(task.hazard)
         sums = _round_sums(network, site, settings, baseline, evaluation_grid(task.grid), limits)
         vectors = statements(settings)
-        trained = train_survival(network, site, settings, task.round, baseline, place.watch, vectors)
+        trained = train_survival(
+            network, site, settings, task.round, baseline, place.watch, vectors, pull=pull
+        )
     reply = TrainReply(
         site=site.name,
         round=task.round,
@@ -161,7 +177,15 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
         sums=sums,
         alignment=alignment_figures(trained, settings) if task.stage == "align" else None,
     )
-    return reply, encoded(to_vector(network, names), received, settings.federation.transfer)
+    assert received is not None  # `opened` has refused a task without weights
+    update = encoded(to_vector(network, names), received, settings.federation.transfer)
+    if control is not None:
+        read = decoded(update, received, settings.federation.transfer)  # rounded as the coordinator gets it
+        assert read is not None
+        control.keep(network, settings, task, received, read, trained.steps)
+    if settings.federation.algorithm == "fedbn":
+        keep_norms(place.folder, task, network, names)
+    return reply, update
 
 
 def alignment_figures(trained: Trained, settings: StudySettings) -> AlignmentFigures | None:
@@ -189,18 +213,20 @@ def evaluate(place: Workplace, task: EvaluateTask, weights: Weights) -> tuple[Ev
     grid, edges_days = evaluation_grid(task.grid), np.array(task.edges_days)
     limits = plain_sums.thresholds_of(place.folder, settings)
     told = plain_sums.rows_told(site, "validation", limits)
-    sums = survival_sums(
-        network, plain_sums.coarse(site, limits), told, edges_days, settings.survival.exp_bound
-    )
+    scores = log_hazards(network, site, told)
+    bound = settings.survival.exp_bound
+    sums = survival_sums(network, plain_sums.coarse(site, limits), told, edges_days, bound, scores)
+
+    def scores_of(part: Part) -> Floats:
+        rows = site.rows(part)
+        return scores if np.array_equal(rows, told) else log_hazards(network, site, rows)
+
     reply = EvaluateReply(
         site=site.name,
-        counts={
-            part: concordance_counts(log_hazards(network, site, site.rows(part)), site, part, grid, limits)
-            for part in task.parts
-        },
+        counts={part: concordance_counts(scores_of(part), site, part, grid, limits) for part in task.parts},
         validation_events=sums.events.tolist(),
         validation_exp_sums=sums.exp_sums.tolist(),
-        risk=RiskMoments.of(log_hazards(network, site, told)),
+        risk=RiskMoments.of(scores),
     )
     return reply, None
 
