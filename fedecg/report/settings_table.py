@@ -17,7 +17,7 @@ from fedecg.report.wording import printable
 
 __all__ = ["settings_grid", "settings_notes"]
 
-PATHS = frozenset({"data.path", "data.store", "data.aligned", "align.start", "align.bank"})
+PATHS = frozenset({"data.path", "data.store", "data.aligned", "align.start", "align.bank", "site-defaults.text.encoder"})
 SIMULATION = ("data", "partition", "site-defaults")  # sections that hospitals have no part in
 
 
@@ -64,7 +64,8 @@ def _value(tree: Mapping[str, Any], section: str, key: str) -> Any:
 
 def _text(section: str, key: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{printable(name)} {inner}" for name, inner in value.items()) + "}"
+        inside = [f"{printable(name)} {_text(f'{section}.{key}', name, one)}" for name, one in value.items()]
+        return f"{{{', '.join(inside)}}}"
     if isinstance(value, list):
         return ", ".join(f"{inner:g}" if isinstance(inner, float) else printable(inner) for inner in value)
     if isinstance(value, bool):

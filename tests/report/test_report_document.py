@@ -21,7 +21,8 @@ SETTINGS = StudySettings.model_validate(
     {
         "name": "north",
         "seed": 7,
-        "data": {"path": "/home/smith/ptb-xl"},
+        "data": {"path": "/home/smith/ptb-xl", "sites": {"city": 40}},
+        "site-defaults": {"text": {"encoder": "/home/smith/bert", "sites": ["a", "b"], "mix": 1.0}},
         "survival": {"learning-rate": 0.0005, "rounds": 12},
         "evaluation": {"horizons-years": [1.0, 2.5]},
     }
@@ -38,7 +39,7 @@ def test_settings_are_told_by_section_and_what_is_no_default_has_a_star() -> Non
     assert "learning-rate 0.0005*; weight-decay 0.01;" in rows["survival"]
     assert "horizons-years 1, 2.5*" in rows["evaluation"]
     assert rows["privacy"].startswith("mode none; sums plain; ")
-    told = {key for text in rows.values() for key in re.findall(r"(?:^|; )([a-z-]+) ", text)}
+    told = {key for text in rows.values() for key in re.findall(r"(?:^|; )([a-z0-9-]+) ", text)}
     every = {
         key
         for section in SETTINGS.model_dump(by_alias=True).values()
@@ -51,6 +52,9 @@ def test_settings_are_told_by_section_and_what_is_no_default_has_a_star() -> Non
 def test_of_a_path_only_its_last_part_is_shown() -> None:
     rows = dict(settings_grid(SETTINGS, simulation=True).rows)
     assert "path ptb-xl*" in rows["data"]
+    assert "sites {city 40}*" in rows["data"]
+    assert "text {encoder bert, " in rows["site-defaults"]
+    assert "sites a, b}*" in rows["site-defaults"]
     assert "smith" not in str(rows)
 
 
