@@ -18,6 +18,7 @@ date. The text says what, what was found (a count or a kind), what was expected,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "SettingsError",
     "SignalError",
     "TextError",
+    "some_of",
 ]
 
 # One row a code: what it stands for. A test checks that the codes raised anywhere are these.
@@ -153,8 +155,8 @@ CODES: dict[str, str] = {
     "FECG-298": "a file on whose content a reader fails in a way that nobody foresaw",
     "FECG-299": "a recording that the network's input cannot be made of (no whole beat; or a stored beat, no strip)",
     "FECG-285": "a cohort's settings file is missing or not TOML",
-    "FECG-286": "a table or the key of the cohort builder is missing, not readable, or lacks a column",
-    "FECG-287": "dates, versions, ages or births of a hospital's tables that are missing or cannot be read",
+    "FECG-286": "a table or the key of the cohort builder is missing, not readable, open to others, or lacks a column",
+    "FECG-287": "dates, versions, ages, births or codes in a hospital's tables that are missing or cannot be read",
     "FECG-288": "times with an offset from UTC, and no time zone of the hospital",
     "FECG-289": "dates of a patient in the wrong order (birth, ECGs and diagnoses, death)",
     "FECG-290": "rows of a hospital's tables that contradict each other or have no patient",
@@ -222,6 +224,8 @@ CODES: dict[str, str] = {
     "FECG-387": "differential privacy without a baseline hazard from noised sums",
     "FECG-388": "a patient's gradient that depends on the other patients of its batch",
     "FECG-389": "gradients of the patients that do not add up to that of the loss",
+    "FECG-392": "scaffold: a site's own control variate is not that which the coordinator counts",
+    "FECG-394": "attention maps of an encoder that has none",
     "FECG-411": "a study that the site's policy does not name",
     "FECG-412": "a lock that is not the one in the site's policy",
     "FECG-413": "a lock that is not the one that the site joined with",
@@ -292,10 +296,12 @@ CODES: dict[str, str] = {
     "FECG-542": "a lock does not speak of one study, or not in words that print",
     "FECG-545": "an update far longer than the others' and the site's own",
     "FECG-546": "the checkpoint of a run is damaged",
+    "FECG-547": "the heads of the sites' ledgers that a coordinator has kept are damaged",
     "FECG-554": "a study that nobody at the site has agreed to yet",
     "FECG-560": "settings that differential privacy rules out",
     "FECG-561": "a reply that says other things than differential privacy lets it",
     "FECG-562": "noise that leaves no event of a study to learn from",
+    "FECG-563": "too few sites for differential privacy of sites",
     "FECG-564": "fewer sites than a masked sum needs",
     "FECG-565": "settings that masked sums rule out",
     "FECG-566": "shares that do not open a masked sum",
@@ -315,14 +321,25 @@ CODES: dict[str, str] = {
     "FECG-610": "thresholds of a report for outside that are too low",
     "FECG-611": "unknown virtual hospital of the synthetic consortium",
     "FECG-612": "processes that read ECGs end before they begin",
+    "FECG-616": "a data set's folder is not laid out as published, or holds nothing that can be used",
+    "FECG-617": "a data set of another version than the one that fedecg reads",
+    "FECG-618": "files of a published data set are missing",
+    "FECG-619": "files of a published data set differ from its checksums",
+    "FECG-620": "a published list of checksums that cannot be used",
     "FECG-621": "data-set folder or a table in it is missing or not readable",
     "FECG-622": "columns or cells of the data set that cannot be read",
     "FECG-623": "signal files of the data set are missing",
     "FECG-624": "folds of the data set do not make three parts",
     "FECG-625": "a virtual site without training patients",
     "FECG-626": "records cannot be split over the virtual sites",
+    "FECG-627": "a data set that its publisher does not give to everybody",
+    "FECG-628": "files of a data set could not be downloaded",
+    "FECG-629": "a table of ECGs, or cells of it, that cannot be used",
+    "FECG-630": "parts of a data set that it does not have",
     "FECG-631": "a cell of a grid ended without saying why (killed, or a fault)",
     "FECG-632": "a cell of a grid ended without a summary of its settings",
+    "FECG-633": "a virtual site whose training recordings were all refused",
+    "FECG-634": "Ray has no machine with room for one site",
     "FECG-641": "another agent runs for this site",
     "FECG-642": "Flower, or the app, is not the version that fedecg needs",
     "FECG-643": "the coordinator's CA or the site's key is missing or not usable",
@@ -388,6 +405,12 @@ class FedecgError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.code, self.what, self.found, self.expected, self.fix)
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """Names in a sentence; of very many the first few, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _rebuild(

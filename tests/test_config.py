@@ -48,6 +48,31 @@ def test_infonce_is_refused_where_patients_are_private() -> None:
         parse_settings(StudySettings, {"privacy": private, "align": {"loss": loss}})
 
 
+@pytest.mark.parametrize(
+    ("sections", "instead", "why"),
+    [
+        (
+            {"survival": {"loss": "cox-batch"}},
+            'survival.loss = "cox-pooled" or "grouped"',
+            "patients of a batch",
+        ),
+        (
+            {"survival": {"loss": "cox-site"}},
+            'survival.loss = "cox-pooled" or "grouped"',
+            "patients of a site",
+        ),
+        ({"align": {"targets": "shuffled"}}, 'align.targets = "stated"', "statements of a site's records"),
+        ({"model": {"preset": "paper"}}, 'model.preset = "fedecg"', "BatchNorm couples the patients"),
+    ],
+)
+def test_what_couples_patients_is_refused_where_they_are_private(sections, instead: str, why: str) -> None:
+    with pytest.raises(SettingsError, match="FECG-103") as refused:
+        parse_settings(StudySettings, {"privacy": {"mode": "sample", "sums": "noised"}, **sections})
+    assert instead in str(refused.value)
+    assert why in str(refused.value)
+    parse_settings(StudySettings, sections)
+
+
 def test_class_weights_belong_to_the_bank_loss() -> None:
     for loss in ("paper", "infonce"):
         with pytest.raises(SettingsError, match='expected class-weights = "none" unless loss = "bank"'):

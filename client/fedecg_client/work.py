@@ -28,6 +28,7 @@ from fedecg.federation.documents import (
     RoundSums,
 )
 from fedecg.federation.masked import CensusReply, CensusTask
+from fedecg.federation.site_level import clipped
 from fedecg.federation.sums import AssessReply, AssessTask
 from fedecg.federation.tasks import (
     EvaluateReply,
@@ -178,7 +179,10 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
         alignment=alignment_figures(trained, settings) if task.stage == "align" else None,
     )
     assert received is not None  # `opened` has refused a task without weights
-    update = encoded(to_vector(network, names), received, settings.federation.transfer)
+    leaving = to_vector(network, names)
+    if settings.privacy.mode == "client":
+        leaving = clipped(leaving, received, settings.privacy.client_clip)
+    update = encoded(leaving, received, settings.federation.transfer)
     if control is not None:
         read = decoded(update, received, settings.federation.transfer)  # rounded as the coordinator gets it
         assert read is not None

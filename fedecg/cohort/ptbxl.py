@@ -44,6 +44,7 @@ class PtbxlIndex:
         codes: N dictionaries, SCP code -> likelihood in percent.
         reports: N texts as published, "" = none: German at sites 0 and 2, English at 1, Swedish at 3 (of 51).
         site, device: (N,) str.
+        year: (N,) str, of the recording as published.
         folds: what became which part.
         notes: counts of what was left out or altered.
         sha256: of all signal files.
@@ -58,6 +59,7 @@ class PtbxlIndex:
     reports: tuple[str, ...] = field(repr=False)
     site: NDArray[np.str_] = field(repr=False)
     device: NDArray[np.str_] = field(repr=False)
+    year: NDArray[np.str_] = field(repr=False)
     folds: dict[str, list[int] | str]
     notes: dict[str, int]
     sha256: str
@@ -98,6 +100,7 @@ def read_ptbxl(path: str | Path, records_hz: int) -> PtbxlIndex:
         reports=tuple(index["report"]),
         site=np.array([_site_name(site) for site in index["site"]]),
         device=np.array([_device_name(device) for device in index["device"]]),
+        year=np.array([_year(date) for date in index["recording_date"]]),
         folds=folds,
         notes={
             "records": len(table),
@@ -223,6 +226,12 @@ def _site_name(cell: object) -> str:
 def _device_name(cell: object) -> str:
     """'CS-12   E ' -> 'CS-12 E'; blank -> 'unknown'."""
     return "unknown" if pd.isna(cell) else " ".join(str(cell).split())  # type: ignore[call-overload]
+
+
+def _year(cell: object) -> str:
+    """'1984-11-09 09:17:34' -> '1984'; anything else -> 'unknown'."""
+    year = str(cell).strip()[:4]
+    return year if year.isdecimal() and len(year) == 4 else "unknown"
 
 
 def _refuse_if(column: str, bad: pd.Series[bool], expected: str) -> None:

@@ -14,17 +14,30 @@ from fedecg.config.section import Count, NonNegative, Positive, Section
 __all__ = ["MOST_REPEATS", "EvaluationSettings", "FederationSettings", "PrivacySettings", "Transfer"]
 
 Transfer = Literal["float32", "float16", "bfloat16"]
+Algorithm = Literal[
+    "fedavg", "fedprox", "fedadam", "fedyogi", "scaffold", "fedbn", "median", "trimmed-mean", "krum"
+]
 
 
 class FederationSettings(Section):
     """Rounds: who must answer, for how long to wait, how updates are added up."""
 
-    algorithm: Literal["fedavg", "fedprox", "median", "trimmed-mean", "krum"] = "fedavg"
+    algorithm: Algorithm = "fedavg"
     proximal_mu: NonNegative = 0.0  # fedprox: weight of the pull to the round's first weights
+    server_rate: Positive = 0.01  # fedadam, fedyogi: step of the server
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9  # fedadam, fedyogi: memory of the sites' moves
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.99  # fedadam, fedyogi: memory of their squares
+    tau: Positive = 1e-3  # fedadam, fedyogi: added to the root of the squares; small = more adaptive
     hostile_sites: Count = 1  # trimmed-mean, krum: as many sites as may lie without harm
+    finetune_rounds: Annotated[int, Field(ge=0)] = (
+        0  # simulations: each site goes on alone from the final model; a column of the comparison
+    )
     transfer: Transfer = "float32"  # how a site sends its update; 16 bits halve it and round it
     weight: Literal["auto", "patients", "events"] = (
         "auto"  # auto: patients for sum losses, events for cox-batch, cox-site
+    )
+    fraction: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # of the sites that take part in a training round, at least the quorum; drawn anew for each from the seed
     )
     quorum: Count = 1  # fewest sites whose replies make a round
     deadline_s: Positive = 3600.0  # longest wait for the replies of one exchange
@@ -33,6 +46,8 @@ class FederationSettings(Section):
     )
     patience_s: NonNegative = 3600.0  # below the quorum: longest wait for sites to come back, in one exchange
     backend: Literal["in-process", "ray"] = "in-process"  # simulations only
+    ray_cpus: Annotated[float, Field(gt=0, le=256)] = 1.0  # ray: cores that a site takes while it works
+    ray_gpus: Annotated[float, Field(ge=0, le=64)] = 0.0  # ray: likewise; 0.25 = four sites share one
     threads: Annotated[int, Field(ge=1, le=256)] = 2  # torch threads; part of what makes runs bit-equal
 
     @model_validator(mode="after")
@@ -48,8 +63,8 @@ Sums = Literal["plain", "masked", "noised"]
 class PrivacySettings(Section):
     """What protects patients beyond their data staying where they are; each site's own budget is in its site.toml."""
 
-    mode: Literal["none", "sample"] = (
-        "none"  # sample: differential privacy of every patient (DP-SGD, noised sums)
+    mode: Literal["none", "sample", "client"] = (
+        "none"  # sample: differential privacy of every patient (DP-SGD, noised sums); client: of every site's updates
     )
     sums: Sums = "plain"  # how sums leave a site; noised exactly with mode = "sample"
     sampling_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05  # chance of a patient to be in a step (sample)
@@ -57,6 +72,9 @@ class PrivacySettings(Section):
     physical_batch: Count = 64  # patients in memory at once (sample)
     sums_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of epsilon, for the training part's sums (sample)
     hazard_every: Count = 4  # rounds between releases of hazard sums (sample)
+    reserve: Annotated[int, Field(ge=0, le=100)] = (
+        1  # times that a round, the survey and one of validation may each be paid for again after a kill (sample)
+    )
     hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = (
         10.0  # bound on exp(log hazard), loss and sums (sample)
     )
@@ -69,11 +87,26 @@ class PrivacySettings(Section):
         False  # patients may enter after their ECG: hazard sums then need sqrt 2 of the noise (sample)
     )
     masked_bound: Positive = 1.0  # largest change of one weight in a round (masked sums)
+    client_clip: Positive = 1.0  # bound on the norm of a site's update (client)
+    client_noise: Annotated[float, Field(ge=0.01, le=1e6)] = (
+        1.0  # of the sum of all updates: standard deviation over client-clip (client)
+    )
+    client_delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # at which epsilon is told (client)
+    client_force: bool = False  # also with fewer than 50 sites (client)
 
     @model_validator(mode="after")
     def _noised_with_sample_privacy(self) -> PrivacySettings:
         if (self.mode == "sample") != (self.sums == "noised"):
             raise ValueError('expected sums = "noised" with mode = "sample", and not without')
+        return self
+
+    @model_validator(mode="after")
+    def _clipped_updates_can_be_masked(self) -> PrivacySettings:
+        if self.mode == "client" and self.sums == "masked" and self.masked_bound < self.client_clip:
+            raise ValueError(
+                'expected masked-bound >= client-clip with mode = "client" and sums = "masked": an update of the norm '
+                "client-clip may change one weight by as much"
+            )
         return self
 
     @property
@@ -119,6 +152,8 @@ class EvaluationSettings(Section):
         "aligned"  # only the survival stage again, from the same aligned weights; or both stages
     )
     leave_one_site_out: bool = False  # with comparison: a federation without each site, judged on that site
+    random_encoder: bool = False  # with comparison: a federation whose encoder stays as it was drawn
+    measured: bool = False  # with comparison: a Cox model of age, sex, heart rate and QRS duration
     baselines: bool = (
         False  # deployments: each site trains alone, too, and returns its counts (as long as the study)
     )
@@ -128,6 +163,7 @@ class EvaluationSettings(Section):
     def _horizons_rise(self) -> EvaluationSettings:
         if sorted(set(self.horizons_years)) != self.horizons_years:
             raise ValueError("expected horizons-years in rising order, each once")
-        if self.leave_one_site_out and not self.comparison:
-            raise ValueError("expected comparison = true with leave-one-site-out")
+        asked = self.leave_one_site_out or self.random_encoder or self.measured
+        if asked and not self.comparison:
+            raise ValueError("expected comparison = true with leave-one-site-out, random-encoder or measured")
         return self

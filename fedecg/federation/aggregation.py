@@ -121,9 +121,10 @@ def aggregation_weight(settings: StudySettings, stage: str, patients: int, event
     Losses that are sums over patients are weighted by patients, so that the fixed point is the pooled one;
     partial likelihoods of a batch or a site by events, since that is what they are sums over. Under differential
     privacy neither is known, and every site counts the same: with plain SGD a site's step is a sum over its patients
-    divided by the study's batch-size, so that equal weights are those of the pooled sum.
+    divided by the study's batch-size, so that equal weights are those of the pooled sum. Under that of sites each
+    counts the same, too, since no site's share of a sum may exceed the clip.
     """
-    if settings.privacy.mode == "sample":
+    if settings.privacy.mode in ("sample", "client"):
         return 1.0
     choice = settings.federation.weight
     if stage == "survival" and choice == "auto":

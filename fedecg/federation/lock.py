@@ -21,9 +21,11 @@ HEX_OR_NONE = r"^([0-9a-f]{64})?$"
 ONLY_THE_COORDINATORS: Mapping[str, Any] = {
     "data": True,
     "partition": True,
+    "drift": True,
     "site_defaults": True,
-    "federation": {"backend"},
+    "federation": {"backend", "ray_cpus", "ray_gpus", "finetune_rounds"},
     "align": {"start"},
+    "survival": {"start"},
 }
 
 
@@ -74,11 +76,12 @@ class StudyLock(Section):
             f"Sites: {', '.join(self.sites) or 'whoever connects'}",
             f"Training: {rounds}; loss {study.align.loss}, then {study.survival.loss}",
             f"Updates: {study.federation.algorithm}, sent as {study.federation.transfer}; a round counts with"
-            f" {study.federation.quorum} sites; {study.federation.threads} processor threads",
+            f" {study.federation.quorum} sites;{_share_words(study)} {study.federation.threads} processor threads",
             f"Network: preset {study.model.preset}, size {study.model.size}",
             f"Evaluation: {'; '.join(evaluation)}",
             "Leaves the site: weights of the network after each round; counts and sums over patients"
             f" (privacy.sums = {study.privacy.sums}); no ECG, no report, no row of a table",
+            *_clip(study),
             *self._masks(study),
             f"Code (fingerprint): {self.code_fingerprint}",
             f"Code bank (sha256): {self.bank_sha256}",
@@ -93,3 +96,21 @@ class StudyLock(Section):
             "Masks: of all numbers only the sum over the sites that answer is opened; no update changes a weight by"
             f" more than {study.privacy.masked_bound:g}; keys of the sites: {keys or 'as they come'}"
         ]
+
+
+def _clip(study: StudySettings) -> list[str]:
+    """Differential privacy of sites: what is done here, what is done at the coordinator, what it does not cover."""
+    privacy = study.privacy
+    if privacy.mode != "client":
+        return []
+    return [
+        f"Differential privacy of sites: this site's update is clipped to a norm of {privacy.client_clip:g} before it "
+        f"leaves; the coordinator adds noise of {privacy.client_noise:g} x that to the sum of all. It does not protect "
+        "single patients, nor sums and counts, nor anything from the coordinator, who adds the noise"
+    ]
+
+
+def _share_words(study: StudySettings) -> str:
+    """How many sites a round asks, where it is not all of them."""
+    fraction = study.federation.fraction
+    return "" if fraction >= 1 else f" {fraction:.0%} of the sites are drawn for each round;"

@@ -148,7 +148,7 @@ def refuse_unmaskable(study: StudySettings) -> None:
         "federation.transfer (masked updates are words of 32 bits)": federation.transfer != "float32",
         "evaluation.explain (tells of groups at one site)": evaluation.explain,
         "evaluation.baselines (one figure a site)": evaluation.baselines,
-        "privacy.mode (noise is added at the site)": study.privacy.mode != "none",
+        "privacy.mode (noise is added at the site)": study.privacy.mode == "sample",
     }
     found = [what for what, ruled in ruled_out.items() if ruled]
     if found:

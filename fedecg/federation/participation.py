@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from fedecg.config import FederationSettings
 
-__all__ = ["taking_part"]
+__all__ = ["number_taking_part", "taking_part"]
 
 
 def taking_part(
@@ -36,10 +36,13 @@ def taking_part(
     everyone = sorted(set(names))
     if settings.fraction >= 1:
         return everyone
-    share = math.ceil(
-        settings.fraction * len(everyone) - 1e-9
-    )  # 0.1 of 1,000 is 100, whatever 0.1 is in binary
     order = sorted(
         everyone, key=lambda name: hashlib.sha256(f"{seed} {stage} {number} {name}".encode()).digest()
     )
-    return sorted(order[: max(share, settings.quorum)])
+    return sorted(order[: number_taking_part(len(everyone), settings)])
+
+
+def number_taking_part(sites: int, settings: FederationSettings) -> int:
+    """How many of so many sites a round asks: the fraction, rounded up, or the quorum."""
+    share = math.ceil(settings.fraction * sites - 1e-9)  # 0.1 of 1,000 is 100, whatever 0.1 is in binary
+    return min(sites, max(share, settings.quorum))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fedecg.errors import FederationError
+from fedecg.errors import FederationError, some_of
 from fedecg.evaluation import GlobalConcordance
 from fedecg.objectives import COLLAPSE_REMEDY, COLLAPSED_BELOW
 
@@ -88,12 +88,12 @@ def alignment_notes(record: RoundRecord) -> list[str]:
     where, lines = f"{record.stage} round {record.round}", []
     if record.silent and record.round == 1:
         lines.append(
-            f"{where}: {', '.join(record.silent)} state(s) nothing of what its ECGs show (no codes, no reports): "
+            f"{where}: {some_of(record.silent)} state(s) nothing of what its ECGs show (no codes, no reports): "
             "reconstruction only"
         )
     if record.collapsed:
         lines.append(
-            f"{where}: embeddings collapse at {', '.join(record.collapsed)} (they fill less than half of the "
+            f"{where}: embeddings collapse at {some_of(record.collapsed)} (they fill less than half of the "
             f"directions of what they are pulled to): {COLLAPSE_REMEDY}"
         )
     return lines

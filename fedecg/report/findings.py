@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedecg.errors import some_of
 from fedecg.report.published import published_note
 from fedecg.report.wording import c_index, count, difference, is_known, p_value, percent, printable
 
@@ -176,12 +177,12 @@ def _of_alignment(sites: Mapping[str, Mapping[str, Any]]) -> list[str]:
     collapsed = [printable(site) for site, figures in sites.items() if figures.get("collapsed")]
     lines = []
     if silent:
-        lines.append(f"Alignment: {', '.join(silent)} had neither codes nor reports and reconstructed only.")
+        lines.append(f"Alignment: {some_of(silent)} had neither codes nor reports and reconstructed only.")
     if collapsed:
         from fedecg.objectives import COLLAPSE_REMEDY  # with torch, which the dashboard does without
 
         lines.append(
-            f"Alignment COLLAPSED at {', '.join(collapsed)}: embeddings fill less than half of the directions of what "
+            f"Alignment COLLAPSED at {some_of(collapsed)}: embeddings fill less than half of the directions of what "
             f"they were pulled to. Remedy: {COLLAPSE_REMEDY}."
         )
     return lines

@@ -1,7 +1,7 @@
 """What a study spent of each site's privacy budget, by phase, and in which form sums left the sites.
 
 In:  the rounds, the settings, which parts of the final evaluation there were; spends by site and phase, of a study
-with differential privacy. Out: lines, a `Grid`. Called by `html`.
+with differential privacy. Out: lines, a `Grid`. Called by `html`, and by `table` for the screen.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedecg.config import StudySettings
+from fedecg.federation.few_sites import FEWEST_SITES
 from fedecg.report.disclosure import NOTHING_WITHHELD_NOTE, Thresholds
 from fedecg.report.grid import Grid
 from fedecg.report.wording import byte_size, printable
 
-__all__ = ["PrivacySection", "Spends", "privacy_section", "spend_grid"]
+__all__ = ["PrivacySection", "Spends", "privacy_section", "site_level_lines", "spend_grid"]
 
 # Site -> phase -> epsilon spent there.
 Spends = Mapping[str, Mapping[str, float]]
@@ -49,6 +50,18 @@ SENT = {
     "explain": "attention: sums of what hiding parts of ECGs does",
 }
 
+
+UNPROTECTED = (
+    "What this does not protect: single patients (the unit is the site, and its update left it without noise); sums and "
+    "counts, losses and the evaluation, to which no noise is added; anything from whoever runs the coordinator, which "
+    "adds the noise and "
+)
+READ_BEFORE = {
+    "plain": "reads each site's clipped update before it does.",
+    "masked": "reads the sum of the clipped updates before it does, though no single one; under masks it cannot check "
+    "that a site has clipped.",
+}
+OF_ALL = "all sites: {}"
 
 NOISED_SENT = {
     "align": "alignment: updates of noised steps",
@@ -99,6 +112,8 @@ def privacy_section(
     }
     phases = [phase for phase, was in there.items() if was]
     whole = {site["name"]: _of_budget(site) for site in told}
+    of_sites = _of_sites(summary)
+    together = of_sites.get("phases") or {}
     names = [str(site.get("name", site.get("site", ""))) for site in summary.get("sites") or []]
     return PrivacySection(
         lines=_lines(summary, settings, phases, thresholds, spends),
@@ -107,7 +122,10 @@ def privacy_section(
             rows=tuple(
                 (
                     printable(name),
-                    *(_spent(spends, name, phase) for phase in phases),
+                    *(
+                        OF_ALL.format(f"{together[phase]:.3g}") if phase in together else _spent(spends, name, phase)
+                        for phase in phases
+                    ),
                     *((whole.get(name, NOTHING_SAID),) if whole else ()),
                 )
                 for name in names
@@ -139,6 +157,32 @@ def spend_grid(summary: Mapping[str, Any]) -> Grid | None:
     )
 
 
+def site_level_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a study with differential privacy of sites spent, and what that does not protect; nothing without."""
+    told = _of_sites(summary)
+    if not told:
+        return ()
+    lines = [
+        f"Differential privacy of sites: epsilon {told['epsilon']:.3g} at delta {told['delta']:.0e} for a site with all "
+        f"its patients, over {told['releases']} noised means of updates of both stages (noise {told['noise']:g} x the "
+        f"clip of {told['clip']:g}); a mean made twice counts twice. Not counted as less where not all sites took part: "
+        "the study's seed tells which did. Other runs with the same sites add to it.",
+        UNPROTECTED + READ_BEFORE.get(str(told["sums"]), READ_BEFORE["plain"]),
+    ]
+    if told["forced"]:
+        lines.append(
+            f"Forced with {told['of-sites']} sites; fewer than {FEWEST_SITES} are too few for one to be hidden among "
+            "the others without drowning what they have learned. Do not rely on it to protect a site or its patients."
+        )
+    return tuple(lines)
+
+
+def _of_sites(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What summary.json says of differential privacy of sites; empty without."""
+    privacy: Mapping[str, Any] = summary.get("privacy") or {}
+    return privacy if privacy.get("mode") == "client" else {}
+
+
 def _of_budget(site: Mapping[str, Any]) -> str:
     return f"{site['epsilon']:.3g} of {site['budget']:.3g} at delta {site['delta']:.0e}"
 
@@ -160,7 +204,7 @@ def _lines(
     sent = NOISED_SENT if private else SENT
     told = "; ".join(sent[phase] for phase in phases if phase in sent)
     size = f" {byte_size(summary.get('bytes-per-round'))} up and down per site and survival round."
-    lines = [NO_DP] if spends is None else [OF_SPENDS]
+    lines = list(site_level_lines(summary)) or ([NO_DP] if spends is None else [OF_SPENDS])
     if private:
         lines.append(NOISED_INTERVALS)
     if settings is not None:

@@ -17,8 +17,19 @@ from fedecg.report.wording import printable
 
 __all__ = ["settings_grid", "settings_notes"]
 
-PATHS = frozenset({"data.path", "data.store", "data.aligned", "align.start", "align.bank", "site-defaults.text.encoder"})
-SIMULATION = ("data", "partition", "site-defaults")  # sections that hospitals have no part in
+PATHS = frozenset(
+    {
+        "data.path",
+        "data.clinical",
+        "data.store",
+        "data.aligned",
+        "align.start",
+        "align.bank",
+        "survival.start",
+        "site-defaults.text.encoder",
+    }
+)
+SIMULATION = ("data", "partition", "drift", "site-defaults")  # sections that hospitals have no part in
 
 
 def settings_grid(settings: StudySettings, *, simulation: bool) -> Grid:

@@ -22,6 +22,7 @@ from fedecg.federation.adaptive import ADAPTIVE, Moments, adaptive_step
 from fedecg.federation.aggregation import Update, combine
 from fedecg.federation.scaffold import Controls, joined
 from fedecg.model import Piece
+from fedecg_server.site_releases import SiteNoise
 
 __all__ = ["BetweenRounds", "RememberedDocument"]
 
@@ -47,6 +48,7 @@ class BetweenRounds:
         size: P.
         pieces: round -> pieces of the vector.
         arrays, document: of a checkpoint; None: a stage that begins.
+        site_noise: makes the average in a study with differential privacy of sites; None: there is no noise.
     """
 
     def __init__(
@@ -56,8 +58,9 @@ class BetweenRounds:
         pieces: Pieces,
         arrays: Mapping[str, Any] | None = None,
         document: RememberedDocument | None = None,
+        site_noise: SiteNoise | None = None,
     ) -> None:
-        self.settings, self.pieces = settings, pieces
+        self.settings, self.pieces, self.site_noise = settings, pieces, site_noise
         self.moments = Moments.none(size) if settings.algorithm in ADAPTIVE else None
         self.controls = Controls.none(size) if settings.algorithm == "scaffold" else None
         self._control = np.zeros(0, np.float32)  # c of the round that is out
@@ -100,13 +103,25 @@ class BetweenRounds:
             sent: (P,) weights that the sites began with.
             updates, weights, steps: of the sites that answered.
         """
+        if self.site_noise is not None:
+            return self.stepped(number, sent, self.site_noise.mean(number, sent, updates))
         after = combine(self.settings, updates, weights)
         if self.controls is not None:
             self.controls.add(self.pieces(number), number, sent, self._control, updates, weights, steps)
         return self.stepped(number, sent, after)
 
+    def after_sum(self, number: int, sent: Vector, change: NDArray[np.float64]) -> Vector:
+        """The next weights where no update of a single site is known.
+
+        Args:
+            change: (P,) weighted mean of the changes; their sum in a study with differential privacy of sites.
+        """
+        if self.site_noise is not None:
+            return self.stepped(number, sent, self.site_noise.mean_of_sum(number, sent, change))
+        return self.stepped(number, sent, (sent + change).astype(np.float32))
+
     def stepped(self, number: int, sent: Vector, averaged: Vector) -> Vector:
-        """The same where only the average is known (masked sums)."""
+        """What the algorithm makes of an average."""
         if self.moments is None:
             return averaged
         after, self.moments = adaptive_step(

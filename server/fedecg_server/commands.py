@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from fedecg.errors import RunError, SettingsError
+from fedecg.federation.few_sites import refuse_few_sites
 from fedecg_server.certificates import ca_fingerprint, check_tls, renew_server_certificate, tls_state
 from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
 
@@ -227,7 +228,8 @@ def _serve(coordinator: Coordinator, *, resume: bool, new: bool) -> int:
             expected=f"at least the quorum of {study.federation.quorum}",
             fix="fedecg-server site add NAME --key node.pub, or lower federation.quorum in study.toml.",
         )
-    _say_warnings(tls_state(coordinator.tls).warnings)
+    forced = refuse_few_sites(study, len(sites))
+    _say_warnings([*tls_state(coordinator.tls).warnings, *([forced] if forced else [])])
     from fedecg_server import supervisor
 
     return supervisor.start(coordinator, resume, new)

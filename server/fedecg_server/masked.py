@@ -58,7 +58,8 @@ class Opened(Generic[Reply]):
     Attributes:
         reply: of all sites that answered, as if of one.
         parts: their patients and events.
-        change: (P,) weighted mean of how far they have moved the weights; empty where nothing was trained.
+        change: (P,) weighted mean of how far they have moved the weights, with differential privacy of sites the sum;
+            empty where nothing was trained.
         gathered: who answered the first message, who was rejected or late, bytes and seconds of both.
     """
 
@@ -174,7 +175,7 @@ class MaskedSums:
     def _mean(
         self, stage: Stage, masking: Masking, reply: Section, update: NDArray[np.uint32]
     ) -> NDArray[np.float64]:
-        """(P,) weighted mean of the changes, from the sum of the sites' shares of it."""
+        """(P,) weighted mean of the changes, from the sum of the sites' shares of it; as `_scale` says, or the sum."""
         if not isinstance(reply, TrainReply):
             return np.zeros(0)
         weight = aggregation_weight(self.settings, stage, reply.patients, reply.events)
@@ -197,7 +198,12 @@ class MaskedSums:
         return update_of_words(update, self.settings.privacy.masked_bound) * (masking.scale / weight)
 
     def _scale(self, stage: Stage) -> float:
-        """Weight of all patients that a stage learns from."""
+        """Weight of all patients that a stage learns from.
+
+        With differential privacy of sites each has weight 1, and shares of 1 in all sites' number give their sum.
+        """
+        if self.settings.privacy.mode == "client":
+            return float(len(self.keys))
         parts = [self.parts[part] for part in LEARNED_FROM[stage] if part in self.parts]
         patients, events = sum(part.patients for part in parts), sum(part.events for part in parts)
         return aggregation_weight(self.settings, stage, patients, events)

@@ -55,6 +55,7 @@ class RunState(Section):
     usual_s: dict[str, dict[str, list[float]]]  # site -> kind of exchange -> its last times
     refused: dict[str, str]
     remembered: RememberedDocument = RememberedDocument()
+    releases: int = 0  # aggregates that were counted (privacy.mode = "client"); `site_releases` has them
     seconds: dict[str, float]
     records: list[dict[str, Any]]
 

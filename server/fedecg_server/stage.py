@@ -24,9 +24,11 @@ from fedecg.federation.hazard import HazardState
 from fedecg.federation.messages import pack, read_reply
 from fedecg.federation.noised import check_train
 from fedecg.federation.noised_hazard import NoisedHazard
+from fedecg.federation.participation import taking_part
 from fedecg.federation.rounds import RoundRecord, check_quorum
 from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg.federation.transfer import decoded
+from fedecg_server.between_rounds import BetweenRounds
 from fedecg_server.consortium import Consortium
 from fedecg_server.exchange import Gathered
 from fedecg_server.masked import MaskedSums, Opened
@@ -74,6 +76,7 @@ class StageRounds(ABC):
         norms: site -> norms of its updates so far.
         repeat: 0 = the study itself; else the stage is trained again, with another seed (`stability`).
         masked: adds up updates and sums so that nobody sees one site's; None: plain ones.
+        remembered: what the algorithm keeps from round to round; None: an algorithm that keeps nothing.
     """
 
     stage: ClassVar[Stage]
@@ -87,6 +90,7 @@ class StageRounds(ABC):
     norms: dict[str, list[float]] = field(default_factory=dict)
     repeat: int = 0
     masked: MaskedSums | None = None
+    remembered: BetweenRounds | None = None
 
     @property
     def label(self) -> str:
@@ -130,15 +134,16 @@ class StageRounds(ABC):
         """Tasks out, replies in, weights on; None if the round must be repeated."""
         if self.masked is not None:
             return self.masked_attempt(number, self.masked)
-        task = self.task(number)
+        task, drawn, kept = self.task(number), self.drawn(number), self.memory
+        carried = kept.to_send(self.current, self.shares())
         gathered = self.consortium.ask(
             MessageType.TRAIN,
-            lambda: pack(task, self.current),
+            lambda: pack(task, carried),
             lambda site, message: self.read(site, number, message),
-            self.sites(),
+            [site for site in self.sites() if site in drawn],
         )
         self.leave_out_exploding(gathered)
-        self.name_the_absent(gathered)
+        self.name_the_absent(gathered, drawn)
         record = self.record(number, gathered)
         if len(record.answered) < self.settings.federation.quorum:
             self.keep(record)
@@ -153,7 +158,8 @@ class StageRounds(ABC):
             for site, reply in replies.items()
         }
         updates = {site: answer.update for site, answer in gathered.replies.items()}
-        vector = aggregation.combine(self.settings.federation, updates, weights)
+        steps = {site: reply.steps for site, reply in replies.items()}
+        vector = kept.next_weights(number, self.current, updates, weights, steps)
         self.keep(record)
         return vector
 
@@ -161,7 +167,7 @@ class StageRounds(ABC):
         """The same, where only the sum over the sites that answer is known."""
         opened = masked.ask(MessageType.TRAIN, self.task(number), self.current, TrainReply)
         gathered, reply = opened.gathered, opened.reply
-        self.name_the_absent(gathered)
+        self.name_the_absent(gathered, self.drawn(number))
         record = self.book(number, gathered)
         record.loss = {} if reply.loss is None else {ALL: reply.loss}
         check_quorum(record, self.settings.federation.quorum)
@@ -171,7 +177,24 @@ class StageRounds(ABC):
             self.keep(record)
             return None
         self.keep(record)
-        return (self.current + opened.change).astype(np.float32)
+        return self.memory.after_sum(number, self.current, opened.change)
+
+    @property
+    def memory(self) -> BetweenRounds:
+        """What the algorithm keeps; made here for those that keep nothing."""
+        if self.remembered is None:
+            assert self.settings.privacy.mode != "client"  # the study gives those that add noise
+            self.remembered = BetweenRounds(self.settings.federation, len(self.current), lambda _: ())
+        return self.remembered
+
+    def shares(self) -> dict[str, float]:
+        """Site -> its weight in an average over all sites that have joined."""
+        shares = {}
+        for site, member in self.consortium.members.items():
+            parts = [member.joined.parts[part] for part in self.learned_from if part in member.joined.parts]
+            patients, events = sum(part.patients for part in parts), sum(part.events for part in parts)
+            shares[site] = aggregation.aggregation_weight(self.settings, self.stage, patients, events)
+        return shares
 
     def check_all(self, number: int, opened: Opened[TrainReply]) -> None:
         """What `check` asks of one site, of all together; each has checked its own.
@@ -187,13 +210,23 @@ class StageRounds(ABC):
         learned = [parts[part] for part in self.learned_from if part in parts]
         _refuse_more_than(reply, sum(part.patients for part in learned), sum(part.events for part in learned))
 
-    def name_the_absent(self, gathered: Gathered[Any]) -> None:
-        """Sites that were not asked stand in the record, too: with the code that keeps them out, if there is one."""
-        for site in self.consortium.expected():
+    def drawn(self, number: int) -> set[str]:
+        """Who should take part in a round: everybody, or as many as `federation.fraction` says."""
+        could = {*self.consortium.expected(), *self.sites()}
+        return set(taking_part(could, self.settings.federation, self.settings.seed, self.label, number))
+
+    def name_the_absent(self, gathered: Gathered[Any], drawn: set[str]) -> None:
+        """Sites that were not asked stand in the record, too: with the code that keeps them out, if there is one.
+
+        Args:
+            drawn: who should have taken part.
+        """
+        should = drawn & set(self.consortium.expected())
+        for site in should:
             code = self.consortium.refused.get(site, "")
             if site not in gathered.expected and code.startswith("FECG-"):
                 gathered.rejected[site] = code
-        gathered.expected = sorted({*gathered.expected, *self.consortium.expected()})
+        gathered.expected = sorted({*gathered.expected, *should})
 
     @abstractmethod
     def task(self, number: int) -> TrainTask:
@@ -238,7 +271,12 @@ class StageRounds(ABC):
         _refuse_more_than(reply, sum(part.patients for part in parts), sum(part.events for part in parts))
 
     def leave_out_exploding(self, gathered: Gathered[Answer]) -> None:
-        """Finite updates can be absurd, too: reject those far beyond the others' and the site's own."""
+        """Finite updates can be absurd, too: reject those far beyond the others' and the site's own.
+
+        With differential privacy of sites they are clipped instead: who is left out may not depend on others' updates.
+        """
+        if self.settings.privacy.mode == "client":
+            return
         lengths = {site: answer.norm for site, answer in gathered.replies.items()}
         for site in aggregation.exploding(lengths, self.norms, aggregation.norm(self.current)):
             del gathered.replies[site]
@@ -280,7 +318,8 @@ class StageRounds(ABC):
 
     def common(self, number: int) -> dict[str, object]:
         """What every task of the stage carries."""
-        return self.consortium.task_fields(self.stage, number) | {"repeat": self.repeat}
+        fields = {"repeat": self.repeat, "controls": self.memory.control_rounds}
+        return self.consortium.task_fields(self.stage, number) | fields
 
 
 class AlignRounds(StageRounds):
@@ -351,9 +390,14 @@ class SurvivalRounds(StageRounds):
     def consider(
         self, after_rounds: int, validation: dict[str, object] | None, moments: list[RiskMoments]
     ) -> Candidate:
-        """Keep the weights just evaluated if their stratified C on validation is the best so far; returns the best."""
+        """Keep the weights just evaluated if their stratified C on validation is the best so far; returns the best.
+
+        Where other sites take part in every round, they are judged on other patients in every round, few of whom can be
+        compared: their scores are not comparable, and the last weights are taken.
+        """
         stratified = (validation or {}).get("stratified")
-        score = float(stratified) if isinstance(stratified, float) else float("-inf")
+        comparable = self.settings.federation.fraction >= 1
+        score = float(stratified) if comparable and isinstance(stratified, float) else float("-inf")
         if self.best is None or score >= self.best.score:
             kept = shelve(self.current, self.consortium.journal.folder)
             self.best = Candidate(after_rounds, score, kept, moments)

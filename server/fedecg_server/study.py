@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from fedecg.config import StudySettings
 from fedecg.errors import FedecgError
+from fedecg.federation.few_sites import refuse_few_sites
 from fedecg.federation.hazard import HazardState, check_events
 from fedecg.federation.masked import refuse_unmaskable
 from fedecg.federation.noised import refuse_more_than_noise
@@ -88,9 +89,12 @@ class Study(StudyState):
 
         Raises:
             FederationError: FECG-513 two sites of one name; FECG-507 fewer sites than the quorum; FECG-512 no events;
-                FECG-564 too few for masked sums. SettingsError: FECG-565 settings that they rule out.
+                FECG-563, FECG-564 too few for differential privacy of sites, for masked sums. SettingsError: FECG-565
+                settings that masks rule out.
         """
         federation = self.settings.federation
+        if self.lock.sites:
+            refuse_few_sites(self.settings, len(self.lock.sites))
         if self.masked is not None:
             refuse_unmaskable(self.settings)
         self.journal.enter("join")
@@ -98,6 +102,9 @@ class Study(StudyState):
             self.progress.say(f"waiting for {federation.quorum} sites")
         self.consortium.join()
         members = self.consortium.members.values()
+        self.releases.sites = len(self.lock.sites) or len(members)
+        if forced := refuse_few_sites(self.settings, self.releases.sites):
+            self.progress.warn(forced)
         if self.masked is not None:
             self.masked.begin()
             parts = [self.masked.parts.get("train")]

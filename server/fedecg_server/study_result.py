@@ -40,12 +40,20 @@ def study_result(study: StudyState, best: Candidate, evaluation: dict[str, Any])
         "best-round": best.rounds,
         "alignment": alignment_summary(study.records),
         "evaluation": evaluation,
-        "privacy": {"mode": study.settings.privacy.mode, "sums": study.settings.privacy.sums, "sites": []},
+        "privacy": _privacy(study),
         "bytes-per-round": exchanged,
         "seconds": {stage: round(took, 3) for stage, took in study.seconds.items()},
         "code-fingerprint": code_fingerprint(),
         "settings-sha256": settings_sha256(study.settings),
     }
+
+
+def _privacy(study: StudyState) -> dict[str, Any]:
+    """Mode, and what was spent, unless that is each site's own."""
+    privacy = study.settings.privacy
+    if privacy.mode == "client":
+        return study.releases.entry()
+    return {"mode": privacy.mode, "sums": privacy.sums, "sites": []}
 
 
 def privacy_entry(study: StudyState, end: NoisedConclusion) -> dict[str, Any]:

@@ -20,13 +20,24 @@ from fedecg.errors import RunError
 from fedecg.federation.hazard import HazardState
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.rounds import RoundRecord
-from fedecg.model import Network, build_network, load_aligned, tensors_of_stage, to_vector
+from fedecg.model import (
+    Network,
+    Piece,
+    build_network,
+    learned_pieces,
+    load_aligned,
+    load_finished,
+    tensors_of_stage,
+    to_vector,
+)
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg_server.array_file import Stored
 from fedecg_server.attendance import Names
+from fedecg_server.between_rounds import BetweenRounds, RememberedDocument
 from fedecg_server.concluded import Concluded
 from fedecg_server.consortium import Consortium
+from fedecg_server.heads import farther, keep_heads, read_heads
 from fedecg_server.journal import Journal
 from fedecg_server.lock import study_lock
 from fedecg_server.masked import MaskedSums
@@ -34,7 +45,8 @@ from fedecg_server.questions import Questions
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.run_state import BestDocument, RunState, read_state, write_state
 from fedecg_server.shelf import Shelved, shelve
-from fedecg_server.stage import Candidate, SurvivalRounds
+from fedecg_server.site_releases import SiteReleases
+from fedecg_server.stage import Candidate, SurvivalRounds, repeat_label
 
 __all__ = ["StudyState", "Vector"]
 
@@ -65,6 +77,8 @@ class StudyState:
     initial: Shelved | None = None  # weights with which alignment began
     survival_start: Shelved | None = None
     _survival: SurvivalRounds | None = None
+    _remembered: dict[Stage, BetweenRounds] = field(default_factory=dict)
+    _resumed_memory: tuple[Stage, RememberedDocument] | None = None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -79,6 +93,8 @@ class StudyState:
         )
         if settings.align.start:
             load_aligned(self.network, settings.align.start, settings.signals, self.bank.sha256)
+        if settings.survival.start:
+            load_finished(self.network, settings.survival.start, settings.signals, self.bank.sha256)
         self.run = token_hex(8)
         registered = [] if self.names is None else self.names().values()
         self.lock: StudyLock = study_lock(settings, registered, self.site_keys)
@@ -89,6 +105,7 @@ class StudyState:
         masked = settings.privacy.sums == "masked"
         self.masked = MaskedSums(settings, self.consortium) if masked else None
         self.questions = Questions(settings, self.consortium, self.progress, masked=self.masked)
+        self.releases = SiteReleases(settings)
 
     @property
     def private(self) -> bool:
@@ -104,13 +121,22 @@ class StudyState:
         """Take up a checkpoint if there is one, else make room for a new run.
 
         Raises:
-            RunError: FECG-520 the checkpoint is of another study, or of other code; FECG-546 it is damaged.
+            RunError: FECG-520 the checkpoint is of another study, or of other code; FECG-546 it is damaged;
+                FECG-547 as `read_heads`.
         """
+        coordinator = self.folder.path.parent
+        heads = read_heads(coordinator) if self.folder.resumable else {}
         found = read_state(self.folder.path) if self.folder.resumable else None
+        self.releases.folder = self.folder.path if self.folder.resumable else None
+        self.releases.resume(0 if found is None else found[0].releases)
         if found is None:
             self.folder.begin(self.settings)
         else:
             self._resume(*found)
+        if self.folder.resumable:  # the sites of other studies are not told of
+            own = {site: head for site, head in heads.items() if site in (self.lock.sites or heads)}
+            self.consortium.ledgers = farther(self.consortium.ledgers, own)
+            self.consortium.keep_ledgers = lambda seen: keep_heads(coordinator, farther(seen, heads))
         self.questions.concluded = Concluded(self.folder.path if self.folder.resumable else None, self.run)
         self.journal.head = {"study": self.settings.name, "run": self.run, "lock": self.lock.sha256()}
         self.journal.event("start" if found is None else "resume", run=self.run, lock=self.lock.sha256())
@@ -145,6 +171,7 @@ class StudyState:
         if state.stage == "survival":
             self.done["align"] = self.settings.align.rounds
         self.resumed = arrays
+        self._resumed_memory = state.stage, state.remembered
         if state.best:
             score = NOT_COMPARED if state.best.score is None else state.best.score
             self.best = Candidate(state.best.rounds, score, arrays["best"], state.best.moments)
@@ -164,6 +191,9 @@ class StudyState:
                 arrays["best"] = candidate.vector
                 score = None if candidate.score == NOT_COMPARED else candidate.score
                 best = BestDocument(rounds=candidate.rounds, score=score, moments=candidate.moments)
+        remembered = self._remembered.get(stage)
+        if remembered is not None:
+            arrays |= remembered.arrays()
         state = RunState(
             run=self.run,
             lock=self.lock,
@@ -178,11 +208,31 @@ class StudyState:
             ledgers=self.consortium.ledgers,
             usual_s=_by_site(self.consortium.usual_s),
             refused=self.refused,
+            remembered=remembered.document() if remembered else RememberedDocument(),
+            releases=len(self.releases.counted),
             seconds=self.seconds,
             records=[record.entry() for record in self.records],
         )
         write_state(self.folder.path, state, arrays)
         self.consortium.accepted = accepted  # only now: what was acknowledged must not be lost
+
+    def memory_of(self, stage: Stage, repeat: int = 0) -> BetweenRounds:
+        """What the algorithm remembers in a stage: of a checkpoint, or nothing yet."""
+        names, schedule = self._names(stage), getattr(self.settings, stage)
+
+        def pieces(number: int) -> tuple[Piece, ...]:
+            return learned_pieces(self.network, names, schedule, number)
+
+        document = None
+        if self._resumed_memory and not repeat and self._resumed_memory[0] == stage:
+            document = self._resumed_memory[1]
+        arrays = None if document is None else self.resumed
+        of_sites = self.settings.privacy.mode == "client"
+        noise = self.releases.noise_for(repeat_label(stage, repeat), pieces) if of_sites else None
+        memory = BetweenRounds(self.settings.federation, pieces(1)[-1].stop, pieces, arrays, document, noise)
+        if not repeat:
+            self._remembered[stage] = memory
+        return memory
 
     def _names(self, stage: Stage) -> tuple[str, ...]:
         return tensors_of_stage(self.network, self.settings, stage)

@@ -21,6 +21,7 @@ from fedecg.progress import Progress
 from fedecg.report import partition_table as sites_table
 from fedecg.report import print_summary
 from fedecg_simulations.cox import add_cox
+from fedecg_simulations.published.commands import add_data
 
 __all__ = ["main"]
 
@@ -31,8 +32,11 @@ EXAMPLES = """examples:
   fedecg-simulate run configs/demo.toml --set seed=3 survival.loss=cox-batch federation.algorithm=fedprox
   fedecg-simulate grid configs/grids/losses.toml --jobs 2
   fedecg-simulate partition configs/ptbxl.toml --data /data/ptb-xl --set partition.by=dirichlet partition.alpha=0.1
+  fedecg-simulate partition configs/demo.toml --set partition.follow-up=disjoint drift.gain=0.1 --out runs/split
   fedecg-simulate hospitals configs/two-hospitals.toml --out hospitals
   fedecg-simulate cox patients.csv --time days --event hf --site hospital
+  fedecg-simulate data fetch ptbxl /data/ptb-xl --only records100 '*.csv'
+  fedecg-simulate data check ptbxl /data/ptb-xl
 """
 
 
@@ -42,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_studies(commands)
     _add_grid(commands)
     add_cox(commands)
+    add_data(commands)
     return run(parser, arguments)
 
 
@@ -50,7 +55,12 @@ def _add_studies(commands: Commands[argparse.ArgumentParser]) -> None:
     study.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/ + the file's name)"
     )
-    split = add_command(commands, "partition", _partition, "show how records fall to virtual sites")
+    split = add_command(
+        commands, "partition", _partition, "show how records fall to virtual sites, and draw it"
+    )
+    split.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write partition.json and a figure into this folder"
+    )
     hospitals = add_command(
         commands, "hospitals", _hospitals, "write virtual sites as folders, to try a real deployment with"
     )
@@ -122,16 +132,28 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _partition(options: argparse.Namespace) -> int:
-    from fedecg_simulations.partitions import partition_table, virtual_sites
+    from fedecg_simulations.partition_report import (
+        partition_document,
+        partition_lines,
+        partition_rows,
+        write_partition,
+    )
+    from fedecg_simulations.partitions import virtual_sites
     from fedecg_simulations.sources import load_dataset
 
     settings = _settings(options)
-    dataset = load_dataset(settings)
-    rows = partition_table(*virtual_sites(dataset, settings.partition, settings.seed, settings.data.events))
+    dataset, parts = virtual_sites(
+        load_dataset(settings), settings.partition, settings.seed, settings.data.events, settings.drift
+    )
+    document = partition_document(settings, dataset, parts)
     if options.json:
-        print(json.dumps({"outcomes": dataset.outcomes, "sites": rows}, indent=2))
+        print(json.dumps(document, indent=2))
     else:
-        Console().print(sites_table(rows))
+        Console().print(sites_table(partition_rows(document)))
+        print("\n".join(partition_lines(document)))
+    if options.out is not None:
+        written = write_partition(document, options.out)
+        Progress().say(f"written: {', '.join(map(str, written))}")
     return 0
 
 

@@ -7,6 +7,8 @@ The pooled and the local columns are the same ServerApp and ClientApp as the fed
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from fedecg.config import PrivacySettings, StudySettings
 from fedecg.errors import FederationError, ModelError
 from fedecg.evaluation import age_sex_risk
+from fedecg.federation.participation import taking_part
 from fedecg.model import load_model
 from fedecg.progress import Progress
 from fedecg.text import load_bank
 from fedecg.training import load_site_data, log_hazards
 from fedecg_server.run_folder import RunFolder, read_json
+from fedecg_simulations import more_columns
 from fedecg_simulations.comparison import TestPart, site_only_risk
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.engine import run_federation
@@ -53,7 +57,10 @@ class Bench:
     ) -> None:
         self.settings, self.dataset, self.parts, self.store, self.out = settings, dataset, parts, store, out
         self.without_model: dict[str, str] = {}  # site that could not train alone -> code
-        alone = settings.federation.model_copy(update={"quorum": 1})
+        # One site has nobody to be drawn to or averaged with: plain steps, whatever the study's algorithm.
+        alone = settings.federation.model_copy(
+            update={"quorum": 1, "algorithm": "fedavg", "proximal_mu": 0.0}
+        )
         # Attention is tested in the federated column only.
         self.evaluation = settings.evaluation.model_copy(update={"explain": False})
         self.one_site = settings.model_copy(
@@ -83,14 +90,22 @@ class Bench:
         cohort = self.pooled.cohort
         return TestPart(cohort.follow_up_days[rows], cohort.event[rows], self.site[rows])
 
-    def score(self, run_folder: Path, part: str = "test") -> Floats:
-        """Log hazards (n,) that a run's model gives all patients of a part."""
+    def score(self, run_folder: Path, part: str = "test", unseen: str | None = None) -> Floats:
+        """Log hazards (n,) that a run's model gives all patients of a part.
+
+        Args:
+            unseen: site that the model is adapted to, where the algorithm has a way (`more_columns.adapted_to`).
+        """
         network = load_model(run_folder / "model").network
+        if unseen is not None:
+            network = more_columns.adapted_to(self, network, unseen)
         return log_hazards(network, self.pooled, self.pooled.rows(part))
 
 
 def _of_one_site(privacy: PrivacySettings) -> PrivacySettings:
-    """A sum over one site hides nothing: it need not be masked."""
+    """A sum over one site hides nothing: it need not be masked, and there is no other site among which it could hide."""
+    if privacy.mode == "client":
+        privacy = privacy.model_copy(update={"mode": "none"})
     return privacy.model_copy(update={"sums": "plain"}) if privacy.sums == "masked" else privacy
 
 
@@ -123,12 +138,33 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
         start = time.monotonic()
         risks["unseen-site"] = _unseen_site(bench)[None]
         seconds["unseen-site"] = round(time.monotonic() - start, 3)
+    for name, column in _asked_for(bench, progress).items():
+        start = time.monotonic()
+        found = column()
+        risks[name] = None if found is None else found[None]
+        seconds[name] = round(time.monotonic() - start, 3)
     return risks | _controls(bench), seconds
 
 
+def _asked_for(bench: Bench, progress: Progress) -> dict[str, Callable[[], Floats | None]]:
+    """Column name -> what makes it, of those that not every study has."""
+    settings = bench.settings
+    asked: dict[str, Callable[[], Floats | None]] = {}
+    if settings.federation.finetune_rounds:
+        asked["finetuned"] = partial(more_columns.finetuned, bench, run_column, progress)
+    if settings.federation.algorithm == "fedbn":
+        asked["shared-norms"] = partial(bench.score, bench.out)
+    if settings.evaluation.random_encoder:
+        asked["random-encoder"] = partial(more_columns.random_encoder, bench, run_column)
+    if settings.evaluation.measured:
+        asked["age-sex-hr-qrs"] = partial(more_columns.measured, bench)
+    return asked
+
+
 def _pooled(bench: Bench) -> Floats:
-    """All patients as one site, with as many optimiser steps a round as all sites make together."""
-    number, settings = len(bench.parts), bench.one_site
+    """All patients as one site, with as many optimiser steps a round as the sites of a round make together."""
+    settings = bench.one_site
+    number = len(taking_part(bench.parts, bench.settings.federation, bench.settings.seed, "align", 1))
     align, survival = (
         stage.model_copy(update={"local_steps": stage.local_steps * number})
         for stage in (settings.align, settings.survival)
@@ -153,11 +189,16 @@ def _unseen_site(bench: Bench) -> Floats:
         quorum = min(bench.settings.federation.quorum, len(others))
         federation = bench.settings.federation.model_copy(update={"quorum": quorum})
         settings = bench.settings.model_copy(
-            update={"federation": federation, "evaluation": bench.evaluation}
+            update={
+                "federation": federation,
+                "evaluation": bench.evaluation,
+                # One site fewer than the study has is not fewer than it may have.
+                "privacy": bench.settings.privacy.model_copy(update={"client_force": True}),
+            }
         )
         run_column(settings, folder / "sites", folder, f"without {number}/{len(bench.parts)} ({name})")
         own = bench.test.site == name
-        unseen[own] = bench.score(folder)[own]
+        unseen[own] = bench.score(folder, unseen=name)[own]
     return unseen
 
 

@@ -47,7 +47,7 @@ def write_hospitals(settings: StudySettings, out: Path, progress: Progress) -> d
             fix="Choose another --out.",
         )
     dataset, parts = virtual_sites(
-        load_dataset(settings), settings.partition, settings.seed, settings.data.events
+        load_dataset(settings), settings.partition, settings.seed, settings.data.events, settings.drift
     )
     patients = {}
     for name, rows in parts.items():

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort import ALIGN, PARTS
-from fedecg.config import PartitionSettings
-from fedecg.errors import CohortError
+from fedecg.config import DriftSettings, PartitionSettings
+from fedecg.errors import CohortError, some_of
 from fedecg.text import dominant_superclass
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.dealing import dealt
+from fedecg_simulations.drift import with_drift
 from fedecg_simulations.follow_up import as_followed
 from fedecg_simulations.known_outcomes import with_known_outcomes
 
@@ -31,20 +33,31 @@ Rows = NDArray[np.int64]
 
 
 def virtual_sites(
-    dataset: Dataset, settings: PartitionSettings, seed: int, events: int = 0
+    dataset: Dataset,
+    settings: PartitionSettings,
+    seed: int,
+    events: int = 0,
+    drift: DriftSettings | None = None,
 ) -> tuple[Dataset, dict[str, Rows]]:
-    """Deal the patients, cut each site's follow-up, forget outcomes; the data set as its sites know it, and their rows.
+    """Deal the patients, cut each site's follow-up, forget outcomes, give each site its recorder.
+
+    The four are independent: each may be asked for with each of the others.
 
     Args:
         dataset, settings, seed: as `partition`.
         events: `data.events`, training events whose outcome stays known; 0 = all.
+        drift: `[drift]`, how recorders differ; None = all alike.
+
+    Returns:
+        The data set as its sites know it, and site name -> rows.
 
     Raises:
         CohortError: FECG-625, FECG-626 as `partition`.
         SettingsError: FECG-115 fewer events than that.
     """
     dataset, parts = as_followed(dataset, partition(dataset, settings, seed), settings.follow_up)
-    return with_known_outcomes(dataset, parts, events, seed), parts
+    dataset = with_known_outcomes(dataset, parts, events, seed)
+    return with_drift(dataset, parts, drift or DriftSettings(), seed), parts
 
 
 def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[str, Rows]:
@@ -54,6 +67,7 @@ def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[
     `iid`: equal numbers, at random. `quantity`: numbers in the proportions of one Dirichlet(alpha) draw.
     `dirichlet`: for every label apart, numbers in the proportions of a Dirichlet(alpha) draw of its own; the label
     of a patient is that of the first record: its dominant diagnostic superclass, or the event.
+    `sizes` "equal" or "power-law" decides how large each site is, instead of the draw (`dealing`).
 
     Args:
         dataset: N rows.
@@ -68,7 +82,7 @@ def partition(dataset: Dataset, settings: PartitionSettings, seed: int) -> dict[
         CohortError: FECG-625 a site without training patients (it is named); FECG-626 no such column, values that
             cannot be told apart as names, or fewer patients than sites.
 
-    Source: for every label a draw of the sites' shares: Yurochkin et al. 2019, arXiv 1905.12022.
+    Source: those of `dealing.dealt`.
     """
     patient = np.unique(dataset.cohort.patient, return_inverse=True)[1]
     first = _first_records(patient, dataset.cohort.record)
@@ -140,17 +154,8 @@ def _site_name(value: str) -> str:
 def _dealt(
     dataset: Dataset, settings: PartitionSettings, first: Rows, rng: np.random.Generator
 ) -> NDArray[np.str_]:
-    """Site name of every patient: within each label shuffled, then cut in the drawn proportions."""
-    labels = _labels(dataset, settings, first)
-    site = np.empty(len(first), dtype=np.int64)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        share = np.full(settings.sites, 1 / settings.sites)
-        if settings.by != "iid":
-            share = rng.dirichlet(np.full(settings.sites, settings.alpha))
-        edges = np.rint(np.cumsum(share)[:-1] * len(members)).astype(np.int64)
-        for number, dealt in enumerate(np.split(members, edges)):
-            site[dealt] = number
+    """Site name of every patient."""
+    site = dealt(_labels(dataset, settings, first), settings, rng)
     named: NDArray[np.str_] = np.array(_numbered_names(settings.sites))[site]
     return named
 
@@ -176,9 +181,9 @@ def _check_training(dataset: Dataset, parts: Mapping[str, Rows], settings: Parti
         raise CohortError(
             "FECG-625",
             "virtual sites",
-            found=f"{len(without)} without a training patient: {', '.join(without)}",
+            found=f"{len(without)} without a training patient: {some_of(without)}",
             expected="at least one training patient a site",
-            fix="Use fewer sites, a larger partition.alpha or another seed; by column: another column.",
+            fix='Use fewer sites, a larger partition.alpha, partition.sizes = "equal", or another seed or column.',
         )
 
 

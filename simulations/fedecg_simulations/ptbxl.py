@@ -9,18 +9,24 @@ Source of the data set: Wagner et al. 2020, Scientific Data 7:154, doi 10.1038/s
 
 from __future__ import annotations
 
+import csv
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from fedecg.cohort import Cohort
 from fedecg.cohort.ptbxl import read_ptbxl
+from fedecg.errors import CohortError
 from fedecg.signals import read_recording
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.ptbxl_hazard import log_hazard, simulate_follow_up
 
-__all__ = ["load_ptbxl"]
+__all__ = ["OTHER_VERSIONS", "load_ptbxl"]
+
+# Records of the versions before 1.0.3: they hold ECGs twice, and some patients under two numbers.
+OTHER_VERSIONS = MappingProxyType({21_837: "1.0.0 or 1.0.1", 21_801: "1.0.2"})
 
 
 def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: float) -> Dataset:
@@ -33,8 +39,9 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         event_fraction: share of simulated events, in (0, 1).
 
     Raises:
-        CohortError: FECG-621..624 as `read_ptbxl`; FECG-226 ages or likelihoods out of range.
+        CohortError: FECG-617 another version; FECG-621..624 as `read_ptbxl`; FECG-226 ages or likelihoods out of range.
     """
+    _require_version(Path(path) / "ptbxl_database.csv")
     index, folder = read_ptbxl(path, records_hz), Path(path)
     hazard = log_hazard(index.age_years, index.female, index.codes)
     event, follow_up_days = simulate_follow_up(hazard, event_fraction, seed)
@@ -55,7 +62,7 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
     cohort.validate()
     return Dataset(
         cohort=cohort,
-        columns={"site": index.site, "device": index.device},
+        columns={"site": index.site, "device": index.device, "year": index.year},
         recordings=[partial(read_recording, folder / name) for name in index.names],
         source=f"ptbxl, {records_hz} Hz, {ecgs} records, sha256 {index.sha256}",
         outcomes="simulated",
@@ -63,3 +70,20 @@ def load_ptbxl(path: str | Path, records_hz: int, seed: int, event_fraction: flo
         folds=index.folds,
         notes=index.notes,
     )
+
+
+def _require_version(table: Path) -> None:
+    """Before any signal is read. A part of the set has fewer records than any version; that is not judged here."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            records = sum(1 for _ in csv.reader(file)) - 1
+    except (OSError, ValueError, csv.Error):
+        return  # whoever reads it next says what is wrong with it
+    if records in OTHER_VERSIONS:
+        raise CohortError(
+            "FECG-617",
+            "version of ptbxl",
+            found=f"{records:,} records, those of version {OTHER_VERSIONS[records]}",
+            expected="21,799 records, those of version 1.0.3",
+            fix="Fetch version 1.0.3: fedecg-simulate data fetch ptbxl PATH.",
+        )

@@ -1,6 +1,7 @@
 """One simulated study from data to report: store, virtual sites, every column, summary.
 
-In:  settings and an output folder. Out: `summary.json`, `report.html`, `figures/`, `model/` and the run's own files.
+In:  settings and an output folder. Out: `partition.json`, `summary.json`, `report.html`, `figures/`, `model/` and the
+run's own files.
 Called by `fedecg-simulate run`. `summary.json` is removed first and written last.
 """
 
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.cohort import ALIGN
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import CODES, SettingsError
+from fedecg.errors import CODES, CohortError, SettingsError, some_of
 from fedecg.explanation.entry import without_arrays
 from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.fingerprint import code_fingerprint
@@ -29,11 +31,16 @@ from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.lock import only_one
+from fedecg_simulations.more_columns import own_norms_risk
+from fedecg_simulations.partition_report import partition_document, write_partition
 from fedecg_simulations.partitions import partition_table, virtual_sites
+from fedecg_simulations.public import from_public, public_study
 from fedecg_simulations.sites import with_reports, write_sites
 from fedecg_simulations.sources import load_dataset
 
 __all__ = ["run_simulation"]
+
+COMPARED = ("finetuned", "shared-norms", "random-encoder", "age-sex-hr-qrs")  # where a study has them
 
 Parts = dict[str, NDArray[np.int64]]
 
@@ -55,7 +62,9 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     started = time.monotonic()
     refuse_more_than_noise(settings)
     dataset = load_dataset(settings)
-    dataset, parts = virtual_sites(dataset, settings.partition, settings.seed, settings.data.events)
+    dataset, parts = virtual_sites(
+        dataset, settings.partition, settings.seed, settings.data.events, settings.drift
+    )
     dataset = with_reports(dataset, parts, settings.site_defaults)
     unseen = len(dataset.cohort) - sum(len(rows) for rows in parts.values())
     if unseen:
@@ -68,12 +77,18 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     parts = without_refused(dataset, store, parts)
     for earlier in ("summary.json", "report.html"):  # only now: bad input must not cost a finished result
         (out / earlier).unlink(missing_ok=True)
+    write_partition(partition_document(settings, dataset, parts), out)
     write_sites(dataset.cohort, store.folder, parts, out / "sites", settings.site_defaults)
     prepared = time.monotonic() - started
-    federation, aligned = with_aligned_network(settings, dataset, parts, store.folder, out)
+    if from_public(settings):
+        federation, aligned = with_public_network(settings, out, progress)
+    else:
+        federation, aligned = with_aligned_network(settings, dataset, parts, store.folder, out)
     federated = run_column(federation, out / "sites", out, "federated")
     state_outcomes(out / "model", dataset.outcomes)
     bench = Bench(settings, dataset, parts, store.folder, out)
+    if from_public(settings):  # what is public is there for every column
+        bench.one_site = bench.one_site.model_copy(update={"align": federation.align})
     summary = summarise(bench, federated, progress)
     if aligned is not None:
         summary["aligned"], summary["rounds"]["align"] = aligned, aligned["rounds"]
@@ -92,6 +107,23 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     write_model_card(out / "model", summary, assessment, settings)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def with_public_network(
+    settings: StudySettings, out: Path, progress: Progress
+) -> tuple[StudySettings, dict[str, Any] | None]:
+    """Settings that start from a network aligned on public patients, made first where there is none; and what is told.
+
+    Raises:
+        FedecgError: whatever ends that alignment.
+    """
+    public = public_study(settings, out)
+    dataset, parts = virtual_sites(load_dataset(public), public.partition, public.seed)
+    store = ingest(dataset, public, progress)
+    aligned, told = with_aligned_network(
+        public, dataset, without_refused(dataset, store, parts), store.folder, out
+    )
+    return settings.model_copy(update={"align": aligned.align}), told
 
 
 def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> SignalStore:
@@ -113,8 +145,9 @@ def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
     """Virtual sites are all there from the start: waiting for more would be in vain.
 
     Raises:
-        SettingsError: FECG-107; FECG-110 a single site cannot be left out.
+        SettingsError: FECG-107; FECG-110 a single site cannot be left out. FederationError: FECG-563.
     """
+    refuse_few_sites(settings, sites)
     if settings.federation.quorum > sites:
         raise SettingsError(
             "FECG-107",
@@ -149,9 +182,23 @@ def quality_counts(dataset: Dataset, store: SignalStore) -> dict[str, int]:
 
 
 def without_refused(dataset: Dataset, store: SignalStore, parts: Parts) -> Parts:
-    """Leave out patients whose recording was refused."""
-    codes = _codes(dataset, store)
-    return {site: rows[codes[rows] == ""] for site, rows in parts.items()}
+    """Leave out patients whose recording was refused.
+
+    Raises:
+        CohortError: FECG-633 that leaves a site without anybody to learn from.
+    """
+    codes, part = _codes(dataset, store), dataset.cohort.part
+    usable = {site: rows[codes[rows] == ""] for site, rows in parts.items()}
+    without = [site for site, rows in usable.items() if not np.isin(part[rows], ("train", ALIGN)).any()]
+    if without:
+        raise CohortError(
+            "FECG-633",
+            "virtual sites",
+            found=f"{len(without)} whose training recordings were all refused: {some_of(without)}",
+            expected="at least one usable training recording a site",
+            fix="The lines above say why recordings were refused. Use fewer sites, or another [partition] or [drift].",
+        )
+    return usable
 
 
 def _codes(dataset: Dataset, store: SignalStore) -> NDArray[np.str_]:
@@ -161,18 +208,20 @@ def _codes(dataset: Dataset, store: SignalStore) -> NDArray[np.str_]:
 def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Train and score the other columns; returns everything that summary.json says."""
     settings, dataset = bench.settings, bench.dataset
-    federated_risk = bench.score(bench.out)
+    own_norms = settings.federation.algorithm == "fedbn"
+    federated_risk = own_norms_risk(bench, federated) if own_norms else bench.score(bench.out)
     risks, seconds = all_columns(bench, federated_risk, progress)
     columns = {name: None if risk is None else column_entry(bench.test, risk) for name, risk in risks.items()}
-    if unseen := columns.get("unseen-site"):  # each site by another model: there is no C over all pairs
-        unseen.update({"c-index": None, "ci-low": None, "ci-high": None})
+    for name in ("unseen-site", "finetuned"):  # each site by another model: there is no C over all pairs
+        if by_site := columns.get(name):
+            by_site.update({"c-index": None, "ci-low": None, "ci-high": None})
     generator = np.random.default_rng([settings.seed, *b"bootstrap"])
     differences = {
         f"federated-minus-{name}": difference_entry(
             bench.test, federated_risk, others, settings.evaluation.bootstrap, generator
         )
-        for name in ("pooled", "local-mean", "local-best", "age-sex")
-        if (others := risks[name]) is not None
+        for name in ("pooled", "local-mean", "local-best", "age-sex", *COMPARED)
+        if (others := risks.get(name)) is not None
     }
     reference = column_entry(bench.test, federated_risk[None])["c-index"]
     return {

@@ -7,21 +7,25 @@ Called by the runner and by `fedecg-simulate partition`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from fedecg.cohort import Cohort
-from fedecg.config import StudySettings
+from fedecg.config import DataSettings, StudySettings
 from fedecg.errors import SettingsError
 from fedecg.signals import Recording
 from fedecg_simulations import synthetic
+from fedecg_simulations.cinc2021 import load_cinc2021
 from fedecg_simulations.code15 import load_code15
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.mimic_iv_ecg import load_mimic_iv_ecg
 from fedecg_simulations.own_cohort import load_own_cohort
 from fedecg_simulations.ptbxl import load_ptbxl
 from fedecg_simulations.synthetic import DEFAULT_SITES, Patients, consortium, make_recordings
+from fedecg_simulations.table_folder import load_table_folder
 
 __all__ = ["load_dataset"]
 
@@ -46,11 +50,24 @@ def load_dataset(settings: StudySettings) -> Dataset:
             expected=f"the folder of {data.source} as published (cohort: the file cohort-files.csv)",
             fix="Give it with --data PATH.",
         )
-    if data.source == "cohort":
-        return load_own_cohort(data.path)
-    if data.source == "code15":
-        return load_code15(data.path, settings.seed)
-    return load_ptbxl(data.path, data.records_hz, settings.seed, data.event_fraction)
+    return LOADERS[data.source](data, settings.seed)
+
+
+# Source -> its loader, called with `[data]` and the study's seed.
+LOADERS: Mapping[str, Callable[[DataSettings, int], Dataset]] = {
+    "cohort": lambda data, _: load_own_cohort(data.path),
+    "code15": lambda data, seed: load_code15(data.path, seed),
+    "ptbxl": lambda data, seed: load_ptbxl(data.path, data.records_hz, seed, data.event_fraction),
+    "cinc2021": lambda data, seed: load_cinc2021(
+        data.path, seed, data.event_fraction, data.sources, data.patients
+    ),
+    "mimic-iv-ecg": lambda data, seed: load_mimic_iv_ecg(
+        data.path, seed, data.event_fraction, data.clinical, data.rules, data.patients
+    ),
+    "folder": lambda data, seed: load_table_folder(
+        data.path, data.table, data.columns, seed, data.event_fraction
+    ),
+}
 
 
 def load_synthetic(settings: StudySettings) -> Dataset:

@@ -9,6 +9,7 @@ from fedecg.config import FederationSettings, StudySettings, parse_settings
 from fedecg.errors import SettingsError
 from fedecg.federation.lock import StudyLock, settings_document
 from fedecg.federation.participation import taking_part
+from fedecg.federation.rounds import RoundRecord, alignment_notes
 
 NAMES = [f"site-{number:04d}" for number in range(1000)]
 
@@ -72,6 +73,15 @@ def test_a_site_that_goes_changes_the_place_of_no_other() -> None:
     gone = before[3]
     after = drawn(0.1, [name for name in NAMES if name != gone])
     assert set(before) - {gone} <= set(after)
+
+
+def test_of_very_many_sites_the_first_are_named_and_the_rest_counted() -> None:
+    figures = {name: {"stated": 0, "records": 9, "rank": 1.0, "target-rank": 9.0} for name in NAMES[:40]}
+    lines = alignment_notes(RoundRecord("align", 1, NAMES[:40], NAMES[:40], alignment=figures))
+    assert len(lines) == 2
+    for line in lines:
+        assert "site-0009 and 30 more" in line
+        assert "site-0010" not in line
 
 
 def test_the_lock_says_how_many_are_drawn_and_holds_it() -> None:

@@ -65,14 +65,17 @@ def real(data_root: Path) -> Dataset:
 @given(
     st.sampled_from(["column", "dirichlet", "quantity", "iid"]),
     st.sampled_from(["superclass", "event"]),
+    st.sampled_from(["drawn", "equal", "power-law"]),
     st.integers(1, 5),
     st.integers(0, 2**31 - 1),
 )
 def test_every_row_is_dealt_once_and_every_patient_to_one_site(
-    by: str, label: str, sites: int, seed: int
+    by: str, label: str, sizes: str, sites: int, seed: int
 ) -> None:
+    assume(sizes == "drawn" or (by != "column" and (by, sizes) != ("quantity", "equal")))
     dataset = make_dataset(120, records_each=2)
-    chosen = PartitionSettings.model_validate({"by": by, "label": label, "sites": sites, "alpha": 1.0})
+    tree = {"by": by, "label": label, "sites": sites, "alpha": 1.0, "sizes": sizes}
+    chosen = PartitionSettings.model_validate(tree)
     try:
         parts = partition(dataset, chosen, seed)
     except (
@@ -177,6 +180,16 @@ def test_the_real_devices_are_told_apart(real: Dataset) -> None:
     ]
 
 
+def test_the_real_years_are_sites_of_their_own(real: Dataset) -> None:
+    parts = partition(real, PartitionSettings(column="year"), 0)
+    assert {name: len(rows) for name, rows in parts.items()} == {
+        "1984": 9,
+        "1985": 67,
+        "1986": 184,
+        "1987": 79,
+    }
+
+
 @pytest.mark.parametrize("chosen", [{"by": "column"}, {"by": "dirichlet"}, {"by": "iid"}])
 def test_the_table_of_the_real_sites_adds_up(real: Dataset, chosen: dict[str, str]) -> None:
     rows = partition_table(real, partition(real, PartitionSettings.model_validate(chosen), 0))
@@ -203,6 +216,23 @@ def test_a_site_without_training_patients_is_named() -> None:
         CohortError, match=r"FECG-625 virtual sites: found 1 without a training patient: ward-1-b;"
     ):
         partition(dataset, PartitionSettings(by="column"), 0)
+
+
+def test_of_many_sites_without_training_patients_ten_are_named() -> None:
+    chosen = PartitionSettings(by="quantity", sites=25, alpha=0.01)
+    with pytest.raises(CohortError) as refusal:
+        partition(make_dataset(60), chosen, 0)
+    said = re.findall(r"site-\d\d", str(refusal.value))
+    assert len(said) == 10
+    assert re.search(r"found (\d+) without a training patient: .* and \d+ more;", str(refusal.value))
+
+
+def test_equal_sizes_leave_no_site_without_patients_where_a_draw_would() -> None:
+    chosen = PartitionSettings(by="dirichlet", sites=12, alpha=0.05)
+    with pytest.raises(CohortError, match="FECG-625"):
+        partition(make_dataset(240), chosen, 1)
+    parts = partition(make_dataset(240), chosen.model_copy(update={"sizes": "equal"}), 1)
+    assert {len(rows) for rows in parts.values()} == {20}
 
 
 def test_a_numbered_site_that_got_nobody_is_named() -> None:

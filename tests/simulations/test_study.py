@@ -80,7 +80,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Pat
 def test_a_study_writes_everything_it_promises(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = finished
     out = folder / "out"
-    for name in ("summary.json", "report.html", "rounds.json", "study.toml", "model/weights.safetensors"):
+    for name in (
+        "summary.json", "report.html", "rounds.json", "study.toml", "model/weights.safetensors", "partition.json",
+        "figures/partition.svg",
+    ):  # fmt: skip
         assert (out / name).stat().st_size > 0
     assert list((out / "figures").glob("*.png"))
     assert summary["outcomes"] == "simulated"
@@ -93,6 +96,14 @@ def test_a_study_writes_everything_it_promises(finished: tuple[Path, dict[str, A
         assert {"c-index", "c-index-stratified", "ci-low", "ci-high"} <= set(column)
     assert summary["bytes-per-round"] > 0
     assert len(summary["code-fingerprint"]) == len(summary["settings-sha256"]) == 64
+
+
+def test_the_partition_of_a_run_is_that_of_its_sites(finished: tuple[Path, dict[str, Any]]) -> None:
+    document = json.loads((finished[0] / "out" / "partition.json").read_text())
+    assert [(site["site"], site["patients"]) for site in document["sites"]] == [
+        (site["name"], site["patients"]) for site in finished[1]["sites"]
+    ]
+    assert document["partition"] == "by site"
 
 
 def test_the_federated_c_index_bounds_hold_the_raw_one(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -304,11 +315,31 @@ def test_ray_gives_the_same_numbers(
 ) -> None:
     """In a process of its own, as a user would: Ray leaves a daemon and its own warnings behind."""
     command = [sys.executable, "-m", "fedecg_simulations.cli", "run", str(configuration(tmp_path, store))]
-    overrides = ["federation.backend=ray", "evaluation.comparison=false"]
-    subprocess.run([*command, "--out", str(tmp_path / "out"), "--set", *overrides], check=True, timeout=600)
+    overrides = ["federation.backend=ray", "evaluation.local-models=false"]
+    subprocess.run([*command, "--out", str(tmp_path / "out"), "--set", *overrides], check=True, timeout=900)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     for key in ("federated-c-index", "rounds", "best-round", "sites", "status"):
         assert summary[key] == finished[1][key]
+    assert summary["columns"]["pooled"] == finished[1]["columns"]["pooled"]  # another folder of sites
+    for place in ("model", "columns/pooled/model"):
+        one, other = ((folder / "out" / place / "weights.safetensors") for folder in (tmp_path, finished[0]))
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.slow
+def test_ray_without_room_for_a_site_is_refused_and_not_waited_for(store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fedecg_simulations.cli", "run", str(configuration(tmp_path, store))]
+    overrides = ["federation.backend=ray", "federation.ray-gpus=0.5", "federation.ray-cpus=200"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out"), "--set", *overrides],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 1
+    assert "FECG-634 Ray: found" in done.stderr
+    assert "expected one machine with 200 CPUs and 0.5 GPUs for a site at work" in done.stderr
 
 
 def test_ctrl_c_in_a_round_leaves_nothing_that_looks_finished(store: Path, tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def test_the_study_template_states_every_default_that_concerns_a_coordinator() -
     stated = flat(tomllib.loads((TEMPLATES / "study.toml").read_text()))
     simulations_only = {key for key in ONLY_THE_COORDINATORS if ONLY_THE_COORDINATORS[key] is True}
     defaults = flat(StudySettings().model_dump(by_alias=True, exclude={*simulations_only, "federation"}))
-    defaults |= flat(StudySettings().federation.model_dump(by_alias=True, exclude={"backend"}), "federation.")
+    federation = StudySettings().federation
+    told = federation.model_dump(by_alias=True, exclude=ONLY_THE_COORDINATORS["federation"])
+    defaults |= flat(told, "federation.")
     assert stated == defaults
     assert load_study(TEMPLATES / "study.toml") == StudySettings()
 
