@@ -90,8 +90,8 @@ class DataSettings(Section):
     def _public_patients_are_generated(self) -> DataSettings:
         if self.public_patients and self.source != "synthetic":
             raise ValueError(
-                'expected public-patients = 0 unless source = "synthetic": align on a public data set in a study of its '
-                "own, and name its model in align.start"
+                'expected public-patients = 0 unless source = "synthetic": align on a public data set in a study of '
+                "its own, and name its model in align.start"
             )
         return self
 

@@ -169,7 +169,7 @@ class Plan:
         ]
 
     def reserved(self, noise: Noise) -> list[Spend]:
-        """What is kept for exchanges that have to be paid for again; none for test, which no study needs to end well."""
+        """What is kept for exchanges that must be paid for again; none for test, which no study needs to end well."""
         if not self.reserve:
             return []
         hazard = self.reserve * (1 if self.hazard_releases == 1 else 2)  # of the survey, of a round
