@@ -75,9 +75,8 @@ class Progress:
             if done < total and now - last < LINE_EVERY_S:
                 return
             last = now
-            left = (now - start) / max(done, 1) * (total - done)
-            self.say(
-                f"{label}: {done}/{total}, {now - start:.0f} s, about {left:.0f} s left  {note}".rstrip()
-            )
+            left_s = (now - start) / max(done, 1) * (total - done)
+            left = f", about {left_s:.0f} s left" if done < total else ""
+            self.say(f"{label}: {done}/{total}, {now - start:.0f} s{left}  {note}".rstrip())
 
         return advance

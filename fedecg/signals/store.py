@@ -268,8 +268,8 @@ def _read_about(folder: Path) -> dict[str, Any]:
             "FECG-215",
             "signal store",
             found=f"{in_words(error)} at store.json",
-            expected="a folder that build_store finished",
-            fix="Build the store again.",
+            expected="a folder that `fedecg data ingest` finished",
+            fix="Name the store's own folder, or run the ingest again: it goes on where it ended.",
         ) from None
     except ValueError:
         raise _damaged("a store.json that is not JSON") from None
