@@ -19,6 +19,7 @@ from fedecg.cohort import ALIGN
 from fedecg.config import StudySettings, settings_sha256
 from fedecg.errors import CODES, CohortError, SettingsError, some_of
 from fedecg.explanation.entry import without_arrays
+from fedecg.federation.few_sites import refuse_few_sites
 from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import state_outcomes
