@@ -18,8 +18,6 @@ from rich.console import Console
 from fedecg.command_line import Commands, add_command, add_json, program, run
 from fedecg.config import StudySettings, load_study
 from fedecg.progress import Progress
-from fedecg.report import partition_table as sites_table
-from fedecg.report import print_summary
 from fedecg_simulations.cox import add_cox
 from fedecg_simulations.published.commands import add_data
 
@@ -115,9 +113,10 @@ def _settings(options: argparse.Namespace) -> StudySettings:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fedecg_simulations.runner import run_simulation  # torch is not needed to say --help
+    settings = _settings(options)  # what is wrong with them is said before torch is loaded
+    from fedecg.report import print_summary
+    from fedecg_simulations.runner import run_simulation
 
-    settings = _settings(options)
     out = options.out or Path("runs") / options.config.stem
     progress = Progress()
     summary = run_simulation(settings, out, progress)
@@ -132,6 +131,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _partition(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from fedecg.report import partition_table as sites_table
     from fedecg_simulations.partition_report import (
         partition_document,
         partition_lines,
@@ -141,7 +142,6 @@ def _partition(options: argparse.Namespace) -> int:
     from fedecg_simulations.partitions import virtual_sites
     from fedecg_simulations.sources import load_dataset
 
-    settings = _settings(options)
     dataset, parts = virtual_sites(
         load_dataset(settings), settings.partition, settings.seed, settings.data.events, settings.drift
     )
@@ -158,9 +158,10 @@ def _partition(options: argparse.Namespace) -> int:
 
 
 def _hospitals(options: argparse.Namespace) -> int:
+    settings = _settings(options)
     from fedecg_simulations.hospitals import write_hospitals
 
-    patients = write_hospitals(_settings(options), options.out, Progress())
+    patients = write_hospitals(settings, options.out, Progress())
     if options.json:
         print(json.dumps({"folder": str(options.out), "patients": patients}, indent=2))
     else:

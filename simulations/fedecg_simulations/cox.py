@@ -18,7 +18,6 @@ from rich.table import Table
 from rich.text import Text
 
 from fedecg.errors import SettingsError
-from fedecg.report import partition_table
 from fedecg.report.wording import DASH, c_index, count, printable
 
 __all__ = ["add_cox", "run_cox"]
@@ -153,6 +152,8 @@ def _test_part(text: str | None) -> tuple[str, str] | None:
 
 
 def _print(result: dict[str, Any], console: Console) -> None:
+    from fedecg.report import partition_table
+
     console.print(partition_table(result["sites"]))
     console.print(_coefficient_table(result))
     for line in _notes(result):
