@@ -38,6 +38,15 @@ def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     assert caught.value.exit_status == 3
 
 
+def test_what_a_whole_section_breaks_is_said_without_repeating_the_section(tmp_path: Path) -> None:
+    file = write(tmp_path, '[federation]\nalgorithm = "scaffold"\n')
+    with pytest.raises(SettingsError, match='expected optimizer = "sgd"') as caught:
+        load_study(file)
+    assert "found {" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"seed: .*\(found -1\)"):
+        load_study(write(tmp_path, "seed = -1"))
+
+
 def test_infonce_is_refused_where_patients_are_private() -> None:
     private = {"mode": "sample", "sums": "noised"}
     with pytest.raises(

@@ -131,7 +131,10 @@ def _override_value(text: str) -> object:
 
 def _describe(problem: Any) -> str:
     path = ".".join(repr(str(part))[1:-1] for part in problem["loc"])[:200] or "(whole file)"
-    found = "" if problem["type"] in ("missing", "extra_forbidden") else f" (found {problem['input']!r:.60})"
+    silent = problem["type"] in ("missing", "extra_forbidden") or isinstance(problem["input"], Mapping)
+    found = (
+        "" if silent else f" (found {problem['input']!r:.60})"
+    )  # of a whole section the message says enough
     message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(
         problem["type"], problem["msg"]
     )

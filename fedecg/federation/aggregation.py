@@ -28,6 +28,7 @@ __all__ = [
     "combine",
     "exploding",
     "norm",
+    "refuse_too_few",
     "update_norm",
 ]
 
@@ -189,7 +190,7 @@ def trimmed_mean(updates: Mapping[str, Update], weights: Mapping[str, float], ho
     """
     del weights
     sites, out = len(updates), _like(updates)
-    _refuse_too_few(sites, 2 * hostile + 1, "trimmed-mean")
+    refuse_too_few(sites, hostile, "trimmed-mean")
     for part in _blocks(len(out)):
         kept = np.sort(_stacked(updates, part), axis=0)[hostile : sites - hostile]
         # Added row by row: numpy's sum over a single column would go in another order.
@@ -207,7 +208,7 @@ def krum(updates: Mapping[str, Update], weights: Mapping[str, float], hostile: i
     """
     del weights
     sites, out = len(updates), _like(updates)
-    _refuse_too_few(sites, 2 * hostile + 3, "krum")
+    refuse_too_few(sites, hostile, "krum")
     squares = np.zeros((sites, sites))
     for part in _blocks(len(out)):
         values = _stacked(updates, part)
@@ -234,14 +235,28 @@ def _stacked(updates: Mapping[str, Update], part: slice) -> NDArray[np.float64]:
     return np.stack([updates[name][part] for name in sorted(updates)]).astype(np.float64)
 
 
-def _refuse_too_few(sites: int, least: int, algorithm: str) -> None:
+def refuse_too_few(sites: int, hostile: int, algorithm: str) -> None:
+    """So few updates that so many hostile ones among them could decide.
+
+    Args:
+        sites: whose updates make a round.
+        hostile: `federation.hostile-sites`.
+        algorithm: `federation.algorithm`; those without a least number pass.
+
+    Raises:
+        FederationError: FECG-506.
+    """
+    if algorithm not in BESIDE_HOSTILE:
+        return
+    least = 2 * hostile + BESIDE_HOSTILE[algorithm]
     if sites < least:
         raise FederationError(
             "FECG-506",
             f"updates for {algorithm}",
             found=f"{sites} site(s)",
             expected=f"at least {least} (federation.hostile-sites)",
-            fix='Raise federation.quorum, or use algorithm = "median".',
+            fix="Raise federation.quorum or federation.fraction, where there are more sites; lower "
+            'federation.hostile-sites; or use algorithm = "median".',
         )
 
 
@@ -254,6 +269,7 @@ def combine(
     return average(updates, weights)
 
 
+BESIDE_HOSTILE = {"trimmed-mean": 1, "krum": 3}  # fewest sites, beside twice the hostile ones
 ROBUST: dict[str, Callable[[Mapping[str, Update], Mapping[str, float], int], Vector]] = {
     "median": median,
     "trimmed-mean": trimmed_mean,

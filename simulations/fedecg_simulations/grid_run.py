@@ -19,6 +19,7 @@ from pathlib import Path
 from fedecg.errors import FedecgError, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
+from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start, start_of
 from fedecg_simulations.grid_cells import (
     LOG,
     Outcome,
@@ -32,7 +33,6 @@ from fedecg_simulations.grid_plan import Cell, GridPlan
 from fedecg_simulations.grid_report import write_report
 from fedecg_simulations.lock import only_one
 from fedecg_simulations.partitions import virtual_sites
-from fedecg_simulations.runner import check_quorum_can_be_met
 from fedecg_simulations.sources import load_dataset
 
 __all__ = ["Outcomes", "check_cells", "read_outcomes", "run_grid"]
@@ -50,19 +50,24 @@ def read_outcomes(plan: GridPlan, out: Path) -> Outcomes:
 def check_cells(cells: Iterable[Cell]) -> None:
     """Load each cell's patients and deal them to its sites, so that what cannot be is known before hours of work.
 
+    A model that cells begin with is looked at once.
+
     Raises:
         SettingsError: FECG-114 with a line for every cell that cannot be.
     """
     lines = []
     by_data = sorted(cells, key=_data_of)  # one data set in memory at a time
-    data, dataset = "", None
+    data, dataset, seen = "", None, {""}
     for cell in by_data:
         try:
+            if (start := start_of(cell.settings)) not in seen:
+                refuse_wrong_start(cell.settings)
+                seen.add(start)
             if dataset is None or _data_of(cell) != data:
                 data, dataset = _data_of(cell), load_dataset(cell.settings)
             events = cell.settings.data.events
             _, parts = virtual_sites(dataset, cell.settings.partition, cell.seed, events)
-            check_quorum_can_be_met(cell.settings, len(parts))
+            refuse_impossible(cell.settings, len(parts))
         except FedecgError as error:
             lines.append(f"{cell.name}: {error}")
     if lines:
@@ -70,7 +75,7 @@ def check_cells(cells: Iterable[Cell]) -> None:
             "FECG-114",
             "cells",
             found=f"{len(lines)} that cannot be\n  " + "\n  ".join(sorted(lines)) + "\n",
-            expected="data and partitions that can be",
+            expected="data, partitions, models and numbers of sites that can be",
             fix="Nothing was run.",
         )
 

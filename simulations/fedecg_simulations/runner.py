@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 
 from fedecg.cohort import ALIGN
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import CODES, CohortError, SettingsError, some_of
+from fedecg.errors import CODES, CohortError, some_of
 from fedecg.explanation.entry import without_arrays
-from fedecg.federation.few_sites import refuse_few_sites
-from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import state_outcomes
 from fedecg.progress import Progress
@@ -28,6 +26,7 @@ from fedecg.report import save_figures, without_curves, write_model_card, write_
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.aligned import with_aligned_network
+from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
@@ -61,7 +60,7 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
 def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
     """The run itself, from data to report."""
     started = time.monotonic()
-    refuse_more_than_noise(settings)
+    refuse_wrong_start(settings)
     dataset = load_dataset(settings)
     dataset, parts = virtual_sites(
         dataset, settings.partition, settings.seed, settings.data.events, settings.drift
@@ -72,7 +71,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
         progress.say(
             f"{unseen} records lie outside their site's window (partition.follow-up) and are left out"
         )
-    check_quorum_can_be_met(settings, len(parts))
+    refuse_impossible(settings, len(parts))
     store = ingest(dataset, settings, progress)
     refused = refused_recordings(dataset, store, progress)
     parts = without_refused(dataset, store, parts)
@@ -139,31 +138,6 @@ def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> Sig
             dataset.recordings,
             powerline=settings.signals.powerline,
             progress=lambda done, _: advance(done),
-        )
-
-
-def check_quorum_can_be_met(settings: StudySettings, sites: int) -> None:
-    """Virtual sites are all there from the start: waiting for more would be in vain.
-
-    Raises:
-        SettingsError: FECG-107; FECG-110 a single site cannot be left out. FederationError: FECG-563.
-    """
-    refuse_few_sites(settings, sites)
-    if settings.federation.quorum > sites:
-        raise SettingsError(
-            "FECG-107",
-            "federation.quorum",
-            found=f"{settings.federation.quorum} with {sites} virtual site(s)",
-            expected=f"at most {sites}",
-            fix="Lower it with --set federation.quorum=1.",
-        )
-    if settings.evaluation.leave_one_site_out and sites < 2:
-        raise SettingsError(
-            "FECG-110",
-            "evaluation.leave-one-site-out",
-            found=f"{sites} virtual site(s)",
-            expected="at least 2: the others train",
-            fix="Set it to false.",
         )
 
 

@@ -174,6 +174,8 @@ def test_a_misspelt_key_is_a_message_and_nothing_runs(store: Path, tmp_path: Pat
         ('"partition.by" = "iid", "partition.sites" = 1000', "FECG-626 partition: found 210 patients for 1000 sites"),
         ('"federation.quorum" = 3', "FECG-107 federation.quorum: found 3 with 2 virtual"),
         ('"data.source" = "ptbxl"', "FECG-106 data.path: found nothing"),
+        ('"federation.algorithm" = "krum"', "FECG-506 updates for krum: found 2 site(s); expected at least 5"),
+        ('"align.start" = "nowhere"', "FECG-306 model folder, model.json: found no such file"),
     ],
 )  # fmt: skip
 def test_a_cell_that_cannot_be_is_refused_before_anything_runs(
