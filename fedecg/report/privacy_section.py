@@ -52,9 +52,9 @@ SENT = {
 
 
 UNPROTECTED = (
-    "What this does not protect: single patients (the unit is the site, and its update left it without noise); sums and "
-    "counts, losses and the evaluation, to which no noise is added; anything from whoever runs the coordinator, which "
-    "adds the noise and "
+    "What this does not protect: single patients (the unit is the site, and its update left it without noise); sums "
+    "and counts, losses and the evaluation, to which no noise is added; anything from whoever runs the coordinator, "
+    "which adds the noise and "
 )
 READ_BEFORE = {
     "plain": "reads each site's clipped update before it does.",
@@ -123,7 +123,9 @@ def privacy_section(
                 (
                     printable(name),
                     *(
-                        OF_ALL.format(f"{together[phase]:.3g}") if phase in together else _spent(spends, name, phase)
+                        OF_ALL.format(f"{together[phase]:.3g}")
+                        if phase in together
+                        else _spent(spends, name, phase)
                         for phase in phases
                     ),
                     *((whole.get(name, NOTHING_SAID),) if whole else ()),
@@ -163,10 +165,10 @@ def site_level_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
     if not told:
         return ()
     lines = [
-        f"Differential privacy of sites: epsilon {told['epsilon']:.3g} at delta {told['delta']:.0e} for a site with all "
-        f"its patients, over {told['releases']} noised means of updates of both stages (noise {told['noise']:g} x the "
-        f"clip of {told['clip']:g}); a mean made twice counts twice. Not counted as less where not all sites took part: "
-        "the study's seed tells which did. Other runs with the same sites add to it.",
+        f"Differential privacy of sites: epsilon {told['epsilon']:.3g} at delta {told['delta']:.0e} for a site with "
+        f"all its patients, over {told['releases']} noised means of updates of both stages (noise {told['noise']:g} x "
+        f"the clip of {told['clip']:g}); a mean made twice counts twice. Not counted as less where not all sites took "
+        "part: the study's seed tells which did. Other runs with the same sites add to it.",
         UNPROTECTED + READ_BEFORE.get(str(told["sums"]), READ_BEFORE["plain"]),
     ]
     if told["forced"]:

@@ -108,6 +108,21 @@ class SiteReleases:
         ]
         return epsilon_of(spends, self.settings.privacy.client_delta)
 
+    def planned(self) -> str:
+        """What the study will cost, if no aggregate is made twice."""
+        settings, evaluation = self.settings, self.settings.evaluation
+        align, survival = settings.align.rounds, settings.survival.rounds
+        again = survival + (align if evaluation.explain_seeds_from == "scratch" else 0)
+        repeats = evaluation.explain_seeds if evaluation.explain and settings.privacy.sums == "plain" else 0
+        number, privacy = align + survival + repeats * again, settings.privacy
+        epsilon = epsilon_of(
+            [Spend("aggregate", "train", privacy.client_noise, steps=number)], privacy.client_delta
+        )
+        return (
+            f"differential privacy of sites: epsilon {epsilon:.3g} at delta {privacy.client_delta:.0e} is planned, "
+            f"over {number} aggregates"
+        )
+
     def entry(self) -> dict[str, Any]:
         """As result.json and summary.json have it; no site has an entry of its own."""
         privacy = self.settings.privacy

@@ -24,6 +24,7 @@ from fedecg.federation.noised_hazard import NoisedHazard
 from fedecg.federation.rounds import RoundRecord, alignment_notes, validation_entry
 from fedecg.model import load_vector
 from fedecg.progress import Progress
+from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.attendance import Names
 from fedecg_server.conclusion import Conclusion
 from fedecg_server.noised import NoisedConclusion
@@ -71,6 +72,8 @@ def run_study(
         study.align()
         result = study.conclude(*study.survive())
         folder.finish(result, settings)
+        for line in site_level_lines(result) if folder.resumable else ():  # a simulation prints its summary
+            progress.say(line)
         study.journal.end(str(result["status"]))
     except FedecgError as error:
         folder.fail(error)
@@ -105,6 +108,8 @@ class Study(StudyState):
         self.releases.sites = len(self.lock.sites) or len(members)
         if forced := refuse_few_sites(self.settings, self.releases.sites):
             self.progress.warn(forced)
+        if self.settings.privacy.mode == "client":
+            self.progress.say(self.releases.planned())
         if self.masked is not None:
             self.masked.begin()
             parts = [self.masked.parts.get("train")]

@@ -228,7 +228,8 @@ class StudyState:
             document = self._resumed_memory[1]
         arrays = None if document is None else self.resumed
         of_sites = self.settings.privacy.mode == "client"
-        noise = self.releases.noise_for(repeat_label(stage, repeat), pieces) if of_sites else None
+        label = repeat_label(stage, repeat) if repeat else stage
+        noise = self.releases.noise_for(label, pieces) if of_sites else None
         memory = BetweenRounds(self.settings.federation, pieces(1)[-1].stop, pieces, arrays, document, noise)
         if not repeat:
             self._remembered[stage] = memory

@@ -103,7 +103,7 @@ class Bench:
 
 
 def _of_one_site(privacy: PrivacySettings) -> PrivacySettings:
-    """A sum over one site hides nothing: it need not be masked, and there is no other site among which it could hide."""
+    """A sum over one site hides nothing: it need not be masked, and there are no others to hide that site among."""
     if privacy.mode == "client":
         privacy = privacy.model_copy(update={"mode": "none"})
     return privacy.model_copy(update={"sums": "plain"}) if privacy.sums == "masked" else privacy
