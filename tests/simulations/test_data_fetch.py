@@ -341,10 +341,20 @@ def test_the_command_says_progress_and_how_much_is_left(
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [["--base-url", "ftp://host/x"], ["--base-url", "http://user:secret@host"], ["--connections", "0"]],
+    ("wrong", "said"),
+    [
+        (["--base-url", "ftp://host/x"], "--base-url: expected http://... or https://..."),
+        (["--base-url", "http://user:secret@host"], "without a user or a query"),
+        (["--connections", "0"], "--connections: expected a number from 1 to 16"),
+        (["--connections", "many"], "--connections: expected a number from 1 to 16"),
+        (["--only"], "--only: expected at least one argument"),
+    ],
 )
-def test_wrong_use_ends_with_status_2(tmp_path: Path, wrong: list[str]) -> None:
+def test_wrong_use_ends_with_status_2(
+    tmp_path: Path, wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["data", "fetch", "ptbxl", str(tmp_path), *wrong])
+        main(["data", "fetch", "ptbxl", str(tmp_path / "new"), *wrong])
     assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -76,11 +76,9 @@ def add_data(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _connections(text: str) -> int:
-    """A number of connections; argparse names this function in its message."""
-    value = int(text)
-    if not 1 <= value <= MOST_CONNECTIONS:
-        raise ValueError
-    return value
+    if text.isdecimal() and 1 <= int(text) <= MOST_CONNECTIONS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST_CONNECTIONS}")
 
 
 def _address(text: str) -> str:
