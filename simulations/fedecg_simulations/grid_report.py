@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fedecg.errors import CODES
 from fedecg.files import write_whole
@@ -100,7 +101,10 @@ def summary_text(plan: GridPlan, rows: Sequence[Row]) -> str:
 
 
 def grid_figure(plan: GridPlan, rows: Sequence[Row]) -> Figure:
-    """Mean federated figure of every combination with its interval; single seeds small, pooled training open."""
+    """Mean federated figure of every combination with its interval; single seeds small, pooled training open.
+
+    Beside it, where the plan has a baseline, each one's difference from it, paired by seed.
+    """
     averages = means(plan, rows)
     shown = [combination for combination, figures in averages.items() if figures[FEDERATED].number]
     with look():
@@ -110,7 +114,9 @@ def grid_figure(plan: GridPlan, rows: Sequence[Row]) -> Figure:
             figure.text(
                 0.988, 0.98, "SIMULATED outcomes", ha="right", va="top", fontsize=8.5, color=VERMILION
             )
-        axes = figure.add_subplot()
+        paired = {one.combination: one.mean for one in differences(plan, rows) if one.mean.number}
+        panels = figure.subplots(1, 2 if paired else 1, sharey=True, squeeze=False)[0]
+        axes = panels[0]
         if not shown:
             axes.set_axis_off()
             axes.text(0.5, 0.5, "no cell is finished", ha="center", color=GREY, transform=axes.transAxes)
@@ -123,8 +129,31 @@ def grid_figure(plan: GridPlan, rows: Sequence[Row]) -> Figure:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.set_xlabel(f"{_title(plan)}, mean over seeds, 95 % CI\n{_legend(averages, shown)}")
+        axes.set_xlabel(_title(plan))
+        figure.supxlabel(_legend(averages, shown, bool(paired)), fontsize=8.5)
+        if paired:
+            _draw_differences(panels[1], plan, [paired.get(combination) for combination in reversed(shown)])
     return figure
+
+
+def _draw_differences(axes: Axes, plan: GridPlan, found: Sequence[Mean | None]) -> None:
+    """One a row, from below; None = the baseline itself, or no pair."""
+    axes.axvline(0, color=INK, linewidth=1, zorder=1)
+    for y, mean in enumerate(found):
+        if mean is None:
+            continue
+        if not math.isnan(mean.low):
+            ends = [mean.low, mean.high]
+            axes.plot(ends, [y, y], color=BLUE, linewidth=1.6, solid_capstyle="butt", zorder=3)
+        axes.plot([mean.value], [y], "o", markersize=6, color=BLUE, zorder=4)
+        axes.text(
+            1.02, y, difference(mean.value, None, None), va="center", color=BLUE,
+            transform=axes.get_yaxis_transform(),
+        )  # fmt: skip
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    axes.set_xlabel(f"minus {', '.join(plan.baseline.values())}")
 
 
 def _draw_combination(axes: Axes, y: int, figures: Mapping[str, Mean], seeds: Sequence[float | None]) -> None:
@@ -148,9 +177,10 @@ def _draw_combination(axes: Axes, y: int, figures: Mapping[str, Mean], seeds: Se
     )
 
 
-def _legend(averages: Means, shown: Sequence[Combination]) -> str:
+def _legend(averages: Means, shown: Sequence[Combination], paired: bool) -> str:
     pooled = any(averages[combination][POOLED].number for combination in shown)
-    return f"blue: federated{'; open: pooled' if pooled else ''}; grey: single seeds; dashed: chance"
+    seeds = f"mean over seeds, 95 % CI{'; differences paired by seed' if paired else ''}"
+    return f"{seeds}\nblue: federated{'; open: pooled' if pooled else ''}; grey: single seeds; dashed: chance"
 
 
 def _means_table(plan: GridPlan, averages: Means) -> str:

@@ -249,7 +249,33 @@ def test_the_figure_shows_finished_combinations_and_that_outcomes_are_simulated(
     ]
     assert "0.610" in {text.get_text() for text in axes.texts}
     assert "SIMULATED outcomes" in {text.get_text() for text in figure.texts}
-    assert axes.get_xlabel().startswith("stratified C-index, mean over seeds, 95 % CI")
+    assert axes.get_xlabel() == "stratified C-index"
+    assert figure.get_supxlabel().startswith("mean over seeds, 95 % CI")
+
+
+def test_the_figure_shows_differences_paired_by_seed_beside_the_means() -> None:
+    plan, outcomes = small_grid()
+    rows = grid_rows(plan, outcomes)
+    figure = grid_figure(plan, rows)
+    means_of, paired = figure.axes
+    assert paired.get_xlabel() == "minus batch"
+    assert "differences paired by seed" in figure.get_supxlabel()
+    (one,) = [found for found in differences(plan, rows) if found.mean.number]
+    assert one.combination == ("iid", "sums")
+    points = [line.get_xydata() for line in paired.lines if line.get_marker() == "o"]
+    assert [point.tolist() for point in points] == [[[one.mean.value, 1.0]]]  # on the row of iid, sums
+    ends = [line.get_xydata().tolist() for line in paired.lines if line.get_linewidth() == 1.6]
+    assert [[one.mean.low, 1.0], [one.mean.high, 1.0]] in ends
+    assert [text.get_text() for text in paired.texts] == ["+0.110"]
+    assert means_of.get_ylim() == paired.get_ylim()
+
+
+def test_a_grid_without_a_baseline_has_a_figure_of_means_alone() -> None:
+    plan, outcomes = small_grid(baseline={})
+    figure = grid_figure(plan, grid_rows(plan, outcomes))
+    assert len(figure.axes) == 1
+    legend = "mean over seeds, 95 % CI\nblue: federated; open: pooled; grey: single seeds; dashed: chance"
+    assert figure.get_supxlabel() == legend
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
