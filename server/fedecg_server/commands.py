@@ -228,7 +228,9 @@ def _serve(coordinator: Coordinator, *, resume: bool, new: bool) -> int:
             expected=f"at least the quorum of {study.federation.quorum}",
             fix="fedecg-server site add NAME --key node.pub, or lower federation.quorum in study.toml.",
         )
-    forced = refuse_few_sites(study, len(sites))
+    forced = (
+        "" if resume else refuse_few_sites(study, len(sites))
+    )  # a run goes on with the sites of its own lock
     _say_warnings([*tls_state(coordinator.tls).warnings, *([forced] if forced else [])])
     from fedecg_server import supervisor
 
