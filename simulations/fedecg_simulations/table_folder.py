@@ -61,6 +61,7 @@ def load_table_folder(
     rows = _read(folder / table, columns)
     first = rows.select(_first_rows(rows))
     cells = _Cells(first)
+    cells.faults += _blank_patients(rows)
     files = [folder / name for name in cells.values("file", _not_blank, "the name of a file", "")]
     stated = cells.values("codes", _codes, 'SCP codes ("LVH AFIB") or a JSON object of them', {})
     mapped = cells.values("snomed", _snomed, "SNOMED CT codes", {})
@@ -100,14 +101,22 @@ def _read(path: Path, columns: DataColumns) -> Table:
 
 
 def _first_rows(table: Table) -> NDArray[np.int64]:
-    """The first row of each patient, in the order of the table; all rows where no column names the patients."""
+    """The first row of each patient, in the order of the table; all rows where no column names the patients.
+
+    All blank cells count as one patient: they are refused with whatever else is wrong (`_blank_patients`).
+    """
     if "patient" not in table.columns:
         return np.arange(table.rows)
     names = table["patient"].cells()
-    blank = int(np.sum(names == ""))
-    if blank:
-        _refuse(f"{blank} of {table.rows} cells of patient that are blank")
     return np.sort(np.unique(names.astype(str), return_index=True)[1])
+
+
+def _blank_patients(table: Table) -> list[str]:
+    """What is wrong with the names of patients, of all rows."""
+    if "patient" not in table.columns:
+        return []
+    blank = int(np.sum(table["patient"].cells() == ""))
+    return [f"{blank} of {table.rows} cells of patient that are blank"] if blank else []
 
 
 class _Cells:

@@ -108,6 +108,15 @@ def test_a_part_is_judged_as_a_part(check: Any, tmp_path: Path) -> None:
     assert refused.value.code == "FECG-630"
 
 
+def test_a_part_that_was_not_judged_by_its_number_says_so(check: Any, data_root: Path) -> None:
+    status, told = check("ptbxl", data_root / "ptbxl", "--only", "records100")
+    assert (status, codes(told)) == (0, [])
+    assert (
+        "a part is not judged by its number of records (353 records, published 21,799 records)"
+        in told["notes"]
+    )
+
+
 def test_a_broken_list_of_checksums_is_a_fault_of_its_own(check: Any, tmp_path: Path) -> None:
     folder = write_ptbxl(tmp_path, 21_799)
     (folder / "SHA256SUMS.txt").write_text("not a checksum\n")

@@ -103,15 +103,18 @@ def test_all_cells_that_cannot_be_used_are_counted_at_once(folder: Path) -> None
         row("a", "ecgs/e0", hf="perhaps", age=300),
         row("b", "ecgs/e1", days="long", sex="x"),
         row("c", "", scp="NOPE"),
+        row("", "ecgs/e3"),
+        row("", "ecgs/e4"),
     ]
     with pytest.raises(CohortError) as refused:
         load_table_folder(folder, write(folder, rows), NAMES, 0, 0.3)
     text = str(refused.value)
     assert text.startswith(
-        "FECG-629 data.table: found 1 of 3 cells of file that are not the name of a file; "
+        "FECG-629 data.table: found 2 of 5 cells of patient that are blank; "
+        "1 of 4 cells of file that are not the name of a file; "
     )
     for column in ("codes", "age-years", "sex", "event", "follow-up-days"):
-        assert f"1 of 3 cells of {column} that are not" in text
+        assert f"1 of 4 cells of {column} that are not" in text
     assert not any(value in text for value in ("perhaps", "300", "NOPE", "long"))
 
 
