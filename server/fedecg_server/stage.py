@@ -33,6 +33,7 @@ from fedecg_server.consortium import Consortium
 from fedecg_server.exchange import Gathered
 from fedecg_server.masked import MaskedSums, Opened
 from fedecg_server.shelf import Shelved, shelve
+from fedecg_server.train_checks import check_asked, check_joined
 
 __all__ = ["AlignRounds", "Answer", "Candidate", "StageRounds", "SurvivalRounds", "repeat_label"]
 
@@ -203,12 +204,9 @@ class StageRounds(ABC):
             FederationError: FECG-509, FECG-510, FECG-515.
         """
         reply, parts = opened.reply, opened.parts
-        if reply.round != number:
-            raise _another_round()
-        if reply.code_fingerprint != self.consortium.lock.code_fingerprint:
-            raise _other_code()
+        check_asked(reply.round == number)
         learned = [parts[part] for part in self.learned_from if part in parts]
-        _refuse_more_than(reply, sum(part.patients for part in learned), sum(part.events for part in learned))
+        check_joined(reply, self.consortium.lock.code_fingerprint, learned)
 
     def drawn(self, number: int) -> set[str]:
         """Who should take part in a round: everybody, or as many as `federation.fraction` says."""
@@ -261,14 +259,11 @@ class StageRounds(ABC):
         Raises:
             FederationError: FECG-509 another site or round; FECG-510 other code; FECG-515 more patients than joined.
         """
-        if reply.site != site or reply.round != number:
-            raise _another_round()
+        check_asked(reply.site == site and reply.round == number)
         check_train(self.settings, site, reply, self.stage)
         joined = self.consortium.members[site].joined
-        if reply.code_fingerprint != joined.code_fingerprint:
-            raise _other_code()
-        parts = [joined.parts[part] for part in self.learned_from if part in joined.parts]
-        _refuse_more_than(reply, sum(part.patients for part in parts), sum(part.events for part in parts))
+        learned = [joined.parts[part] for part in self.learned_from if part in joined.parts]
+        check_joined(reply, joined.code_fingerprint, learned)
 
     def leave_out_exploding(self, gathered: Gathered[Answer]) -> None:
         """Finite updates can be absurd, too: reject those far beyond the others' and the site's own.
@@ -402,32 +397,3 @@ class SurvivalRounds(StageRounds):
             kept = shelve(self.current, self.consortium.journal.folder)
             self.best = Candidate(after_rounds, score, kept, moments)
         return self.best
-
-
-def _another_round() -> FederationError:
-    return FederationError(
-        "FECG-509",
-        "reply",
-        found="another site's or another round's",
-        expected="the reply to this round's task",
-    )
-
-
-def _other_code() -> FederationError:
-    return FederationError(
-        "FECG-510",
-        "code of a site",
-        found="another fingerprint",
-        expected="the one it joined with",
-        fix="Install the same version of fedecg at every site.",
-    )
-
-
-def _refuse_more_than(reply: TrainReply, patients: int, events: int) -> None:
-    if reply.patients > patients or reply.events > events:
-        raise FederationError(
-            "FECG-515",
-            "patients and events of a reply",
-            found="more than the site joined with",
-            expected=f"at most {patients} and {events}",
-        )
