@@ -153,9 +153,7 @@ class DriftSettings(Section):
     rates_hz: Annotated[
         list[Annotated[float, Field(ge=LOWEST_RATE_HZ, le=HIGHEST_RATE_HZ)]], Field(max_length=20)
     ] = []  # sampling rates of recorders, of which a site draws one; none: as recorded
-    exchanged_arms: Fraction = (
-        0.0  # most ECGs with exchanged arm electrodes; a site has up to that
-    )
+    exchanged_arms: Fraction = 0.0  # most ECGs with exchanged arm electrodes; a site has up to that
     missing_leads: Annotated[int, Field(ge=0, le=6)] = 0  # most chest leads that a site's recorder lacks
 
 

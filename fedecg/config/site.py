@@ -92,7 +92,9 @@ class VirtualTextSettings(TextSettings):
     """Section [text] of virtual sites (simulations only): their reports are those of the data set."""
 
     reports: Literal[""] = ""  # they come with the data set, each site's to its own folder
-    sites: list[str] = []  # those that report; none: all whose records have reports. The others take part by codes
+    sites: list[
+        str
+    ] = []  # those that report; none: all whose records have reports. The others take part by codes
 
 
 class SiteDefaults(SitePrivacySettings):

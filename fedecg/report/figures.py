@@ -122,7 +122,9 @@ def sites_figure(summary: Summary, disclosure: SiteDisclosure | None = None) -> 
     mixes = [{} if site["name"] in allowed.patients else _mix(site) for site in sites]
     with look():
         height_in = 1.5 + 0.27 * max(len(sites), 3)
-        title = "Sites" if len(sites) == len(known) else f"The {len(sites)} largest of {count(len(known))} sites"
+        title = (
+            "Sites" if len(sites) == len(known) else f"The {len(sites)} largest of {count(len(known))} sites"
+        )
         figure = new_figure(title, height_in, simulated=is_simulated(summary))
         if not sites:
             say_nothing_to_show(figure.add_subplot(), "no sites")

@@ -68,7 +68,9 @@ class SiteData:
                 expected=f"rows of the store, which has {len(self.store)}",
                 fix="The table and the store belong to different builds: make both again.",
             )
-        refused = sum(self.store.codes[row] != "" for row in record.tolist())  # of a store with many sites' rows
+        refused = sum(
+            self.store.codes[row] != "" for row in record.tolist()
+        )  # of a store with many sites' rows
         if refused:
             raise CohortError(
                 "FECG-233",

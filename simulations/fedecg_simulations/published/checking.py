@@ -61,7 +61,9 @@ def check_set(
         counted = [fault for fault in checked.faults if fault.code == "FECG-617" and "records" in fault.found]
         checked.faults = [fault for fault in checked.faults if fault not in counted]
         if counted:
-            told = "; ".join(f"{fault.found}, published {fault.expected.split(', as version')[0]}" for fault in counted)
+            told = "; ".join(
+                f"{fault.found}, published {fault.expected.split(', as version')[0]}" for fault in counted
+            )
             checked.notes.append(f"a part is not judged by its number of records ({told})")
     try:
         listed = read_sums(folder / one.sums)
