@@ -48,13 +48,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def two_free_ports() -> tuple[int, int]:
+    """Two different ones: both are held until both are known."""
+    with socket.socket() as first, socket.socket() as second:
+        for probe in (first, second):
+            probe.bind(("127.0.0.1", 0))
+        return int(first.getsockname()[1]), int(second.getsockname()[1])
+
+
 def make_coordinator(folder: Path, patience_s: float = 600.0) -> Coordinator:
     """A folder as `fedecg-server init` makes it, with free ports and a study whose quorum is never met."""
-    made = create_coordinator(folder, "127.0.0.1", free_port())
+    fleet, control = two_free_ports()
+    made = create_coordinator(folder, "127.0.0.1", fleet)
     lines = [
         line for line in made.server_file.read_text().splitlines() if not line.startswith("control-port")
     ]
-    made.server_file.write_text("\n".join([*lines, f"control-port = {free_port()}", ""]))
+    made.server_file.write_text("\n".join([*lines, f"control-port = {control}", ""]))
     made.study_file.write_text(WAITING_STUDY.format(patience=patience_s))
     return open_coordinator(folder)
 
