@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -163,6 +164,8 @@ COUNTED = MANIFEST_COLUMNS[2:]
 def main() -> None:
     """Measure and print."""
     names = [str(path.with_suffix("")) for path in sorted((DATA / "ptbxl" / "records500").rglob("*.hea"))]
+    if not names:
+        sys.exit(f"no PTB-XL records of 500 Hz below {DATA}: set FEDECG_TEST_DATA")
     read, read_peer = reading(names)
     with tempfile.TemporaryDirectory() as temporary:
         prepared, prepared_peer, several = preparing(names, Path(temporary))
