@@ -45,7 +45,7 @@ def from_the_sites_records(site: SiteData) -> np.ndarray:
     return (1 / (site.targets.sum(axis=0) + 1e-3)).astype(np.float32)
 
 
-def one_patient_moves_a_step_by_at_most_the_clip(store: SignalStore, weights_of_site: WeightsOf) -> None:
+def one_patient_moves_a_step_by_at_most_the_clip(store: SignalStore, weights_of_site: WeightsOf) -> bool:
     step = {
         "local-steps": 1,
         "batch-size": 1,
@@ -66,14 +66,12 @@ def one_patient_moves_a_step_by_at_most_the_clip(store: SignalStore, weights_of_
 
     whole = after(None)
     assert (whole - weights_of(small_network(settings))).norm() > CLIP
-    for left_out in (0, 5):
-        assert (whole - after(left_out)).norm() <= CLIP * (1 + 1e-3)
+    return all((whole - after(left_out)).norm() <= CLIP * (1 + 1e-3) for left_out in (0, 5))
 
 
 def test_with_public_class_weights_one_patient_moves_a_step_by_at_most_the_clip(store):
-    one_patient_moves_a_step_by_at_most_the_clip(store, public)
+    assert one_patient_moves_a_step_by_at_most_the_clip(store, public)
 
 
 def test_class_weights_from_the_sites_records_are_noticed(store):
-    with pytest.raises(AssertionError):
-        one_patient_moves_a_step_by_at_most_the_clip(store, from_the_sites_records)
+    assert not one_patient_moves_a_step_by_at_most_the_clip(store, from_the_sites_records)

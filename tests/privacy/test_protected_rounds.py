@@ -1,6 +1,7 @@
 """A protected local round: what it refuses, what is drawn from where, what a site without data does."""
 
 import copy
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -110,22 +111,26 @@ def test_a_contrast_in_the_batch_is_refused_though_the_settings_would_let_it_pas
         trained("align", site, contrast, protection_of(settings))
 
 
-def without_a_noised_baseline_there_is_no_training(site: SiteData, baseline: str) -> None:
+def said_without_a_noised_baseline(site: SiteData, baseline: str) -> str:
+    """The refusal to train; nothing, if a round was trained."""
     settings = few(survival={"baseline": baseline})
-    with pytest.raises(ModelError, match=r"(?s)FECG-387.*noised sums.*site's own records would tell"):
+    try:
         trained("survival", site, settings, protection_of(settings), baseline=None)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("baseline", ["shared", "site"])
 def test_the_exact_baseline_of_the_sites_own_records_is_never_used(site, baseline):
-    without_a_noised_baseline_there_is_no_training(site, baseline)
+    told = said_without_a_noised_baseline(site, baseline)
+    assert re.search(r"(?s)FECG-387.*noised sums.*site's own records would tell", told)
 
 
 def test_an_exact_baseline_of_the_site_is_noticed(site, monkeypatch):
     exact = site_baseline(small_network(few()), site, site.rows("train"), 10.0)
     monkeypatch.setattr("fedecg.training.local.noised_baseline", lambda _: exact)
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        without_a_noised_baseline_there_is_no_training(site, "site")
+    assert said_without_a_noised_baseline(site, "site") == ""
 
 
 def test_the_baseline_that_was_handed_in_is_what_the_loss_reads(site):
@@ -155,22 +160,23 @@ def test_a_site_with_hardly_anybody_makes_all_its_steps_all_the_same(store, stag
     assert not torch.equal(weights_of(network), before)
 
 
-def noise_differs_between_rounds(stage: str, site: SiteData, settings: StudySettings, dp: Protection) -> None:
+def noise_differs_between_rounds(stage: str, site: SiteData, settings: StudySettings, dp: Protection) -> bool:
     one, two = (weights_of(trained(stage, site, settings, dp)[0]) for _ in range(2))
     moved = one != weights_of(small_network(settings))
-    assert (one != two)[moved].double().mean() > 0.99
+    return bool((one != two)[moved].double().mean() > 0.99)
 
 
 @pytest.mark.parametrize("stage", ["align", "survival"])
 def test_two_rounds_with_the_same_study_seed_have_other_noise(site, stage):
     settings = few()
-    noise_differs_between_rounds(stage, site, settings, protection_of(settings, seed=None))
+    assert noise_differs_between_rounds(stage, site, settings, protection_of(settings, seed=None))
 
 
 def test_noise_from_the_study_seed_is_noticed(site):
     settings = few()
-    with pytest.raises(AssertionError):
-        noise_differs_between_rounds("align", site, settings, protection_of(settings, seed=settings.seed))
+    assert not noise_differs_between_rounds(
+        "align", site, settings, protection_of(settings, seed=settings.seed)
+    )
 
 
 @pytest.mark.parametrize("stage", ["align", "survival"])
@@ -183,7 +189,7 @@ def test_dropout_and_lead_masks_are_those_of_the_study_seed(site, stage):
     assert not torch.equal(one, other)
 
 
-def a_step_is_the_same_however_many_fit_in_memory(site: SiteData, stage: str) -> None:
+def a_step_is_the_same_however_many_fit_in_memory(site: SiteData, stage: str) -> bool:
     sgd = {"optimizer": "sgd", "learning-rate": 0.1}
     settings = few(model={"dropout": 0.5}, align={**sgd}, survival={**sgd})
     quiet = protection_of(settings, noise=0.0)
@@ -192,20 +198,19 @@ def a_step_is_the_same_however_many_fit_in_memory(site: SiteData, stage: str) ->
     )
     start = weights_of(small_network(settings))
     assert (whole - start).norm() > 1e-3
-    assert (whole - parts).abs().max() < 1e-6
+    return bool((whole - parts).abs().max() < 1e-6)
 
 
 @pytest.mark.parametrize("stage", ["align", "survival"])
 def test_patients_who_do_not_fit_in_memory_together_have_the_same_masks(site, stage):
     """Else one patient more would give others another mask, and move the sum by more than the clip."""
-    a_step_is_the_same_however_many_fit_in_memory(site, stage)
+    assert a_step_is_the_same_however_many_fit_in_memory(site, stage)
 
 
 def test_masks_that_go_on_from_batch_to_batch_are_noticed(site, monkeypatch):
     monkeypatch.setattr("fedecg.training.protected.seeded_torch", lambda *_: nullcontext())
     monkeypatch.setattr("fedecg.training.protected.refuse_coupled_patients", lambda *_: None)
-    with pytest.raises(AssertionError):
-        a_step_is_the_same_however_many_fit_in_memory(site, "survival")
+    assert not a_step_is_the_same_however_many_fit_in_memory(site, "survival")
 
 
 def test_a_probe_finds_masks_that_go_on_from_batch_to_batch(site, monkeypatch):

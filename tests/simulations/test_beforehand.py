@@ -81,8 +81,19 @@ def test_the_sites_of_a_round_suffice_for_as_many_hostile_ones(
         refuse_impossible(settings(**chosen, leave_one_site_out=True), least)
 
 
+def said_of(study: StudySettings, sites: int) -> str:
+    """The refusal, or nothing."""
+    try:
+        refuse_impossible(study, sites)
+    except FederationError as error:
+        return str(error)
+    return ""
+
+
 def test_the_median_of_any_number_of_sites_may_be_asked_for() -> None:
-    refuse_impossible(settings(algorithm="median", **{"hostile-sites": 9}), 1)
+    median = settings(algorithm="median", **{"hostile-sites": 9})
+    assert [said_of(median, sites) for sites in (1, 3, 1000)] == ["", "", ""]
+    assert "FECG-506" in said_of(settings(algorithm="krum"), 1)
 
 
 def test_a_study_with_privacy_asks_for_nothing_that_may_not_leave() -> None:
