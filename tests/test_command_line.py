@@ -10,8 +10,9 @@ from importlib import import_module
 
 import pytest
 
+from fedecg.codes import CODES
 from fedecg.command_line import add_command, add_group, add_json, program, run
-from fedecg.errors import CODES, PolicyError, RunError, SettingsError
+from fedecg.errors import PolicyError, RunError, SettingsError
 
 Captured = pytest.CaptureFixture[str]
 PROGRAMS = {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.federation.identity import certificate_fingerprint, public_key_of
 from fedecg.fingerprint import code_fingerprint
 from fedecg_client.folder import SiteFolder

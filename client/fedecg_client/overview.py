@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.federation.lock import StudyLock
 from fedecg_client.folder import SiteFolder
 from fedecg_client.pinned import AGREED, PROPOSED, agreed_sha256

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from flwr.app import Context
 
-from fedecg.errors import CODES, RunError, SettingsError
+from fedecg.codes import CODES
+from fedecg.errors import RunError, SettingsError
 from fedecg.federation.tasks import Task, TrainTask
 from fedecg.files import write_whole
 from fedecg.training import UNWATCHED, Checkpoint, Watch

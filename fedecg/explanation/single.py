@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.errors import CODES, SignalError
+from fedecg.codes import CODES
+from fedecg.errors import SignalError
 from fedecg.explanation.attention import Attention, attend, mixes_leads
 from fedecg.explanation.beat import BeatAttention, beat_attention
 from fedecg.explanation.occlusion import lead_occlusion, segment_occlusion

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.files import write_whole
 from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.progress import Progress

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.codes import CODES
 from fedecg.cohort import Cohort, subgroup_members
 from fedecg.config import EvaluationSettings, SurvivalSettings
-from fedecg.errors import CODES, ModelError
+from fedecg.errors import ModelError
 from fedecg.evaluation import (
     DAYS_A_YEAR,
     AssessmentPlan,

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedecg.codes import CODES
 from fedecg.config import SignalSettings
-from fedecg.errors import CODES, ClinicalInputError, ModelError, SignalError
+from fedecg.errors import ClinicalInputError, ModelError, SignalError
 from fedecg.files import in_words
 from fedecg.model import BaselineEncoder, DualAttentionEncoder, SavedModel, load_model
 from fedecg.prediction.risk import (

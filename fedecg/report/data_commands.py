@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedecg.codes import CODES
 from fedecg.command_line import Commands, add_command, add_group, add_json
 from fedecg.config import SignalSettings, load_study, parse_settings
-from fedecg.errors import CODES, SettingsError
+from fedecg.errors import SettingsError
 from fedecg.progress import Progress
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.codes import CODES
 from fedecg.cohort import PARTS
-from fedecg.errors import CODES
 from fedecg.evaluation.curves import kaplan_meier
 from fedecg.evaluation.life_table import life_table
 from fedecg.report.data_facts import DataFacts, People

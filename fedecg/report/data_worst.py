@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.report.data_facts import DataFacts
 from fedecg.report.data_tables import RULES
 from fedecg.report.ecg_paper import draw_ecg

@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedecg.codes import CODES
 from fedecg.config import SignalSettings
-from fedecg.errors import CODES, ClinicalInputError, RunError, SignalError
+from fedecg.errors import ClinicalInputError, RunError, SignalError
 from fedecg.files import write_whole
 from fedecg.locks import LockHeldError, held
 from fedecg.progress import Advance, Progress

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.report.wording import printable
 
 __all__ = ["ODD_EVENTS", "SITE_WORDS", "STATE_WORDS", "code_words", "event_words", "is_repeat", "phase_words"]

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fedecg.errors import CODES, FedecgError
+from fedecg.codes import CODES
+from fedecg.errors import FedecgError
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.loopback_http import Answer, LoopbackServer
 from fedecg_server.run_view import CIndex, RunFiles, RunView, SiteEntry

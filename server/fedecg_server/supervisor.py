@@ -18,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fedecg.errors import CODES, RunError
+from fedecg.codes import CODES
+from fedecg.errors import RunError
 from fedecg.progress import Progress
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.host_process import HostEvent, HostProcess

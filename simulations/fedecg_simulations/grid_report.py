@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.files import write_whole
 from fedecg.report.look import BLUE, GREY, INK, VERMILION, WIDTH_IN, look, rendered
 from fedecg.report.published import published_note

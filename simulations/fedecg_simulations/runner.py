@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedecg.codes import CODES
 from fedecg.cohort import ALIGN
 from fedecg.config import StudySettings, settings_sha256
-from fedecg.errors import CODES, CohortError, some_of
+from fedecg.errors import CohortError, some_of
 from fedecg.explanation.entry import without_arrays
 from fedecg.fingerprint import code_fingerprint
 from fedecg.model import state_outcomes

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from fedecg.codes import CODES
 from fedecg.config import StudySettings, load_site, parse_settings
-from fedecg.errors import CODES, FedecgError
+from fedecg.errors import FedecgError
 from fedecg.federation.lock import StudyLock, settings_document
 from fedecg.federation.messages import pack
 from fedecg.federation.tasks import JoinTask, TrainTask

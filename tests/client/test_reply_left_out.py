@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from asking import lock_of, study, task_of, train, write_site
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.federation.tasks import TrainTask
 from fedecg_client.folder import open_site
 from fedecg_client.gate import Gate

@@ -15,8 +15,9 @@ from asking import join, lock_of, said, study, task_of, train
 from killed_app import SECTIONS
 from prepared_site import first_weights, many_events, prepared_site
 
+from fedecg.codes import CODES
 from fedecg.cohort import read_cohort
-from fedecg.errors import CODES, PolicyError
+from fedecg.errors import PolicyError
 from fedecg.federation.tasks import Failure, TrainReply
 from fedecg.privacy.withdrawal import admit_cohort, read_site_cohort, withdraw, withdrawn_state
 from fedecg.signals import SignalStore

@@ -15,7 +15,7 @@ import pytest
 from loopback import AgentProcess, Authority, Processes, SuperLink, until
 from site_checks import Captured, MakeFolder, agreed, by_name, codes, line_of
 
-from fedecg.errors import CODES
+from fedecg.codes import CODES
 from fedecg.federation.identity import certificate_fingerprint, read_public_key
 from fedecg_client.cli import main
 from fedecg_client.pinned import pin, propose

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from site_checks import SECRET, Captured, MakeFolder, agreed, by_name, cohort, recording
 
+from fedecg.codes import CODES
 from fedecg.cohort import write_cohort
 from fedecg.config import SignalSettings
-from fedecg.errors import CODES
 from fedecg.signals import build_store
 from fedecg_client.cli import main
 from fedecg_client.pinned import pin
