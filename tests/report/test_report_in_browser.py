@@ -1,15 +1,13 @@
 """The report in a real browser, where there is one: wide, on a phone, on paper; and that its data can be saved."""
 
-import json
 import re
-import shutil
-import subprocess
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from framed_page import BROWSER, browse, measured, with_script
 from numpy.typing import NDArray
 
 from fedecg.config import ModelSettings, SignalSettings, StudySettings
@@ -23,22 +21,11 @@ from fedecg.report.explain import write_explanation
 from fedecg.report.html import write_report
 from fedecg.signals import Recording
 
-BROWSER = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
 
 MOST_BYTES = 5_000_000
 MOST_MS = 2000
-# Reports back to the page around it: a window of 390 px cannot be had, a frame of it can.
-PROBE = """<script>addEventListener("load", () => parent.postMessage({
-  inner: innerWidth, scroll: document.documentElement.scrollWidth, images: document.images.length,
-  broken: [...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).length,
-  wide: [...document.querySelectorAll("main *")].filter(element => !element.closest(".scroll")
-    && element.getBoundingClientRect().right > innerWidth + 1).length
-}, "*"));</script>"""
 CLOCK = """<script>addEventListener("load", () => document.title = performance.now());</script>"""
-FRAME = """<!doctype html><title>waiting</title><iframe src="probe.html" width="{width}" height="2000"
-style="border:0"></iframe><script>addEventListener("message", event => document.title =
-JSON.stringify(event.data));</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -95,38 +82,6 @@ def explained(tmp_path: Path, explanation: dict[str, Any]) -> Path:
     verdicts = read_verdicts(tmp_path / "model", model.saved.weights_sha256)
     shown = explain(model, Recording(np.pad(beats(1)[0], ((0, 0), (0, 8)), mode="wrap"), 100.0), verdicts)
     return write_explanation(shown, signals, tmp_path / "explained.html", model.disclaimer)
-
-
-def browse(profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"),
-        *("--enable-logging=stderr", "--v=0"),
-    ]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=90)
-
-
-def with_script(page: Path, script: str) -> Path:
-    """A copy of the page without its policy, which would not let the script run."""
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    copy = page.parent / "probe.html"
-    copy.write_text(text.replace("</body>", f"{script}</body>"))
-    return copy
-
-
-def measured(page: Path, profile: Path, width: int) -> dict[str, float]:
-    """What a frame of that width says of the page."""
-    with_script(page, PROBE)
-    (page.parent / "frame.html").write_text(FRAME.format(width=width))
-    waiting = (
-        "--window-size=1400,2000",
-        "--virtual-time-budget=5000",
-    )  # else the frame's message may come too late
-    done = browse(profile, *waiting, "--dump-dom", (page.parent / "frame.html").as_uri())
-    found = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert found is not None
-    assert found[1] != "waiting"
-    answer: dict[str, float] = json.loads(unescape(found[1]))
-    return answer
 
 
 @pytest.mark.parametrize("width", [390, 1280])
