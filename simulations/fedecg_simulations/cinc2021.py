@@ -25,7 +25,8 @@ import numpy as np
 from fedecg.errors import CohortError
 from fedecg.signals import read_recording
 from fedecg_simulations.dataset import Dataset
-from fedecg_simulations.simulated_outcomes import IndexEcgs, drawn_patients, with_simulated_outcomes
+from fedecg_simulations.index_ecgs import IndexEcgs, drawn_patients
+from fedecg_simulations.simulated_outcomes import with_simulated_outcomes
 from fedecg_simulations.snomed_codes import scp_codes
 
 __all__ = ["SOURCES", "Header", "load_cinc2021", "read_header", "record_headers", "source_folders"]

@@ -30,12 +30,12 @@ from fedecg.signals import Recording
 from fedecg.signals.hdf5 import exam_ids, open_hdf5
 from fedecg.signals.stated import Rows
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.index_ecgs import SHARES, SHARES_IN_WORDS
 
 __all__ = ["load_code15"]
 
 ENDPOINT = "death of any cause"
 DAYS_A_YEAR = 365.25
-SHARES = (0.7, 0.1, 0.2)  # of patients: training, validation, test
 # Column of exams.csv -> SCP code. The set's block diagrams are complete blocks, its bradycardia and tachycardia sinus.
 FINDINGS = {
     "1dAVb": "1AVB",
@@ -96,7 +96,7 @@ def load_code15(path: str | Path, seed: int) -> Dataset:
         source=f"code15, {len(index)} exams, sha256 {_state_sha256(files, places)}",
         outcomes="observed",
         true_log_hazard=None,
-        folds={"train": "70 %", "validation": "10 %", "test": "20 %", "note": "drawn by patient and death"},
+        folds={**SHARES_IN_WORDS, "note": "drawn by patient and death"},
         notes={**notes, "ages-missing": int(np.isnan(cohort.age_years).sum())},
         endpoint=ENDPOINT,
     )

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from fedecg.errors import CohortError
 from fedecg.signals import read_recording
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.index_ecgs import IndexEcgs, drawn_patients
 from fedecg_simulations.machine_reports import report_codes
 from fedecg_simulations.mimic_outcomes import observed_outcomes
-from fedecg_simulations.simulated_outcomes import IndexEcgs, drawn_patients, with_simulated_outcomes
+from fedecg_simulations.simulated_outcomes import with_simulated_outcomes
 
 __all__ = ["MEASUREMENT_COLUMNS", "RECORD_COLUMNS", "load_mimic_iv_ecg"]
 

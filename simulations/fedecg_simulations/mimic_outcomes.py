@@ -20,13 +20,19 @@ import pandas as pd
 import tomli_w
 from numpy.typing import NDArray
 
-from fedecg.cohort import Cohort
 from fedecg.cohort.build import BuiltCohort, build_cohort
 from fedecg.cohort.build_settings import load_cohort_settings
 from fedecg.errors import CohortError
 from fedecg.files import in_words
 from fedecg_simulations.dataset import Dataset
-from fedecg_simulations.simulated_outcomes import SHARES, IndexEcgs
+from fedecg_simulations.index_ecgs import (
+    SHARES,
+    SHARES_IN_WORDS,
+    IndexEcgs,
+    Outcomes,
+    Parts,
+    with_outcomes,
+)
 
 __all__ = ["CLINICAL_TABLES", "Observed", "clinical_table", "observed_outcomes"]
 
@@ -76,35 +82,15 @@ class Observed:
         Raises:
             CohortError: FECG-221..230 as `Cohort.validate`.
         """
-        size = len(self.rows)
-        cohort = Cohort(
-            record=np.arange(size),
-            patient=np.arange(size),
-            part=self.built.parts[0],
+        outcomes = Outcomes(
             event=self.built.event,
+            died=self.built.died,
             follow_up_days=self.built.follow_up_days,
             entry_days=self.built.entry_days,
-            died=self.built.died,
-            age_years=ecgs.age_years,
-            female=ecgs.female,
-            codes=ecgs.codes,
+            known="observed",
         )
-        cohort.validate()
-        return Dataset(
-            cohort=cohort,
-            columns=ecgs.columns,
-            recordings=ecgs.recordings,
-            source=ecgs.source,
-            outcomes="observed",
-            true_log_hazard=None,
-            folds={
-                "train": "70 %",
-                "validation": "10 %",
-                "test": "20 %",
-                "note": "by patient and event, keyed",
-            },
-            notes=ecgs.notes,
-        )
+        keyed = {**SHARES_IN_WORDS, "note": "by patient and event, keyed"}
+        return with_outcomes(ecgs, outcomes, Parts(self.built.parts[0], keyed))
 
 
 def observed_outcomes(records: pd.DataFrame, clinical: Path, rules: str, seed: int) -> Observed:

@@ -8,50 +8,15 @@ In:  who the patients are, what their ECGs are said to show, where the files lie
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import Cohort, split_by_patient
 from fedecg.errors import CohortError
-from fedecg.signals import Recording
 from fedecg_simulations.dataset import Dataset
+from fedecg_simulations.index_ecgs import IndexEcgs, Outcomes, given_or_drawn, with_outcomes
 from fedecg_simulations.ptbxl_hazard import log_hazard, simulate_follow_up
 
-__all__ = ["DRAWN", "SHARES", "IndexEcgs", "drawn_parts", "drawn_patients", "with_simulated_outcomes"]
-
-SHARES = (0.7, 0.1, 0.2)  # of patients: training, validation, test
-DRAWN: Mapping[str, str] = {
-    "train": "70 %",
-    "validation": "10 %",
-    "test": "20 %",
-    "note": "drawn by patient and event",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class IndexEcgs:
-    """One ECG a patient, N rows.
-
-    Attributes:
-        age_years: (N,), NaN = missing. female: (N,), 1, 0 or NaN = missing.
-        codes: N dictionaries, SCP code -> likelihood in percent.
-        columns: name -> (N,) str, what a partition by column splits on.
-        recordings: N callables, each of which reads one ECG.
-        source: data set, files and rows in one text: part of the signal store's key.
-        notes: counts worth telling.
-    """
-
-    age_years: NDArray[np.float64]
-    female: NDArray[np.float64]
-    codes: tuple[dict[str, float], ...]
-    columns: Mapping[str, NDArray[np.str_]]
-    recordings: Sequence[Callable[[], Recording]]
-    source: str
-    notes: Mapping[str, int]
+__all__ = ["with_simulated_outcomes"]
 
 
 def with_simulated_outcomes(
@@ -79,41 +44,12 @@ def with_simulated_outcomes(
         )
     hazard = log_hazard(ecgs.age_years, ecgs.female, ecgs.codes)
     event, follow_up_days = simulate_follow_up(hazard, event_fraction, seed)
-    cohort = Cohort(
-        record=np.arange(size),
-        patient=np.arange(size),
-        part=drawn_parts(np.arange(size), event, seed) if part is None else part,
+    outcomes = Outcomes(
         event=event,
+        died=np.zeros(size, dtype=np.bool_),
         follow_up_days=follow_up_days,
         entry_days=np.zeros(size),
-        died=np.zeros(size, dtype=np.bool_),
-        age_years=ecgs.age_years,
-        female=ecgs.female,
-        codes=ecgs.codes,
-    )
-    cohort.validate()
-    return Dataset(
-        cohort=cohort,
-        columns=ecgs.columns,
-        recordings=ecgs.recordings,
-        source=ecgs.source,
-        outcomes="simulated",
+        known="simulated",
         true_log_hazard=hazard,
-        folds=dict(DRAWN) if part is None else {"note": "parts as the table has them"},
-        notes=ecgs.notes,
     )
-
-
-def drawn_parts(patient: NDArray[np.int64], event: NDArray[np.bool_], seed: int) -> NDArray[np.str_]:
-    """(N,) part of each row, by patient, the same shares with and without an event."""
-    return split_by_patient(
-        patient, event, SHARES, np.random.default_rng([seed, zlib.crc32(b"parts of a set")])
-    )
-
-
-def drawn_patients(size: int, patients: int, seed: int) -> NDArray[np.int64]:
-    """(n,) rows of `patients` of `size`, drawn at random, ascending; all for 0, or more than there are."""
-    if not 0 < patients < size:
-        return np.arange(size)
-    rng = np.random.default_rng([seed, zlib.crc32(b"patients of a set")])
-    return np.sort(rng.permutation(size)[:patients])
+    return with_outcomes(ecgs, outcomes, given_or_drawn(part, event, seed))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,14 +20,15 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedecg.cohort import ALIGN, PARTS, Cohort
+from fedecg.cohort import ALIGN, PARTS
 from fedecg.cohort.build_tables import Table, read_table
 from fedecg.config import DataColumns
 from fedecg.errors import CohortError
 from fedecg.signals.reading import header_path, read_recording
 from fedecg.text import scp_statements
 from fedecg_simulations.dataset import Dataset
-from fedecg_simulations.simulated_outcomes import DRAWN, IndexEcgs, drawn_parts, with_simulated_outcomes
+from fedecg_simulations.index_ecgs import IndexEcgs, Outcomes, given_or_drawn, with_outcomes
+from fedecg_simulations.simulated_outcomes import with_simulated_outcomes
 from fedecg_simulations.snomed_codes import scp_codes
 
 __all__ = ["load_table_folder"]
@@ -77,12 +77,12 @@ def load_table_folder(
     part = (
         np.array(cells.values("part", _part, " or ".join((*PARTS, ALIGN)), "train")) if columns.part else None
     )
-    own = _outcomes(cells) if columns.event else None
+    own = _outcomes(cells, columns.endpoint) if columns.event else None
     cells.check()
     _require_files(files)
     if own is None:
         return with_simulated_outcomes(ecgs, seed, event_fraction, part)
-    return _with_own_outcomes(ecgs, own, part, seed, columns.endpoint)
+    return with_outcomes(ecgs, own, given_or_drawn(part, own.event, seed))
 
 
 def _read(path: Path, columns: DataColumns) -> Table:
@@ -155,51 +155,13 @@ class _Cells:
             _refuse("; ".join(self.faults))
 
 
-@dataclass(frozen=True, eq=False)
-class _Outcomes:
-    """(N,) each, as a `Cohort` has them."""
-
-    event: NDArray[np.bool_]
-    died: NDArray[np.bool_]
-    follow_up_days: NDArray[np.float64]
-    entry_days: NDArray[np.float64]
-
-
-def _outcomes(cells: _Cells) -> _Outcomes:
-    return _Outcomes(
+def _outcomes(cells: _Cells, endpoint: str) -> Outcomes:
+    return Outcomes(
         event=np.array(cells.values("event", _flag, "1 or 0", False), dtype=np.bool_),
         died=np.array(cells.values("died", _flag_or_blank, "1, 0 or blank", False), dtype=np.bool_),
         follow_up_days=np.array(cells.values("follow_up_days", float, "days, > 0", 1.0)),
         entry_days=np.array(cells.values("entry_days", _days_or_blank, "days, or blank", 0.0)),
-    )
-
-
-def _with_own_outcomes(
-    ecgs: IndexEcgs, own: _Outcomes, part: NDArray[np.str_] | None, seed: int, endpoint: str
-) -> Dataset:
-    patient = np.arange(len(ecgs.codes))
-    cohort = Cohort(
-        record=patient,
-        patient=patient,
-        part=drawn_parts(patient, own.event, seed) if part is None else part,
-        age_years=ecgs.age_years,
-        female=ecgs.female,
-        codes=ecgs.codes,
-        event=own.event,
-        died=own.died,
-        follow_up_days=own.follow_up_days,
-        entry_days=own.entry_days,
-    )
-    cohort.validate()
-    return Dataset(
-        cohort=cohort,
-        columns=ecgs.columns,
-        recordings=ecgs.recordings,
-        source=ecgs.source,
-        outcomes="observed",
-        true_log_hazard=None,
-        folds=dict(DRAWN) if part is None else {"note": "parts as the table has them"},
-        notes=ecgs.notes,
+        known="observed",
         endpoint=endpoint,
     )
 
