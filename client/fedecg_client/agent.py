@@ -239,7 +239,7 @@ class Agent:
             hand.reply = self._as_announced(hand, self._reply_to(hand))
             hand.seconds = time.monotonic() - began
         if not hand.sent:
-            self.link.push(hand.reply, hand.seconds, tell=partial(self._told, hand))
+            self.link.push(hand.reply, tell=partial(self._told, hand))
             hand.sent = True
         with suppress(RunOverError):  # it was the last reply of its run
             self.link.confirm(hand.received)  # not before: whoever is killed half-way needs the task again
@@ -336,7 +336,7 @@ class Agent:
         hand = self.in_hand
         with suppress(RunOverError, LinkError):
             if hand is not None and hand.reply is None and self.node_id is not None:
-                self.link.push(error_reply(hand.received, "stopped", INTERRUPTED), 0.0, last=True)
+                self.link.push(error_reply(hand.received, "stopped", INTERRUPTED), last=True)
         self._go_offline()
         self._let_go()
         self.status.event("stop")

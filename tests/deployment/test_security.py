@@ -175,10 +175,10 @@ def test_a_reply_that_is_replayed_counts_once_and_cannot_be_replaced(
             error_reply(received, "raised", "FECG-514"),
         )
         for sent in (reply, reply, another, reply):
-            link.push(sent, 0.1)
+            link.push(sent)
         (heard,) = driver.read()
         for sent in (reply, another):  # after it has been taken
-            link.push(sent, 0.1)
+            link.push(sent)
         driver.say(node, within_s=3.0)
         wait_until(link.pull, 15.0, lambda: "no second message")
         assert driver.read() == []  # an old reply is none to the new question

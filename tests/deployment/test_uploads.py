@@ -68,7 +68,7 @@ class LargeSite:
         with suppress(StoppedError):
             while True:
                 try:
-                    self.link.push(reply, 0.1)
+                    self.link.push(reply)
                     break
                 except LinkError as fault:
                     self.faults.append(fault.error.found or "")
@@ -137,7 +137,7 @@ def test_a_half_sent_reply_of_a_killed_agent_is_completed_by_the_next_one(
 
     first = site.answer(site.link, received)
     with pytest.raises(KilledError):
-        site.link.push(first, 0.1, tell=tell)
+        site.link.push(first, tell=tell)
     site.link.close()
     assert list(task.grid.pull_messages([identity])) == []  # the coordinator knows of it
     began = time.monotonic()
@@ -149,7 +149,7 @@ def test_a_half_sent_reply_of_a_killed_agent_is_completed_by_the_next_one(
     same = announced.reply_with(again)
     assert same is not None
     link.go_on(same, announced)
-    link.push(same, 0.1)
+    link.push(same)
     link.confirm(received)
     reply = reply_to(task, identity, 20.0)
     print(f"the rest of the reply was there {time.monotonic() - began:.1f} s after the next agent had begun")
