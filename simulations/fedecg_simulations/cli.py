@@ -53,6 +53,11 @@ def _add_studies(commands: Commands[argparse.ArgumentParser]) -> None:
     study.add_argument(
         "--out", type=Path, metavar="DIR", help="run folder (default: runs/ + the file's name)"
     )
+    study.add_argument(
+        "--no-report",
+        action="store_true",
+        help="draw no page and no figures; `fedecg report RUN` draws them at any time",
+    )
     split = add_command(
         commands, "partition", _partition, "show how records fall to virtual sites, and draw it"
     )
@@ -119,14 +124,13 @@ def _run(options: argparse.Namespace) -> int:
 
     out = options.out or Path("runs") / options.config.stem
     progress = Progress()
-    summary = run_simulation(settings, out, progress)
+    summary = run_simulation(settings, out, progress, with_report=not options.no_report)
     if options.json:
         print(json.dumps(summary, indent=2))
     else:
         print_summary(summary, Console())
-    progress.say(
-        f"written: {out / 'summary.json'}, {out / 'report.html'}, {out / 'figures'}, {out / 'model'}"
-    )
+    pages = [] if options.no_report else ["report.html", "figures"]
+    progress.say(f"written: {', '.join(str(out / name) for name in ('summary.json', *pages, 'model'))}")
     return 0 if summary["status"] == "completed" else 5
 
 

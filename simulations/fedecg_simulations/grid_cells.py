@@ -5,8 +5,8 @@ In:  a cell and the grid's folder. Out: its `Outcome`. Called by `grid_run`.
 A cell is the run folder `GRID/cells/AXIS=VARIANT,...,seed=S`. It is finished when its summary.json carries the
 sha256 of the cell's settings; the code that made it is reported, and does not count. `failed.json` says of a failed
 cell how it ended, `run.log` what it printed. Of a cell that has ended only the files are kept (study.toml,
-summary.json, rounds.json, result.json, report.html, run.log): its folders (`sites/`, `columns/`, `model/`,
-`figures/`) would fill the disk, a hundred cells like the demo 2 GB.
+summary.json, rounds.json, result.json, assessment.json, run.log; `fedecg report` draws a cell's page from them): its
+folders (`sites/`, `columns/`, `model/`) would fill the disk, a hundred cells like the demo 2 GB.
 """
 
 from __future__ import annotations

@@ -6,22 +6,22 @@ after every cell. Called by `fedecg-simulate grid`. Finished cells are never run
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fedecg.errors import FedecgError, SettingsError
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start, start_of
+from fedecg_simulations.cell_process import start_cell
 from fedecg_simulations.grid_cells import (
-    LOG,
     Outcome,
     cell_folder,
     drop_folders,
@@ -124,7 +124,7 @@ def run_grid(
 @dataclass(frozen=True)
 class _Running:
     cell: Cell
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     started_s: float
 
 
@@ -137,11 +137,11 @@ def _run_cells(
         while waiting or running:
             while waiting and len(running) < jobs:
                 running.append(_start(waiting.popleft(), out, lock))
-            ended = [one for one in running if one.process.poll() is not None]
+            ended = [one for one in running if one.process.exitcode is not None]
             for one in ended:
                 running.remove(one)
                 seconds = time.monotonic() - one.started_s
-                yield one.cell, settle(one.cell, out, one.process.returncode, seconds)
+                yield one.cell, settle(one.cell, out, one.process.exitcode or 0, seconds)
             if not ended:
                 time.sleep(LOOK_EVERY_S)
     finally:
@@ -150,33 +150,23 @@ def _run_cells(
 
 def _start(cell: Cell, out: Path, lock: int) -> _Running:
     study = make_room(cell, out)
-    folder = cell_folder(cell, out)
-    command = [sys.executable, "-m", "fedecg_simulations.cli", "run", str(study), "--out", str(folder)]
-    with (folder / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # A cell holds the grid's lock, too: after a kill of the grid alone no other grid starts beside it.
-            pass_fds=(lock,),
-        )
-    return _Running(cell, process, time.monotonic())
+    return _Running(cell, start_cell(study, cell_folder(cell, out), lock), time.monotonic())
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: Sequence[BaseProcess]) -> None:
     """Ask as Ctrl-C does, so that nothing half-written is left; then insist."""
     try:
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            if process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGINT)
         until = time.monotonic() + GRACE_S
         for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, until - time.monotonic()))
+            process.join(max(0.0, until - time.monotonic()))
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.join()
 
 
 def _data_of(cell: Cell) -> str:

@@ -67,15 +67,17 @@ def partition_document(
     }
 
 
-def write_partition(document: Mapping[str, Any], folder: Path) -> list[Path]:
+def write_partition(document: Mapping[str, Any], folder: Path, with_figure: bool = True) -> list[Path]:
     """Write partition.json and the figure, as PNG and SVG, into a folder and its `figures`; returns the paths.
 
     Raises:
         RunError: FECG-601.
     """
+    write_json(folder / PARTITION, document)
+    if not with_figure:
+        return [folder / PARTITION]
     figure = partition_figure(document)
     png, svg = (folder / "figures" / f"{FIGURE}.{kind}" for kind in ("png", "svg"))
-    write_json(folder / PARTITION, document)
     write_whole(png, rendered(figure, "png", {"Software": None}))
     write_whole(svg, rendered(figure, "svg", {"Date": None, "Creator": None}))
     return [folder / PARTITION, png, svg]

@@ -1,7 +1,7 @@
 """One simulated study from data to report: store, virtual sites, every column, summary.
 
-In:  settings and an output folder. Out: `partition.json`, `summary.json`, `report.html`, `figures/`, `model/` and the
-run's own files.
+In:  settings and an output folder. Out: `partition.json`, `summary.json`, `model/`, the run's own files and, unless
+it is to have none, `report.html` and `figures/`.
 Called by `fedecg-simulate run`. `summary.json` is removed first and written last.
 """
 
@@ -46,8 +46,12 @@ COMPARED = ("finetuned", "shared-norms", "random-encoder", "age-sex-hr-qrs")  # 
 Parts = dict[str, NDArray[np.int64]]
 
 
-def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
+def run_simulation(
+    settings: StudySettings, out: Path, progress: Progress, with_report: bool = True
+) -> dict[str, Any]:
     """Run a simulation and write its folder, which no other run may be using; returns the summary.
+
+    Without a report `fedecg report` draws it later, from what the folder holds.
 
     Raises:
         RunError: FECG-605 another run is writing there.
@@ -55,10 +59,10 @@ def run_simulation(settings: StudySettings, out: Path, progress: Progress) -> di
             of an earlier run and the input could not even be read.
     """
     with only_one(out):
-        return _run(settings, out, progress)
+        return _run(settings, out, progress, with_report)
 
 
-def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, Any]:
+def _run(settings: StudySettings, out: Path, progress: Progress, with_report: bool) -> dict[str, Any]:
     """The run itself, from data to report."""
     started = time.monotonic()
     refuse_wrong_start(settings)
@@ -78,7 +82,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     parts = without_refused(dataset, store, parts)
     for earlier in ("summary.json", "report.html"):  # only now: bad input must not cost a finished result
         (out / earlier).unlink(missing_ok=True)
-    write_partition(partition_document(settings, dataset, parts), out)
+    write_partition(partition_document(settings, dataset, parts), out, with_report)
     write_sites(dataset.cohort, store.folder, parts, out / "sites", settings.site_defaults)
     prepared = time.monotonic() - started
     if from_public(settings):
@@ -103,8 +107,9 @@ def _run(settings: StudySettings, out: Path, progress: Progress) -> dict[str, An
     summary["assessment"] = None if assessment is None else without_curves(assessment)
     explanation = read_json(out / "explanation.json") if (out / "explanation.json").exists() else None
     summary["explanation"] = None if explanation is None else without_arrays(explanation)
-    save_figures(summary, rounds, out / "figures", assessment)
-    write_report(summary, rounds, out / "report.html", assessment, explanation, settings)
+    if with_report:
+        save_figures(summary, rounds, out / "figures", assessment)
+        write_report(summary, rounds, out / "report.html", assessment, explanation, settings)
     write_model_card(out / "model", summary, assessment, settings)
     write_json(out / "summary.json", summary)
     return summary

@@ -14,7 +14,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tiny_studies import tiny_study
 
+from fedecg.cli import main as fedecg
 from fedecg.config import load_study, settings_sha256
 from fedecg.errors import SettingsError
 from fedecg_simulations.cli import main
@@ -22,29 +24,6 @@ from fedecg_simulations.grid_cells import cell_folder, make_room, read_outcome, 
 from fedecg_simulations.grid_plan import Cell, load_grid
 from fedecg_simulations.grid_run import check_cells
 
-BASE = """
-name = "tiny"
-[data]
-store = "{store}"
-test-patients = 60
-[data.sites]
-city = 90
-coast = 60
-[signals]
-samples = 256
-[model]
-size = "small"
-[align]
-rounds = 0
-[survival]
-rounds = 1
-local-steps = 1
-batch-size = 16
-[evaluation]
-bootstrap = 0
-comparison = false
-explain = false
-"""
 GRID = """
 name = "tiny-grid"
 base = "base.toml"
@@ -72,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def grid_file(folder: Path, store: Path, text: str) -> Path:
-    (folder / "base.toml").write_text(BASE.format(store=store))
+    (folder / "base.toml").write_text(tiny_study(store))
     (folder / "grid.toml").write_text(text)
     return folder / "grid.toml"
 
@@ -129,7 +108,14 @@ def test_of_a_cell_that_has_ended_only_files_are_kept_and_its_study_can_be_run_b
         assert settings_sha256(load_study(folder / "study.toml")) == cell.sha256
         assert (folder / "run.log").stat().st_size > 0
     kept = {file.name for file in (finished[0] / "out" / "cells" / SOME).iterdir()}
-    assert {"summary.json", "rounds.json", "report.html"} <= kept
+    assert {"summary.json", "rounds.json", "result.json", "assessment.json"} <= kept
+
+
+def test_a_cells_page_is_drawn_when_somebody_wants_it(finished: tuple[Path, int]) -> None:
+    cell = finished[0] / "out" / "cells" / SOME
+    assert not (cell / "report.html").exists()
+    assert fedecg(["report", str(cell), "--out", str(finished[0] / "page.html")]) == 0
+    assert "SIMULATED" in (finished[0] / "page.html").read_text()
 
 
 def test_the_next_call_tries_the_failed_cell_again_and_no_other(
@@ -289,11 +275,12 @@ def test_a_grid_killed_in_mid_cell_goes_on_and_not_beside_a_cell_it_left_behind(
     process = start_endless(tmp_path, store)
     try:
         process.kill()  # the grid alone, as when memory runs out: its cell lives on
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
         assert main(["grid", str(tmp_path / "grid.toml"), "--out", str(tmp_path / "out")]) == 1
         assert "FECG-605 run folder: found another run" in capsys.readouterr().err
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
     out = tmp_path / "out"
     with (out / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the cell is gone
