@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ from fedecg.signals import LEADS
 from fedecg.training.checkpoint import UNWATCHED, Watch
 from fedecg.training.collapse import Ranks, ranks, ranks_are_due
 from fedecg.training.descent import ENCODER, descend
-from fedecg.training.protected import descend_protected, noised_baseline, refuse_coupled_losses
+from fedecg.training.protected import LossOf, descend_protected, noised_baseline, refuse_coupled_losses
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.sampling import event_stratified_batches, shuffled_batches
 from fedecg.training.scoring import site_baseline
@@ -65,6 +66,7 @@ from fedecg.training.site_data import SiteData
 __all__ = ["Trained", "train_align", "train_survival"]
 
 Rows = NDArray[np.int64]
+MainLoss = Callable[[Tensor, Rows], Tensor]  # of log hazards and the rows that they belong to
 
 SMALLEST_STEP = (
     1e-12  # of the baseline hazard, where the survey's bin had no event; its intercept finds the rest
@@ -125,25 +127,29 @@ def train_align(
         return Trained(len(rows), events, 0, 0.0)
     rng = site_generator(settings.seed, site.name, "align", round_index)
 
-    def loss_of(batch: Rows, draw: np.random.Generator = rng) -> Tensor:
-        signal_mv = site.signals(batch)
-        embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, draw))
-        network.observe(embedding)
-        main = _alignment_loss(network, stage, embedding, site, batch, bank_vectors)
-        return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+    def loss_on(some: SiteData) -> LossOf:
+        def loss_of(batch: Rows, draw: np.random.Generator) -> Tensor:
+            signal_mv = some.signals(batch)
+            embedding = network.embed(signal_mv, _lead_mask(stage.masked_leads, draw))
+            network.observe(embedding)
+            main = _alignment_loss(network, stage, embedding, some, batch, bank_vectors)
+            return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+
+        return loss_of
 
     names = tensors_of_stage(network, settings, "align")
     if dp is not None:
         refuse_coupled_losses(settings, "align")
         loss = descend_protected(
-            network, names, "align", site, settings, round_index, rows, loss_of, dp, watch
+            network, names, "align", site, settings, round_index, rows, loss_on, dp, watch
         )
         steps = stage.local_steps
     else:
         batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
+        mu, loss_here = settings.federation.proximal_mu, loss_on(site)
         with seeded_torch(settings.seed, site.name, "align", round_index):
             loss = descend(
-                network, names, stage, settings.federation.proximal_mu, batches, loss_of, rng, watch, pull
+                network, names, stage, mu, batches, lambda rows: loss_here(rows, rng), rng, watch, pull
             )
         steps = len(batches)
     due = ranks_are_due(stage, round_index)
@@ -193,41 +199,48 @@ def train_survival(
     batches: list[Rows] = []
     if dp is not None:
         refuse_coupled_losses(settings, "survival")
-        main_loss = _sum_loss(network, site, stage, noised_baseline(baseline), exp_bound=dp.exp_bound)
+        main_on = partial(_sum_loss, network, stage, noised_baseline(baseline), exp_bound=dp.exp_bound)
     elif stage.loss == "cox-batch" or (stage.loss == "cox-site" and stage.batch_size >= len(rows)):
         batches = event_stratified_batches(rows, site.events(rows), stage.batch_size, stage.local_steps, rng)
-        main_loss = _risk_set_loss(site, stage)
+        main_on = partial(_risk_set_loss, stage)
     else:
         batches = shuffled_batches(rows, stage.batch_size, stage.local_steps, rng)
         own = not _is_shared(stage)
         hazard = site_baseline(network, site, rows, stage.exp_bound) if own else _shared(baseline)
         # Per event, as the partial likelihood is, where the update is to be weighted by events.
         factor = len(rows) / max(events, 1) if stage.loss == "cox-site" else 1.0
-        main_loss = _sum_loss(network, site, stage, hazard, factor)
+        main_on = partial(_sum_loss, network, stage, hazard, factor=factor)
 
     kept = _bank_to_keep(bank_vectors) if stage.alignment else None
     fixed = round_index <= stage.freeze_rounds
 
-    def loss_of(batch: Rows, _draw: np.random.Generator = rng) -> Tensor:
-        signal_mv = site.signals(batch)
-        embedding = _fixed_embedding(network, signal_mv) if fixed else network.embed(signal_mv)
-        main = main_loss(network.log_hazard(embedding), batch)
-        if kept is not None:
-            alignment = _alignment_loss(network, settings.align, embedding, site, batch, kept)
-            main = (1 - stage.alignment) * main + stage.alignment * alignment
-        return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+    def loss_on(some: SiteData) -> LossOf:
+        main_loss = main_on(site=some)
+
+        def loss_of(batch: Rows, _draw: np.random.Generator) -> Tensor:
+            signal_mv = some.signals(batch)
+            embedding = _fixed_embedding(network, signal_mv) if fixed else network.embed(signal_mv)
+            main = main_loss(network.log_hazard(embedding), batch)
+            if kept is not None:
+                alignment = _alignment_loss(network, settings.align, embedding, some, batch, kept)
+                main = (1 - stage.alignment) * main + stage.alignment * alignment
+            return _with_reconstruction(main, network, embedding, signal_mv, stage.reconstruction)
+
+        return loss_of
 
     names = tensors_of_stage(network, settings, "survival")
     if fixed:
         names = tuple(name for name in names if not name.startswith(ENCODER))
     if dp is not None:
         loss = descend_protected(
-            network, names, "survival", site, settings, round_index, rows, loss_of, dp, watch
+            network, names, "survival", site, settings, round_index, rows, loss_on, dp, watch
         )
         return Trained(len(rows), events, stage.local_steps, loss)
     with seeded_torch(settings.seed, site.name, "survival", round_index):
-        mu = settings.federation.proximal_mu
-        loss = descend(network, names, stage, mu, batches, loss_of, rng, watch, pull)
+        mu, loss_here = settings.federation.proximal_mu, loss_on(site)
+        loss = descend(
+            network, names, stage, mu, batches, lambda rows: loss_here(rows, rng), rng, watch, pull
+        )
     return Trained(len(rows), events, len(batches), loss)
 
 
@@ -283,7 +296,7 @@ def _bank_to_keep(bank_vectors: NDArray[np.float32] | None) -> NDArray[np.float3
     return bank_vectors
 
 
-def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor, Rows], Tensor]:
+def _risk_set_loss(stage: SurvivalSettings, site: SiteData) -> MainLoss:
     """Partial likelihood of a batch: its patients are the risk set."""
 
     def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
@@ -295,12 +308,12 @@ def _risk_set_loss(site: SiteData, stage: SurvivalSettings) -> Callable[[Tensor,
 
 def _sum_loss(
     network: Network,
-    site: SiteData,
     stage: SurvivalSettings,
     hazard: Baseline,
+    site: SiteData,
     factor: float = 1.0,
     exp_bound: float | None = None,
-) -> Callable[[Tensor, Rows], Tensor]:
+) -> MainLoss:
     """Mean of per-patient terms for a given baseline hazard; `exp_bound` None: the stage's."""
     bound = stage.exp_bound if exp_bound is None else exp_bound
     if stage.loss == "grouped":
@@ -310,7 +323,7 @@ def _sum_loss(
 
 def _fixed_baseline_loss(
     site: SiteData, stage: SurvivalSettings, baseline: Baseline, factor: float, exp_bound: float
-) -> Callable[[Tensor, Rows], Tensor]:
+) -> MainLoss:
     """Mean per patient, times `factor`, with the baseline hazard held fixed for the round."""
 
     def main_loss(log_hazard: Tensor, batch: Rows) -> Tensor:
@@ -325,7 +338,7 @@ def _fixed_baseline_loss(
 
 def _grouped_loss(
     network: Network, site: SiteData, stage: SurvivalSettings, survey: Baseline, exp_bound: float
-) -> Callable[[Tensor, Rows], Tensor]:
+) -> MainLoss:
     """Mean per patient; the network's intercepts are departures from the survey's baseline, bin by bin."""
     steps = np.diff(survey.cumulative_hazard, prepend=0.0)
     log_steps = np.log(np.maximum(steps, SMALLEST_STEP))

@@ -20,17 +20,19 @@ from fedecg.config import StudySettings
 from fedecg.errors import ModelError
 from fedecg.model import Network
 from fedecg.objectives import Baseline
-from fedecg.privacy.dp_steps import Patients, Protection, dp_descend
-from fedecg.privacy.independence import MOST_RECORDS, refuse_coupled_patients
+from fedecg.privacy.dp_steps import Patients, Protection, StepLoss, dp_descend
+from fedecg.privacy.independence import refuse_coupled_patients
 from fedecg.training.checkpoint import Watch
 from fedecg.training.descent import optimiser_of
 from fedecg.training.randomness import seeded_torch, site_generator
 from fedecg.training.site_data import SiteData
+from fedecg.training.stand_ins import stand_ins
 
-__all__ = ["descend_protected", "noised_baseline", "refuse_coupled_losses"]
+__all__ = ["LossOf", "descend_protected", "noised_baseline", "refuse_coupled_losses"]
 
 Rows = NDArray[np.int64]
 Stage = Literal["align", "survival"]
+LossOf = Callable[[Rows, np.random.Generator], Tensor]
 
 # Settings with which no patient's share of the loss can be bounded, why, and what to take instead.
 COUPLED = {
@@ -88,19 +90,21 @@ def descend_protected(
     settings: StudySettings,
     round_index: int,
     rows: Rows,
-    loss_of: Callable[[Rows, np.random.Generator], Tensor],
+    loss_on: Callable[[SiteData], LossOf],
     protection: Protection,
     watch: Watch,
 ) -> float:
     """`local-steps` protected steps of a stage, in place, after a look at whether the loss couples patients.
 
+    The look is at patients who do not exist (`stand_ins`): whether the site goes on depends on none of its own.
     Dropout and the generator that the loss draws from start anew in every step, from a seed of its own: the same for
     all patients of a step, in whichever batch they are computed. The watch is shown how far it is; its checkpoint is
     not used, for noise must not be kept. Without a loss that reads it the temperature stays as it is.
 
     Args:
         rows: records that the stage may learn from.
-        loss_of: mean per-patient loss of some rows, with its graph; draws from the generator.
+        loss_on: of a site's data, or of stand-ins for them, the mean per-patient loss of some rows, with its graph; it
+            draws from the generator.
 
     Returns:
         Mean loss of the patients drawn; it is not protected and stays at the site.
@@ -110,12 +114,16 @@ def descend_protected(
     """
     part = getattr(settings, stage)
 
-    def loss_in_step(step: int, batch: Rows) -> Tensor:
-        name = f"{stage} step {step}"
-        with seeded_torch(settings.seed, site.name, name, round_index):
-            return loss_of(batch, site_generator(settings.seed, site.name, name, round_index))
+    def in_step(loss_of: LossOf) -> StepLoss:
+        def loss_in_step(step: int, batch: Rows) -> Tensor:
+            name = f"{stage} step {step}"
+            with seeded_torch(settings.seed, site.name, name, round_index):
+                return loss_of(batch, site_generator(settings.seed, site.name, name, round_index))
 
-    refuse_coupled_patients(network, names, loss_in_step, _telling(site, rows, stage))
+        return loss_in_step
+
+    invented = stand_ins(site)
+    refuse_coupled_patients(network, names, in_step(loss_on(invented)), invented.rows("train"))
     if settings.align.loss == "paper":
         names = [name for name in names if not name.startswith("temperature_scale")]
     named = {name: weight for name, weight in network.named_parameters() if name in names}
@@ -124,23 +132,10 @@ def descend_protected(
         names,
         optimiser_of(named, part),
         Patients(rows, site.cohort.patient[rows]),
-        loss_in_step,
+        in_step(loss_on(site)),
         protection,
         steps=part.local_steps,
         divisor=part.batch_size,
         proximal_mu=settings.federation.proximal_mu,
         progress=watch.progress,
     )
-
-
-def _telling(site: SiteData, rows: Rows, stage: Stage) -> Rows:
-    """A few records, by turns with and without an event (a statement): a coupling shows only where there are some."""
-    tells = site.targets[rows].any(axis=1) if stage == "align" else site.events(rows)
-    order = np.lexsort((np.arange(len(rows)), ~tells))
-    half = MOST_RECORDS // 2
-    first, last = rows[order][:half], rows[order][half:][::-1][: MOST_RECORDS - half]
-    taken = np.empty(len(first) + len(last), dtype=np.int64)
-    turns = min(len(first), len(last))
-    taken[: 2 * turns : 2], taken[1 : 2 * turns : 2] = first[:turns], last[:turns]
-    taken[2 * turns :] = np.concatenate([first[turns:], last[turns:]])
-    return taken

@@ -77,7 +77,7 @@ def protected_round(store: SignalStore, rows: NDArray[np.int64], seed: int) -> N
     site = _site(store)
     loss = _loss(network)
     descend_protected(
-        network, [LAYER], "survival", site, settings, 1, rows, lambda at, _: loss(at), dp, UNWATCHED
+        network, [LAYER], "survival", site, settings, 1, rows, lambda _: lambda at, _: loss(at), dp, UNWATCHED
     )
     return _shown(before, network)
 

@@ -23,6 +23,7 @@ from dp_sites import (
 from fedecg.config import StudySettings
 from fedecg.errors import ModelError
 from fedecg.privacy.dp_steps import Protection
+from fedecg.privacy.independence import refuse_coupled_patients
 from fedecg.training import Checkpoint, SiteData, Watch, site_baseline, train_align, train_survival
 
 FEW = {"align": {"local-steps": 3, "batch-size": 8}, "survival": {"local-steps": 3, "batch-size": 8}}
@@ -319,3 +320,44 @@ def test_what_the_study_says_is_what_protects():
     dp = Protection.of(settings.privacy, 1.3)
     assert (dp.noise_multiplier, dp.clip, dp.physical_batch, dp.sampling_rate) == (1.3, 0.7, 5, 0.2)
     assert np.exp(dp.exp_bound) == pytest.approx(4.0)
+
+
+class OneOverflows(SiteData):
+    """A site with a patient on whose ECG the network overflows, as under weights that were chosen for that."""
+
+    def signals(self, rows):
+        signals = super().signals(rows)
+        signals[torch.from_numpy(np.isin(rows, [0]))] = torch.inf
+        return signals
+
+
+@pytest.mark.parametrize("stage", ["align", "survival"])
+def test_whether_a_site_goes_on_does_not_tell_of_a_patient(site, stage):
+    """A refusal travels as a code, which no noise covers; the patient's share of the sum counts as nothing."""
+    settings = few()
+    fields = {name: getattr(site, name) for name in SiteData.__dataclass_fields__}
+    network, report = trained(stage, OneOverflows(**fields), settings, protection_of(settings))
+    assert report.steps == 3
+    assert bool(weights_of(network).isfinite().all())
+
+
+@pytest.mark.parametrize("stage", ["align", "survival"])
+def test_the_probe_looks_at_nobody_of_the_site(site, stage, monkeypatch):
+    looking: list[str] = []
+    looked: list[str] = []
+
+    class Watched(SiteData):
+        def signals(self, rows):
+            looked.extend(looking)
+            return super().signals(rows)
+
+    def watched(*arguments):
+        looking.append("at a patient")
+        refuse_coupled_patients(*arguments)
+        looking.clear()
+        looked.append("done")
+
+    monkeypatch.setattr("fedecg.training.protected.refuse_coupled_patients", watched)
+    fields = {name: getattr(site, name) for name in SiteData.__dataclass_fields__}
+    trained(stage, Watched(**fields), few(), protection_of(few()))
+    assert looked == ["done"]
