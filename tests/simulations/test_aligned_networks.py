@@ -6,43 +6,23 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_studies import tiny_study
 
 from fedecg.model import load_model
 from fedecg_simulations.cli import main
-
-CONFIG = """
-name = "tiny"
-seed = 100
-[data]
-store = "{store}"
-test-patients = 60
-events = 4
-[data.sites]
-city = 130
-coast = 90
-[signals]
-samples = 256
-[model]
-size = "small"
-[align]
-rounds = 2
-local-steps = 2
-batch-size = 16
-[survival]
-rounds = 1
-local-steps = 2
-batch-size = 16
-[evaluation]
-bootstrap = 0
-comparison = false
-explain = false
-"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("aligned")
-    (folder / "tiny.toml").write_text(CONFIG.format(store=folder / "store"))
+    text = tiny_study(
+        folder / "store",
+        seed=100,
+        data={"events": 4, "sites": {"city": 130, "coast": 90}},
+        align={"rounds": 2, "local-steps": 2, "batch-size": 16},
+        survival={"local-steps": 2},
+    )
+    (folder / "tiny.toml").write_text(text)
     return folder
 
 

@@ -4,36 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_studies import tiny_study
 
 from fedecg.config import StudySettings, parse_settings
 from fedecg.errors import FederationError, SettingsError
 from fedecg_simulations.beforehand import refuse_impossible, start_of
 from fedecg_simulations.cli import main
-
-CONFIG = """
-name = "tiny"
-[data]
-store = "{folder}/store"
-test-patients = 60
-[data.sites]
-city = 90
-coast = 60
-valley = 60
-[signals]
-samples = 256
-[model]
-size = "small"
-[align]
-rounds = 0
-[survival]
-rounds = 1
-local-steps = 1
-batch-size = 16
-[evaluation]
-bootstrap = 0
-comparison = false
-explain = false
-"""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +24,8 @@ def test_a_run_that_cannot_be_ends_before_an_ecg_is_prepared_and_leaves_an_earli
     override: str, said: str, tmp_path: Path, capsys: Any
 ) -> None:
     file = tmp_path / "tiny.toml"
-    file.write_text(CONFIG.format(folder=tmp_path))
+    sites = {"city": 90, "coast": 60, "valley": 60}
+    file.write_text(tiny_study(tmp_path / "store", data={"sites": sites}))
     out = tmp_path / "out"
     out.mkdir()
     (out / "summary.json").write_text("{}")

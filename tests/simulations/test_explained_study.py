@@ -6,43 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_studies import tiny_study
 
 from fedecg.explanation.verdicts import read_verdicts
 from fedecg.model import load_model
 from fedecg.model.package import check_package
 from fedecg_simulations.cli import main
 
-CONFIG = """
-name = "explained"
-seed = 100
-[data]
-store = "{store}"
-test-patients = 60
-[data.sites]
-{sites}
-[signals]
-samples = 256
-[model]
-size = "small"
-[align]
-rounds = 0
-[survival]
-rounds = 1
-local-steps = 1
-batch-size = 16
-[evaluation]
-bootstrap = 0
-comparison = false
-explain-ecgs = 12
-"""
-SITES = "city = 60\ncoast = 40\nrural = 2"
+SITES = {"city": 60, "coast": 40, "rural": 2}
 
 
-def run(folder: Path, sites: str = SITES, *overrides: str) -> Path:
+def run(folder: Path, sites: dict[str, int] = SITES, *overrides: str) -> Path:
     """Run the study; returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "study.toml"
-    file.write_text(CONFIG.format(store=folder.parent / "store", sites=sites))
+    tested = {"explain": True, "explain-ecgs": 12}
+    store = folder.parent / "store"
+    file.write_text(tiny_study(store, name="explained", seed=100, data={"sites": sites}, evaluation=tested))
     arguments = ["run", str(file), "--out", str(folder / "out")]
     assert main([*arguments, "--set", *overrides] if overrides else arguments) == 0
     return folder / "out"
@@ -86,7 +66,7 @@ def test_the_model_knows_what_its_tests_found(first: Path) -> None:
 
 
 def test_a_second_run_with_the_sites_in_another_order_gives_the_same_bytes(first: Path) -> None:
-    again = run(first.parent.parent / "again", "rural = 2\ncity = 60\ncoast = 40")
+    again = run(first.parent.parent / "again", {"rural": 2, "city": 60, "coast": 40})
     assert (again / "explanation.json").read_bytes() == (first / "explanation.json").read_bytes()
 
 

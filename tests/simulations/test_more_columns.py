@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_studies import tiny_study
 
 from fedecg.config import SignalSettings, StudySettings, load_study, parse_settings
 from fedecg.errors import ModelError, SettingsError
@@ -19,44 +20,27 @@ from fedecg.training import load_site_data, recalibrated
 from fedecg_simulations.runner import run_simulation
 from fedecg_simulations.synthetic.consortium import make_patients, make_recordings
 
-CONFIG = """
-name = "tiny"
-seed = 100
-[data]
-store = "{store}"
-test-patients = 90
-[data.sites]
-city = 90
-coast = 80
-[signals]
-samples = 256
-[model]
-size = "small"
-[align]
-rounds = 1
-local-steps = 1
-batch-size = 16
-[survival]
-rounds = 2
-local-steps = 2
-batch-size = 16
-[federation]
-algorithm = "fedbn"
-finetune-rounds = 1
-[evaluation]
-bootstrap = 20
-explain = false
-local-models = false
-random-encoder = true
-measured = true
-"""
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One run with every column: its folder, its summary."""
     folder = tmp_path_factory.mktemp("columns")
-    (folder / "tiny.toml").write_text(CONFIG.format(store=folder / "store"))
+    text = tiny_study(
+        folder / "store",
+        seed=100,
+        data={"test-patients": 90, "sites": {"city": 90, "coast": 80}},
+        align={"rounds": 1, "local-steps": 1, "batch-size": 16},
+        survival={"rounds": 2, "local-steps": 2},
+        federation={"algorithm": "fedbn", "finetune-rounds": 1},
+        evaluation={
+            "bootstrap": 20,
+            "comparison": True,
+            "local-models": False,
+            "random-encoder": True,
+            "measured": True,
+        },
+    )
+    (folder / "tiny.toml").write_text(text)
     return folder / "run", run_simulation(load_study(folder / "tiny.toml"), folder / "run", Progress())
 
 
