@@ -1,6 +1,7 @@
 """The report in a real browser, where there is one: wide, on a phone, on paper; and that its data can be saved."""
 
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,27 @@ def explanation() -> dict[str, Any]:
     return explanation_entry("test", sites, False, {LONG_NAME: groups, "rural": {}})
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the page is kept that the first test had written."""
+    return tmp_path_factory.mktemp("drawn") / "report.html"
+
+
 @pytest.fixture
 def page(
+    drawn: Path,
     tmp_path: Path,
     summary: dict[str, Any],
     rounds: list[dict[str, Any]],
     assessment: dict[str, Any],
     explanation: dict[str, Any],
 ) -> Path:
-    summary["sites"][0]["name"] = LONG_NAME
-    settings = StudySettings(name="north")  # for their table; the privacy section is always there
-    return write_report(summary, rounds, tmp_path / "report.html", assessment, explanation, settings)
+    """Written once, as its figures take seconds; each test has a copy, which it may change."""
+    if not drawn.exists():
+        summary["sites"][0]["name"] = LONG_NAME
+        settings = StudySettings(name="north")  # for their table; the privacy section is always there
+        write_report(summary, rounds, drawn, assessment, explanation, settings)
+    return Path(shutil.copy(drawn, tmp_path))
 
 
 @pytest.fixture
