@@ -86,6 +86,9 @@ class SurvivalSettings(StageSettings):
     encoder_rate: Annotated[float, Field(ge=0, le=10)] = (
         1.0  # of learning-rate, for the encoder; the rest has 1
     )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # a factor more of the learning rate for every level of the encoder further from the risk head
+    )
     alignment: Annotated[float, Field(ge=0, lt=1)] = (
         0.0  # weight of the alignment loss kept in survival training; the rest is the survival loss
     )

@@ -86,6 +86,11 @@ class StudySettings(Section):
     def _encoder_can_do_what_is_asked(self) -> StudySettings:
         if self.model.encoder == "dual-attention":
             return self
+        if self.survival.layer_decay != 1:
+            raise ValueError(
+                f'expected survival.layer-decay = 1 with model.encoder = "{self.model.encoder}": '
+                "levels are those of the dual-attention encoder"
+            )
         if self.evaluation.explain:
             raise ValueError(
                 f'expected evaluation.explain = false with model.encoder = "{self.model.encoder}": it has no attention '

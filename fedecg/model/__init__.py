@@ -20,7 +20,7 @@ from fedecg.model.checkpoint import (
 from fedecg.model.encoder import AttentionMaps, DualAttentionEncoder
 from fedecg.model.imported import Import, import_checkpoint
 from fedecg.model.layers import BatchwiseDropout
-from fedecg.model.learned import Piece, learned_pieces, local_norms
+from fedecg.model.learned import Piece, learned_pieces, learning_rate, local_norms
 from fedecg.model.network import Network, build_network, stage_tensors, tensors_of_stage
 from fedecg.model.weights import Layout, layout, load_vector, to_vector
 
@@ -42,6 +42,7 @@ __all__ = [
     "import_checkpoint",
     "layout",
     "learned_pieces",
+    "learning_rate",
     "load_aligned",
     "load_finished",
     "load_model",

@@ -15,9 +15,16 @@ from torch import nn
 from fedecg.config import StageSettings
 from fedecg.model.layers import LeadNorm
 
-__all__ = ["Piece", "learned_pieces", "local_norms"]
+__all__ = ["Piece", "learned_pieces", "learning_rate", "local_norms"]
 
 ENCODER = "encoder."
+LEVELS = (  # of the dual-attention encoder's weights, from the risk head down to the signal
+    ("encoder.pooling.",),
+    ("encoder.temporal.", "encoder.cross_lead."),
+    ("encoder.maps.last.", "encoder.maps.context.", "encoder.maps.stages."),
+    ("encoder.maps.middle.", "encoder.maps.dense_"),
+    ("encoder.maps.stem.", "encoder.maps.lead_"),
+)
 NORMS = (LeadNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -42,6 +49,22 @@ class Piece:
         return slice(self.start, self.stop)
 
 
+def learning_rate(name: str, stage: StageSettings) -> float:
+    """The rate at which a weight learns in a stage: the head's, and in survival training the encoder's shares of it.
+
+    A weight of the encoder has `encoder-rate` of the stage's rate and, once for each level at which it lies below the
+    risk head, `layer-decay` of that: pooling, attention, then three levels of lead maps.
+
+    Source: discriminative fine-tuning, Howard and Ruder 2018, doi 10.18653/v1/P18-1031.
+    """
+    if not name.startswith(ENCODER):
+        return stage.learning_rate
+    share: float = getattr(stage, "encoder_rate", 1.0)
+    decay: float = getattr(stage, "layer_decay", 1.0)
+    below = 1 + next((number for number, level in enumerate(LEVELS) if name.startswith(level)), 0)
+    return share * decay**below * stage.learning_rate
+
+
 def learned_pieces(
     network: nn.Module, names: Sequence[str], stage: StageSettings, round_index: int
 ) -> tuple[Piece, ...]:
@@ -49,7 +72,7 @@ def learned_pieces(
 
     Args:
         names: state tensors, as `stage_tensors` gives them.
-        stage: learning rate; of survival also `freeze-rounds` and `encoder-rate`.
+        stage: learning rate; of survival also `freeze-rounds`, `encoder-rate` and `layer-decay`.
         round_index: number of the round.
     """
     state, weights = network.state_dict(), {name for name, _ in network.named_parameters()}
@@ -57,13 +80,11 @@ def learned_pieces(
     pieces: list[Piece] = []
     start = 0
     for name in names:
-        of_encoder = name.startswith(ENCODER)
-        factor = getattr(stage, "encoder_rate", 1.0) if of_encoder else 1.0
-        still = name not in weights or (of_encoder and frozen)
+        still = name not in weights or (name.startswith(ENCODER) and frozen)
         piece = Piece(
             start,
             start + state[name].numel(),
-            0.0 if still else factor * stage.learning_rate,
+            0.0 if still else learning_rate(name, stage),
             name in weights,
         )
         last = pieces[-1] if pieces else None

@@ -164,6 +164,10 @@ def _schedule(survival: SurvivalSettings) -> str:
         words.append(f"the encoder stayed as it was in the first {survival.freeze_rounds} rounds")
     if survival.encoder_rate != 1:
         words.append(f"the encoder learned at {survival.encoder_rate:g} of the learning rate")
+    if survival.layer_decay != 1:
+        words.append(
+            f"every level of the encoder learned at {survival.layer_decay:g} of the rate of the level above it"
+        )
     if survival.alignment:
         words.append(f"the alignment loss was kept with weight {survival.alignment:g}")
     sentence = "; ".join(words)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedecg.config import AlignSettings, SurvivalSettings
 from fedecg.errors import ModelError
+from fedecg.model import learning_rate
 from fedecg.training.checkpoint import UNWATCHED, Standing, Watch
 
 __all__ = ["ENCODER", "descend", "optimiser_of"]
@@ -47,7 +48,7 @@ def descend(
     Args:
         network: in training mode during the steps, afterwards in the mode in which it was.
         names: state tensors of the stage (`fedecg.model.stage_tensors`); other parameters stay as they are.
-        stage: optimiser, learning rate (that of the encoder: times `encoder-rate`), weight decay, clip norm.
+        stage: optimiser, learning rate (the encoder's: `fedecg.model.learning_rate`), weight decay, clip norm.
         proximal_mu: 0 is plain FedAvg.
         batches: rows of each step.
         loss_of: mean loss of a batch, with its graph.
@@ -106,7 +107,7 @@ def _add(pull: Mapping[str, Tensor], named: Mapping[str, nn.Parameter]) -> None:
 def optimiser_of(
     named: Mapping[str, nn.Parameter], stage: AlignSettings | SurvivalSettings
 ) -> torch.optim.Optimizer:
-    """A new optimiser over named parameters, as the stage has it; the encoder's may have a rate of their own."""
+    """A new optimiser over named parameters, as the stage has it; those of the encoder may have rates of their own."""
     groups = _groups(named, stage)
     if stage.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)
@@ -117,13 +118,10 @@ def _groups(
     named: Mapping[str, nn.Parameter], stage: AlignSettings | SurvivalSettings
 ) -> list[dict[str, Any]]:
     """Weights by learning rate: all in one group where they share it."""
-    factor = getattr(stage, "encoder_rate", 1.0)
-    encoder = [weight for name, weight in named.items() if name.startswith(ENCODER)]
-    if factor == 1.0 or not encoder:
-        return [{"params": list(named.values())}]
-    rest = [weight for name, weight in named.items() if not name.startswith(ENCODER)]
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": encoder, "lr": factor * stage.learning_rate}]
-    return [group for group in groups if group["params"]]
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for name, weight in named.items():
+        by_rate.setdefault(learning_rate(name, stage), []).append(weight)
+    return [{"params": weights, "lr": rate} for rate, weights in by_rate.items()]
 
 
 def _refuse_single_records(network: nn.Module, batches: Sequence[Rows]) -> None:

@@ -104,6 +104,10 @@ def test_a_length_that_is_no_multiple_of_32_is_refused_as_ours_refuses_it() -> N
     [
         ({}, "expected evaluation.explain = false with model.encoder"),
         (
+            {"evaluation": {"explain": False}, "survival": {"layer-decay": 0.5}},
+            'expected survival.layer-decay = 1 with model.encoder = "xresnet1d"',
+        ),
+        (
             {
                 "evaluation": {"explain": False},
                 "privacy": {"mode": "sample", "sums": "noised"},

@@ -39,6 +39,10 @@ def test_alignment_on_public_ecgs_is_said_to_be_on_no_sites_own(study: Study) ->
         ({}, "on the validation part.\n"),
         ({"freeze-rounds": 4}, " The encoder stayed as it was in the first 4 rounds.\n"),
         (
+            {"layer-decay": 0.6},
+            " Every level of the encoder learned at 0.6 of the rate of the level above it.\n",
+        ),
+        (
             {"encoder-rate": 0.1, "alignment": 0.3},
             " The encoder learned at 0.1 of the learning rate; the alignment loss was kept with weight 0.3.\n",
         ),

@@ -107,6 +107,7 @@ def test_a_study_without_alignment_makes_no_network(place: Path) -> None:
 SCHEDULES = {
     "survival.freeze-rounds=1": {"risk"},
     "survival.encoder-rate=0.1": {"encoder", "risk"},
+    "survival.layer-decay=0.5": {"encoder", "risk"},
     "survival.alignment=0.3": {"encoder", "risk", "projection", "temperature_scale"},
 }
 

@@ -8,7 +8,8 @@ import torch
 
 from fedecg.config import StudySettings, parse_settings
 from fedecg.errors import ModelError, SettingsError
-from fedecg.model import build_network, stage_tensors, tensors_of_stage
+from fedecg.model import build_network, learning_rate, stage_tensors, tensors_of_stage
+from fedecg.model.learned import LEVELS
 from fedecg.training import train_survival
 
 LINEAR = {"loss": "cox-batch", "local-steps": 4, "batch-size": 16, "learning-rate": 0.01}
@@ -84,6 +85,44 @@ def test_the_encoders_rate_is_a_factor_of_its_first_step_and_leaves_the_head_alo
     assert torch.equal(none["risk.weight"], whole["risk.weight"])
 
 
+@pytest.mark.parametrize("preset", ["fedecg", "paper"])
+def test_a_layer_learns_the_slower_the_nearer_it_is_to_the_signal(preset):
+    """Every weight of the encoder has a level of its own kind; the head keeps its rate."""
+    model = StudySettings.model_validate({"model": {"preset": preset}}).model
+    stage = StudySettings.model_validate(
+        {"survival": {"learning-rate": 1e-3, "encoder-rate": 0.5, "layer-decay": 0.5}}
+    ).survival
+    rates = {
+        name: learning_rate(name, stage) / 1e-3
+        for name, _ in build_network(model, 256, 6, 0).named_parameters()
+    }
+    assert {rate for name, rate in rates.items() if not name.startswith("encoder.")} == {1.0}
+    assert {rate for name, rate in rates.items() if name.startswith("encoder.pooling.")} == {0.25}
+    assert {rate for name, rate in rates.items() if name.startswith("encoder.temporal.")} == {0.125}
+    maps = [rate for name, rate in rates.items() if name.startswith("encoder.maps.")]
+    assert (min(maps), max(maps)) == (0.5**6, 0.5**4)
+    assert set(maps) == {0.5**4, 0.5**5, 0.5**6}
+    assert all(name.startswith(sum(LEVELS, ())) for name in rates if name.startswith("encoder."))
+
+
+def test_a_step_moves_each_level_by_its_share_of_the_step_without_decay(make_site, real_network, study):
+    """Plain descent: the first step is the rate times the gradient."""
+
+    def step(decay):
+        survival = {**LINEAR, "optimizer": "sgd", "local-steps": 1, "clip-norm": 1e9, "layer-decay": decay}
+        state, _ = trained(real_network.eval(), make_site(range(40)), study(survival=survival))
+        return {name: state[name] - weight for name, weight in real_network.named_parameters()}
+
+    whole, decayed = step(1.0), step(0.5)
+    lowest = ("encoder.maps.stem.", "encoder.maps.lead_conv.")  # of `fedecg`, of `paper`
+    shares = {("encoder.pooling.",): 0.5, ("encoder.temporal.",): 0.25, lowest: 0.5**5, ("risk.",): 1.0}
+    for part, share in shares.items():
+        names = [name for name in whole if name.startswith(part) and whole[name].abs().max() > 0]
+        assert names
+        for name in names:
+            torch.testing.assert_close(decayed[name], share * whole[name], rtol=1e-3, atol=1e-7)
+
+
 def test_a_rate_of_one_is_the_round_without_it(make_site, linear_network, study):
     site, network = make_site(range(40)), linear_network(dropout=0.2)
     plain, _ = trained(network, site, study(survival=LINEAR))
@@ -155,7 +194,7 @@ def test_messages_carry_the_projection_only_where_it_is_trained():
     assert {name.split(".")[0] for name in names(reconstruction=0.2)} == {"encoder", "risk", "decoder"}
 
 
-@pytest.mark.parametrize("key", ["freeze-rounds", "encoder-rate", "alignment"])
+@pytest.mark.parametrize("key", ["freeze-rounds", "encoder-rate", "layer-decay", "alignment"])
 def test_settings_out_of_range_are_named(key):
     with pytest.raises(SettingsError, match=f"survival.{key}: Input should be"):
         parse_settings(StudySettings, {"survival": {key: -1}})
