@@ -73,7 +73,7 @@ class PrivacySettings(Section):
     sums_share: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of epsilon, for the training part's sums (sample)
     hazard_every: Count = 4  # rounds between releases of hazard sums (sample)
     reserve: Annotated[int, Field(ge=0, le=100)] = (
-        1  # times that a round, the survey and one of validation may each be paid for again after a kill (sample)
+        1  # times that a round, the survey, one of validation may each be paid for again after a kill (sample, client)
     )
     hazard_clip: Annotated[float, Field(ge=1, le=1e6)] = (
         10.0  # bound on exp(log hazard), loss and sums (sample)
@@ -90,6 +90,9 @@ class PrivacySettings(Section):
     client_clip: Positive = 1.0  # bound on the norm of a site's update (client)
     client_noise: Annotated[float, Field(ge=0.01, le=1e6)] = (
         1.0  # of the sum of all updates: standard deviation over client-clip (client)
+    )
+    client_epsilon: Annotated[float, Field(ge=0, le=1000)] = (
+        0.0  # of every site, over the whole study: the noise that keeps it; 0: client-noise as it is (client)
     )
     client_delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # at which epsilon is told (client)
     client_force: bool = False  # also with fewer than 50 sites (client)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from fedecg.config import StudySettings
 from fedecg.errors import FederationError
 
-__all__ = ["FEWEST_SITES", "refuse_few_sites"]
+__all__ = ["FEWEST_SITES", "USUAL_EPSILON", "WEAK_EPSILON", "refuse_few_sites"]
 
 FEWEST_SITES = 50
+USUAL_EPSILON = 8.0  # what is proposed in place of a weak one
+WEAK_EPSILON = 10.0  # from here on the bound on what an attacker may learn is no protection worth the name
 
 
 def refuse_few_sites(study: StudySettings, sites: int) -> str:

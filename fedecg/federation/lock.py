@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fedecg.config import SITE_NAME, STUDY_NAME, Section, StudySettings, parse_settings, settings_sha256
+from fedecg.federation.lock_words import how_protected, what_leaves
 
 __all__ = ["StudyLock", "settings_document"]
 
@@ -63,13 +64,6 @@ class StudyLock(Section):
         rounds = ", ".join(
             f"{stage.rounds} rounds of {stage.local_steps} steps ({name})" for name, stage in steps.items()
         )
-        evaluation = ["concordance, calibration, curves and subgroups from sums"]
-        if study.evaluation.explain:
-            evaluation.append(f"tests of attention on at most {study.evaluation.explain_ecgs} ECGs")
-            if study.evaluation.explain_seeds:
-                evaluation.append(f"for them it trains again, {study.evaluation.explain_seeds} times")
-        if study.evaluation.baselines:
-            evaluation.append("a model that the site trains alone, of which only counts leave")
         return [
             f"Study: {self.study}",
             f"Lock (sha256): {self.sha256()}",
@@ -78,36 +72,11 @@ class StudyLock(Section):
             f"Updates: {study.federation.algorithm}, sent as {study.federation.transfer}; a round counts with"
             f" {study.federation.quorum} sites;{_share_words(study)} {study.federation.threads} processor threads",
             f"Network: preset {study.model.preset}, size {study.model.size}",
-            f"Evaluation: {'; '.join(evaluation)}",
-            "Leaves the site: weights of the network after each round; counts and sums over patients"
-            f" (privacy.sums = {study.privacy.sums}); no ECG, no report, no row of a table",
-            *_clip(study),
-            *self._masks(study),
+            *what_leaves(study),
+            *how_protected(study, self.site_keys),
             f"Code (fingerprint): {self.code_fingerprint}",
             f"Code bank (sha256): {self.bank_sha256}",
         ]
-
-    def _masks(self, study: StudySettings) -> list[str]:
-        """Whose keys the site relies on where sums are masked: people compare them like the hash."""
-        if study.privacy.sums != "masked":
-            return []
-        keys = ", ".join(f"{name} {fingerprint}" for name, fingerprint in self.site_keys.items())
-        return [
-            "Masks: of all numbers only the sum over the sites that answer is opened; no update changes a weight by"
-            f" more than {study.privacy.masked_bound:g}; keys of the sites: {keys or 'as they come'}"
-        ]
-
-
-def _clip(study: StudySettings) -> list[str]:
-    """Differential privacy of sites: what is done here, what is done at the coordinator, what it does not cover."""
-    privacy = study.privacy
-    if privacy.mode != "client":
-        return []
-    return [
-        f"Differential privacy of sites: this site's update is clipped to a norm of {privacy.client_clip:g} before it "
-        f"leaves; the coordinator adds noise of {privacy.client_noise:g} x that to the sum of all. It does not protect "
-        "single patients, nor sums and counts, nor anything from the coordinator, who adds the noise"
-    ]
 
 
 def _share_words(study: StudySettings) -> str:

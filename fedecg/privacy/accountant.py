@@ -34,6 +34,7 @@ __all__ = [
     "Plan",
     "Spend",
     "epsilon_of",
+    "least_noise",
     "planned_noise",
 ]
 
@@ -182,6 +183,18 @@ class Plan:
                 for mechanism in ("events", "hazard", "histogram")
             ),
         ]
+
+
+@lru_cache(maxsize=64)
+def least_noise(releases: int, epsilon: float, delta: float) -> float:
+    """The least noise multiplier with which so many releases about everybody stay within `epsilon` together.
+
+    Raises:
+        PolicyError: FECG-430, none does.
+    """
+    return _least(
+        lambda noise: epsilon_of([Spend("aggregate", "train", noise, steps=releases)], delta), epsilon
+    )
 
 
 Before = tuple[tuple[str, frozenset[tuple[Spend, ...]]], ...]  # part -> what was spent on its patients before

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedecg.config import StudySettings
-from fedecg.federation.few_sites import FEWEST_SITES
+from fedecg.federation.few_sites import FEWEST_SITES, WEAK_EPSILON
 from fedecg.report.disclosure import NOTHING_WITHHELD_NOTE, Thresholds
 from fedecg.report.grid import Grid
 from fedecg.report.wording import byte_size, printable
@@ -51,6 +51,10 @@ SENT = {
 }
 
 
+WEAK = (
+    "An epsilon of {:.3g} bounds hardly anything: it lets whoever sees the model tell almost for certain whether a "
+    "site took part. More noise (privacy.client-epsilon) or fewer rounds bring it down."
+)
 UNPROTECTED = (
     "What this does not protect: single patients (the unit is the site, and its update left it without noise); sums "
     "and counts, losses and the evaluation, to which no noise is added; anything from whoever runs the coordinator, "
@@ -169,6 +173,7 @@ def site_level_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
         f"all its patients, over {told['releases']} noised means of updates of both stages (noise {told['noise']:g} x "
         f"the clip of {told['clip']:g}); a mean made twice counts twice. Not counted as less where not all sites took "
         "part: the study's seed tells which did. Other runs with the same sites add to it.",
+        *(WEAK.format(told["epsilon"]),) * (told["epsilon"] > WEAK_EPSILON),
         UNPROTECTED + READ_BEFORE.get(str(told["sums"]), READ_BEFORE["plain"]),
     ]
     if told["forced"]:

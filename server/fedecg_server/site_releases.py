@@ -9,6 +9,7 @@ Guarantees:
     makes a round again counts it twice. A file that is damaged, or behind the checkpoint, stops the study (FECG-546).
     Nothing is counted less because not all sites took part: which do follows from the study's seed, which is no secret,
     so that there is no amplification by sampling.
+    With `client-epsilon` an aggregate that would pass it is refused before its noise is drawn.
     Runs are counted one by one: what several runs tell of the same sites adds up, and nobody adds it up here.
 """
 
@@ -27,12 +28,13 @@ from pydantic import Field, ValidationError
 from fedecg.config import Section, StudySettings
 from fedecg.errors import RunError
 from fedecg.federation.aggregation import Update
-from fedecg.federation.few_sites import FEWEST_SITES
+from fedecg.federation.few_sites import FEWEST_SITES, USUAL_EPSILON, WEAK_EPSILON
 from fedecg.federation.participation import number_taking_part
 from fedecg.federation.site_level import masked_sensitivity, noised_mean, noised_mean_of_sum
+from fedecg.federation.site_noise import aggregates_of, noise_of_sites, not_kept
 from fedecg.files import write_whole
 from fedecg.model import Piece
-from fedecg.privacy.accountant import Spend, epsilon_of
+from fedecg.privacy.accountant import Spend, epsilon_of, least_noise
 from fedecg.privacy.secret import secret_generator
 
 __all__ = ["Release", "SiteNoise", "SiteReleases"]
@@ -92,36 +94,57 @@ class SiteReleases:
         """One more aggregate, which may be made once this returns.
 
         Raises:
-            RunError: FECG-601 it cannot be written; then nothing may be released.
+            PolicyError: FECG-455 it would pass `client-epsilon`. RunError: FECG-601 it cannot be written. Then nothing
+                may be released.
         """
-        release = Release(stage=stage, round=number, noise=self.settings.privacy.client_noise)
+        release = Release(stage=stage, round=number, noise=self.noise)
+        self._refuse_beyond(release)
         if self.folder is not None:
             document = _Document(releases=[*self.counted, release])
             write_whole(self.folder / FILE, document.model_dump_json())
             _sync((self.folder / FILE).parent)
         self.counted.append(release)
 
+    @property
+    def noise(self) -> float:
+        """Of every aggregate: standard deviation over what one site can add."""
+        return noise_of_sites(self.settings)
+
+    def _refuse_beyond(self, release: Release) -> None:
+        """More aggregates were made again than `reserve` provides for."""
+        target = self.settings.privacy.client_epsilon
+        if target and _epsilon([*self.counted, release], self.settings.privacy.client_delta) > target:
+            raise not_kept(target, f"{len(self.counted)} noised means, of which one more would be too many")
+
     def epsilon(self, stage: str = "") -> float:
         """Of everything released so far, or of one stage and its repetitions."""
-        spends = [
-            Spend("aggregate", "train", one.noise) for one in self.counted if one.stage.startswith(stage)
-        ]
-        return epsilon_of(spends, self.settings.privacy.client_delta)
+        some = [one for one in self.counted if one.stage.startswith(stage)]
+        return _epsilon(some, self.settings.privacy.client_delta)
 
     def planned(self) -> str:
         """What the study will cost, if no aggregate is made twice."""
-        settings, evaluation = self.settings, self.settings.evaluation
-        align, survival = settings.align.rounds, settings.survival.rounds
-        again = survival + (align if evaluation.explain_seeds_from == "scratch" else 0)
-        repeats = evaluation.explain_seeds if evaluation.explain and settings.privacy.sums == "plain" else 0
-        number, privacy = align + survival + repeats * again, settings.privacy
-        epsilon = epsilon_of(
-            [Spend("aggregate", "train", privacy.client_noise, steps=number)], privacy.client_delta
-        )
         return (
-            f"differential privacy of sites: epsilon {epsilon:.3g} at delta {privacy.client_delta:.0e} is planned, "
-            f"over {number} aggregates"
+            f"differential privacy of sites: epsilon {self._planned_epsilon():.3g} at delta "
+            f"{self.settings.privacy.client_delta:.0e} is planned, over {aggregates_of(self.settings)} aggregates with "
+            f"noise of {self.noise:.3g} x the clip"
         )
+
+    def weakness(self) -> str:
+        """What is to be told of a plan that hides hardly anything; empty of others."""
+        epsilon = self._planned_epsilon()
+        if epsilon <= WEAK_EPSILON:
+            return ""
+        number, delta = aggregates_of(self.settings), self.settings.privacy.client_delta
+        return (
+            f"an epsilon of {epsilon:.3g} bounds hardly anything: it lets whoever sees the model tell almost for "
+            f"certain whether a site took part. privacy.client-epsilon = {USUAL_EPSILON:g} chooses the noise that "
+            f"this study needs for that (about {least_noise(number, USUAL_EPSILON, delta):.2g} x the clip); fewer rounds "
+            "need less"
+        )
+
+    def _planned_epsilon(self) -> float:
+        planned = Spend("aggregate", "train", self.noise, steps=aggregates_of(self.settings))
+        return epsilon_of([planned], self.settings.privacy.client_delta)
 
     def entry(self) -> dict[str, Any]:
         """As result.json and summary.json have it; no site has an entry of its own."""
@@ -133,7 +156,7 @@ class SiteReleases:
             "sites": [],
             "epsilon": self.epsilon(),
             "delta": privacy.client_delta,
-            "noise": privacy.client_noise,
+            "noise": self.noise,
             "clip": privacy.client_clip,
             "releases": len(self.counted),
             "phases": {
@@ -176,7 +199,7 @@ class SiteNoise:
             sent,
             updates,
             privacy.client_clip,
-            privacy.client_noise,
+            self.releases.noise,
             self.expected,
             secret_generator(),
             self.pieces(number),
@@ -191,11 +214,15 @@ class SiteNoise:
             sent,
             total,
             masked_sensitivity(privacy.client_clip, len(sent), sites, privacy.masked_bound),
-            privacy.client_noise,
+            self.releases.noise,
             self.expected,
             secret_generator(),
             self.pieces(number),
         )
+
+
+def _epsilon(releases: Sequence[Release], delta: float) -> float:
+    return epsilon_of([Spend("aggregate", "train", one.noise) for one in releases], delta)
 
 
 def _sync(folder: Path) -> None:

@@ -110,6 +110,8 @@ class Study(StudyState):
             self.progress.warn(forced)
         if self.settings.privacy.mode == "client":
             self.progress.say(self.releases.planned())
+            if weak := self.releases.weakness():
+                self.progress.warn(weak)
         if self.masked is not None:
             self.masked.begin()
             parts = [self.masked.parts.get("train")]

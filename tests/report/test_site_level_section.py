@@ -54,6 +54,13 @@ def test_its_table_tells_epsilon_of_each_stage_for_all_sites(summary: Any, round
     assert {row[1:] for row in section.grid.rows} == {("all sites: 1.5", "all sites: 2.75", "none, no DP")}
 
 
+def test_an_epsilon_that_bounds_hardly_anything_is_called_that() -> None:
+    weak = " ".join(site_level_lines({"privacy": told(epsilon=48.8)}))
+    assert "An epsilon of 48.8 bounds hardly anything" in weak
+    assert "privacy.client-epsilon" in weak
+    assert "hardly anything" not in " ".join(site_level_lines({"privacy": told()}))
+
+
 def test_under_masks_the_coordinator_reads_the_sum_alone() -> None:
     text = " ".join(site_level_lines({"privacy": told(sums="masked")}))
     assert "reads the sum of the clipped updates before it does, though no single one" in text

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedecg.config import StudySettings, load_study
-from fedecg.errors import FederationError, RunError
+from fedecg.config import PrivacySettings, StudySettings, load_study
+from fedecg.errors import FederationError, PolicyError, RunError
 from fedecg.federation.aggregation import update_norm
 from fedecg.federation.lock import StudyLock
-from fedecg.privacy.accountant import Spend, epsilon_of
+from fedecg.privacy.accountant import Spend, epsilon_of, least_noise
 from fedecg.progress import Progress
 from fedecg_client import work
 from fedecg_client.app import app as client_app
@@ -77,6 +77,8 @@ def test_a_study_ends_and_tells_epsilon_of_both_stages(make: Make, tmp_path: Pat
     assert f"Differential privacy of sites: epsilon {spent:.3g} at delta 1e-05 for a site" in text
     assert "What this does not protect: single patients" in text
     assert "Forced with 3 sites" in text
+    assert f"warning: an epsilon of {spent:.3g} bounds hardly anything" in text
+    assert f"An epsilon of {spent:.3g} bounds hardly anything" in text
     for name in ("result.json", "summary.json"):
         told = read_json(tmp_path / "run" / name)["privacy"]
         assert (told["mode"], told["unit"], told["sites"], told["delta"]) == ("client", "site", [], 1e-5)
@@ -320,6 +322,67 @@ def test_a_simulation_counts_in_memory_and_leaves_no_file(make: Make, tmp_path: 
     assert not (tmp_path / "run" / FILE).exists()
 
 
+def test_an_epsilon_that_is_asked_for_is_kept_and_everybody_is_told_the_noise(
+    make: Make, tmp_path: Path
+) -> None:
+    """3 means are planned and 1 is in reserve: all 4 keep the epsilon, 3 cost less."""
+    run = make(tmp_path / "run", client_epsilon=8.0)
+    told = to_the_end(run)["privacy"]
+    noise = least_noise(4, 8.0, 1e-5)
+    assert told["noise"] == noise > 0.5  # `client-noise` has no say
+    assert told["releases"] == 3
+    assert told["epsilon"] == pytest.approx(expected_epsilon(noise, 3), rel=1e-12)
+    assert 7.99 < expected_epsilon(noise, 4) <= 8.0
+    assert {one.noise for one in run.releases.counted} == {noise}
+    (line,) = [line for line in run.lock.summary() if line.startswith("Differential privacy of sites")]
+    assert f"noise of {noise:.3g} x that" in line
+    assert f"with noise of {noise:.3g} x the clip" in run.releases.planned()
+    assert not run.releases.weakness()
+
+
+def test_an_aggregate_beyond_the_epsilon_that_was_asked_for_is_not_made(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(site_releases, "secret_generator", lambda: drawn.append(1))
+    run = make(tmp_path / "run", client_epsilon=8.0)
+    run.resume_or_begin()
+    run.join()
+    for number in range(4):  # as after kills
+        run.releases.count("survival", number)
+    with pytest.raises(
+        PolicyError, match=r"(?s)FECG-455.*4 noised means, of which one more.*at most 8 together"
+    ):
+        run.align()
+    assert drawn == []
+    assert len(run.releases.counted) == 4
+
+
+def test_an_epsilon_that_no_noise_keeps_is_refused(make: Make, tmp_path: Path) -> None:
+    run = make(tmp_path / "run", client_epsilon=1e-4)
+    with pytest.raises(
+        PolicyError, match=r"(?s)FECG-455.*4 noised means, whatever their noise.*client-epsilon"
+    ):
+        run.releases.planned()
+
+
+def test_a_plan_that_hides_hardly_anything_is_told_with_the_noise_that_would(settings: StudySettings) -> None:
+    long = settings.model_copy(
+        update={
+            "align": settings.align.model_copy(update={"rounds": 20}),
+            "survival": settings.survival.model_copy(update={"rounds": 20}),
+            "evaluation": settings.evaluation.model_copy(update={"explain": False}),
+            "privacy": PrivacySettings(mode="client"),
+        }
+    )
+    told = SiteReleases(long).weakness()
+    assert "an epsilon of 48.8 bounds hardly anything" in told  # 40 means with the default noise
+    assert "privacy.client-epsilon = 8 chooses the noise" in told
+    assert "about 4 x the clip" in told
+    enough = PrivacySettings(mode="client", client_epsilon=8.0)
+    assert not SiteReleases(long.model_copy(update={"privacy": enough})).weakness()
+
+
 def test_epsilon_of_nothing_is_nought(settings: StudySettings) -> None:
     assert SiteReleases(settings).epsilon() == 0.0
 
@@ -334,5 +397,5 @@ def test_the_site_reads_in_the_lock_what_is_done_to_its_update(make: Make, tmp_p
 def test_the_template_names_every_setting_of_the_mode() -> None:
     template = Path(site_releases.__file__).parent / "templates" / "study.toml"
     assert load_study(template).privacy.mode == "none"
-    for name in ("client-clip", "client-noise", "client-delta", "client-force"):
+    for name in ("client-clip", "client-noise", "client-epsilon", "client-delta", "client-force"):
         assert f"\n{name} = " in template.read_text()
