@@ -1,6 +1,7 @@
 """fedadam, fedyogi, scaffold and fedbn through the real apps: what they keep survives kills, to the bit."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
 ALGORITHMS = ["fedadam", "fedyogi", "scaffold", "fedbn"]
 Make = Callable[..., Study]
+Whole = Callable[[str], Study]
 
 
 class Killed(BaseException):
     """What no `except Exception` stops."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make(settings: StudySettings, sites: Path) -> Make:
     """A study of an algorithm over the consortium's sites, in a folder that keeps a checkpoint."""
 
@@ -58,6 +60,19 @@ def to_the_end(run: Study) -> dict[str, Any]:
     return run.conclude(*run.survive())
 
 
+@pytest.fixture(scope="module")
+def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A study of an algorithm that nothing disturbed, run once for all tests: they only look at it."""
+
+    @cache
+    def run(algorithm: str) -> Study:
+        study = make(algorithm, tmp_path_factory.mktemp("whole") / algorithm)
+        to_the_end(study)
+        return study
+
+    return run
+
+
 def weights(folder: Path) -> bytes:
     return (folder / "model" / "weights.safetensors").read_bytes()
 
@@ -67,9 +82,14 @@ def weights(folder: Path) -> bytes:
     "algorithm", ["fedadam", pytest.param("fedyogi", marks=pytest.mark.slow), "scaffold", "fedbn"]
 )
 def test_a_study_that_was_killed_ends_with_the_same_bits(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, saved: int
+    make: Make,
+    whole: Whole,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    saved: int,
 ) -> None:
-    to_the_end(make(algorithm, tmp_path / "whole"))
+    undisturbed = weights(whole(algorithm).folder.path)
     honest, calls = state_module.write_state, [0]
 
     def stopping(*arguments: Any) -> None:
@@ -83,15 +103,19 @@ def test_a_study_that_was_killed_ends_with_the_same_bits(
         with pytest.raises(Killed):
             to_the_end(make(algorithm, tmp_path / "killed"))
     to_the_end(make(algorithm, tmp_path / "killed"))
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == undisturbed
 
 
 @pytest.mark.parametrize("algorithm", [pytest.param("scaffold", marks=pytest.mark.slow), "fedbn"])
 def test_a_round_that_was_lost_before_its_checkpoint_is_done_again_to_the_same_bits(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+    make: Make,
+    whole: Whole,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
 ) -> None:
     """The sites have already written what follows from the round; the coordinator has not."""
-    to_the_end(make(algorithm, tmp_path / "whole"))
+    undisturbed = weights(whole(algorithm).folder.path)
     honest, calls = state_module.write_state, [0]
 
     def stopping(*arguments: Any) -> None:
@@ -105,29 +129,31 @@ def test_a_round_that_was_lost_before_its_checkpoint_is_done_again_to_the_same_b
         with pytest.raises(Killed):
             to_the_end(make(algorithm, tmp_path / "killed"))
     to_the_end(make(algorithm, tmp_path / "killed"))
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == undisturbed
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_it_is_another_federation_than_fedavg(make: Make, tmp_path: Path, algorithm: str) -> None:
-    run = make(algorithm, tmp_path / algorithm)
-    to_the_end(run)
-    plain = make("fedavg", tmp_path / "fedavg")
+def test_it_is_another_federation_than_fedavg(
+    make: Make, whole: Whole, tmp_path: Path, algorithm: str
+) -> None:
+    run = whole(algorithm)
     if algorithm == "scaffold":  # the same local steps: what differs is the control variate alone
+        plain = make("fedavg", tmp_path / "fedavg")
         settings = run.settings.model_copy(update={"federation": plain.settings.federation})
         plain = Study(plain.grid, settings, plain.folder, Progress())
-    to_the_end(plain)
+        to_the_end(plain)
+    else:
+        plain = whole("fedavg")
     last, of_fedavg = (study.trained["survival"].whole() for study in (run, plain))
     assert np.isfinite(last).all()
     assert not np.array_equal(last, of_fedavg)
 
 
-def test_scaffold_sends_twice_as_much_to_a_site_and_no_more_back(make: Make, tmp_path: Path) -> None:
+def test_scaffold_sends_twice_as_much_to_a_site_and_no_more_back(whole: Whole) -> None:
     bytes_of = {}
     for algorithm in ("fedavg", "scaffold"):
-        run = make(algorithm, tmp_path / algorithm)
-        to_the_end(run)
-        bytes_of[algorithm] = read_json(tmp_path / algorithm / "rounds.json")[0]["bytes"]
+        run = whole(algorithm)
+        bytes_of[algorithm] = read_json(run.folder.path / "rounds.json")[0]["bytes"]
         size = len(run._vector("align"))
     # `bytes` counts both ways, for three sites: two vectors of P float32 with fedavg, three with scaffold.
     assert bytes_of["fedavg"] == pytest.approx(3 * 2 * 4 * size, rel=0.05)
