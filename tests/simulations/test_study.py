@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,12 +118,19 @@ def test_a_site_alone_knows_nothing_within_sites(finished: tuple[Path, dict[str,
     assert finished[1]["columns"]["site-only"]["c-index-stratified"] == 0.5
 
 
+def files_of(store: Path) -> dict[Path, int]:
+    """When each signal file of the store was written."""
+    return {file: file.stat().st_mtime_ns for file in store.rglob("signals.npy")}
+
+
+@pytest.mark.slow
 def test_a_second_run_is_the_same_and_reuses_the_store(
     finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path
 ) -> None:
-    before = {file: file.stat().st_mtime_ns for file in store.rglob("signals.npy")}
+    """Slow, as the next test asks more of a second run, and every choice of the settings reuses the store."""
+    before = files_of(store)
     assert run(tmp_path, store) == finished[1]
-    assert {file: file.stat().st_mtime_ns for file in store.rglob("signals.npy")} == before
+    assert files_of(store) == before
 
 
 def test_sites_in_another_order_give_the_same_bits(
@@ -161,8 +169,12 @@ def test_a_site_without_events_and_one_with_a_single_training_patient_take_part(
     ],
     ids=lambda overrides: " ".join(overrides),
 )
-def test_every_choice_of_the_settings_runs(overrides: list[str], store: Path, tmp_path: Path) -> None:
+def test_every_choice_of_the_settings_runs_on_the_store_that_is_there(
+    overrides: list[str], finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path
+) -> None:
+    before = files_of(store)
     summary = run(tmp_path, store, *overrides, "evaluation.comparison=false", "evaluation.bootstrap=0")
+    assert files_of(store) == before
     assert summary["columns"]["federated"]["c-index"] is not None
     if (
         "model.preset=paper" in overrides
@@ -257,9 +269,9 @@ def test_a_quorum_that_cannot_be_met_is_said_at_once(store: Path, tmp_path: Path
 
 
 def test_what_an_earlier_study_left_is_not_taken_for_a_failed_ones(
-    store: Path, tmp_path: Path, capsys: Any
+    finished: tuple[Path, dict[str, Any]], store: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    run(tmp_path, store, "evaluation.comparison=false", "evaluation.bootstrap=0")
+    shutil.copytree(finished[0] / "out", tmp_path / "out")
     file = configuration(tmp_path, store, CONFIG.replace("city = 90\ncoast = 60\n", ""))
     assert main(["run", str(file), "--out", str(tmp_path / "out")]) == 1
     for name in ("summary.json", "report.html", "result.json", "rounds.json", "model/model.json"):
