@@ -23,9 +23,9 @@ from fedecg_server.study import Study
 Make = Callable[..., Study]
 
 
-def finished(run: Study) -> dict[str, Any]:
-    """The result of a study that asks for baselines."""
-    evaluation = run.settings.evaluation.model_copy(update={"baselines": True})
+def finished(run: Study, baselines: bool = True) -> dict[str, Any]:
+    """The result of a study, which asks for baselines."""
+    evaluation = run.settings.evaluation.model_copy(update={"baselines": baselines})
     run.settings = run.settings.model_copy(update={"evaluation": evaluation})
     run.__post_init__()
     run.join()
@@ -33,11 +33,23 @@ def finished(run: Study) -> dict[str, Any]:
     return run.conclude(*run.survive())
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Any]:
+    """Filled by the first test that needs it: the baselines of a study of three sites."""
+    return {}
+
+
+@pytest.fixture
+def told(study: Make, kept: dict[str, Any]) -> dict[str, Any]:
+    if not kept:
+        finished(run := study())
+        kept.update(read_json(run.folder.path / "baselines.json"))
+    return kept
+
+
 def test_a_site_alone_reaches_what_a_study_of_that_site_alone_reaches(
-    study: Make, sites: Path, tmp_path: Path
+    told: dict[str, Any], study: Make, sites: Path, tmp_path: Path
 ) -> None:
-    finished(run := study())
-    told = read_json(run.folder.path / "baselines.json")
     assert told["part"] == "test"
     assert sorted(told["sites"]) == ["city", "coast", "valley"]
     for name in told["sites"]:
@@ -51,7 +63,7 @@ def test_a_site_alone_reaches_what_a_study_of_that_site_alone_reaches(
             )
         )
         alone = study(folder=tmp_path / "one")
-        finished(alone)
+        finished(alone, baselines=False)
         network = load_model(alone.folder.model).network
         data = load_site_data(folder, alone.settings, load_bank(alone.settings.align.bank))
         rows = data.rows("test")
@@ -62,9 +74,8 @@ def test_a_site_alone_reaches_what_a_study_of_that_site_alone_reaches(
         shutil.rmtree(tmp_path / "one")
 
 
-def test_age_and_sex_are_those_of_each_site_and_add_up(study: Make, sites: Path) -> None:
-    finished(run := study())
-    told = read_json(run.folder.path / "baselines.json")["age-sex"]
+def test_age_and_sex_are_those_of_each_site_and_add_up(told: dict[str, Any], sites: Path) -> None:
+    joined = told["age-sex"]
     times, events, risks, strata = [], [], [], []
     for number, folder in enumerate(sorted(sites.iterdir())):
         cohort = read_cohort(folder / "cohort.csv")
@@ -76,8 +87,8 @@ def test_age_and_sex_are_those_of_each_site_and_add_up(study: Make, sites: Path)
         risks += risk.tolist()
         strata += [number] * len(test)
     expected = stratified_concordance(times, events, risks, strata)
-    assert told["comparable-pairs"] == expected.comparable
-    assert told["stratified"] == pytest.approx(expected.c_index)
+    assert joined["comparable-pairs"] == expected.comparable
+    assert joined["stratified"] == pytest.approx(expected.c_index)
 
 
 def test_a_site_without_events_says_so_and_the_others_stand(study: Make, sites: Path, tmp_path: Path) -> None:
