@@ -65,6 +65,12 @@ def explained(folder: Path) -> Explanation:
     return explain(load(folder), recording())
 
 
+@pytest.fixture(scope="module")
+def page(explained: Explanation) -> str:
+    """Of a model without tests; drawn once, as it takes a second."""
+    return explanation_html(explained, SIGNALS, "x")
+
+
 def test_the_numbers_are_those_of_the_prediction_and_of_hiding(folder: Path, explained: Explanation) -> None:
     prediction = load(folder).predict(recording())
     assert explained.prediction == prediction
@@ -85,12 +91,12 @@ def test_a_model_without_a_baseline_is_explained_without_risks(tmp_path: Path) -
     assert not any("Risk" in line for line in lines)
 
 
-def test_the_paper_preset_says_that_its_strips_mix_leads(explained: Explanation, tmp_path: Path) -> None:
+def test_the_paper_preset_says_that_its_strips_mix_leads(page: str, tmp_path: Path) -> None:
     mixed = explain(load(model_folder(tmp_path, "paper")), recording())
     assert time_caption(mixed).endswith("so a strip under a lead says when, not in which lead.")
     assert mixed.attention.early_samples == 6
     assert "first layers mix all leads" in explanation_html(mixed, SIGNALS, "x")
-    assert "first layers mix all leads" not in explanation_html(explained, SIGNALS, "x")
+    assert "first layers mix all leads" not in page
 
 
 def verdicts(*, passed: bool | None = False) -> ModelVerdicts:
@@ -130,8 +136,7 @@ def test_the_page_of_a_model_that_failed_its_tests_says_so_at_its_head_and_under
     assert "This model was tested on 450 ECGs: too few to say whether its maps explain anything." in open_
 
 
-def test_the_page_of_a_model_without_tests_says_that_it_was_not_tested(explained: Explanation) -> None:
-    page = explanation_html(explained, SIGNALS, "x")
+def test_the_page_of_a_model_without_tests_says_that_it_was_not_tested(page: str) -> None:
     assert re.search(r"looked, not why\. This model was not tested: nothing says that", page)
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     assert ["This model was not tested" in one for one in captions] == [True, False, False, True, True]
@@ -157,14 +162,13 @@ def test_the_command_reads_the_verdicts_that_ship_with_the_model(
     assert f"Tests of this model: {entry['captions']['time attention']}" in page
 
 
-def test_no_figure_of_the_page_repeats_the_heading_above_it(explained: Explanation) -> None:
+def test_no_figure_of_the_page_repeats_the_heading_above_it(page: str, explained: Explanation) -> None:
     titled = []
     for figure in (
         lead_attention_figure(explained.attention, title=""),
         lead_change_figure(explained.lead_change, title=""),
     ):
         titled += [text.get_text() for text in figure.texts if text.get_text()]
-    page = explanation_html(explained, SIGNALS, "x")
     pictures = [base64.b64decode(data).decode() for data in re.findall(r"svg\+xml;base64,([^\"]+)", page)]
     assert not titled
     headings = re.findall(r"<h2>(.*?)</h2>", page)
