@@ -112,6 +112,15 @@ class StudySettings(Section):
             )
         return self
 
+    @property
+    def validation_chooses(self) -> bool:
+        """Whether the weights that ship are those of the best round; else they are the last.
+
+        With differential privacy of patients no round is validated. Where other sites take part in every round they are
+        judged on other patients in every round, few of whom can be compared.
+        """
+        return self.privacy.mode != "sample" and self.federation.fraction >= 1
+
 
 def _not_of_a_site(study: StudySettings) -> Iterator[tuple[str, str, str]]:
     """What of a study has no place where every site's share of an aggregate is bounded: what, why, what instead."""

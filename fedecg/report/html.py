@@ -128,13 +128,14 @@ def report_page(
     sites = summary.get("sites") or []
     thresholds, disclosure = thresholds_of(summary), of_study(summary, assessment)
     simulation = thresholds == NOTHING_WITHHELD
+    chosen = settings is None or settings.validation_chooses
     return {
         "study": str(summary.get("study", "study")),
         "simulated": is_simulated(summary),
         "question": _question(len(sites), endpoint(summary)),
         "data": _data(summary),
         "result": result_sentence(summary),
-        "figures": _figures(summary, rounds, disclosure),
+        "figures": _figures(summary, rounds, disclosure, chosen=chosen),
         "comparison": comparison_grid(summary),
         "notes": notes(summary),
         "evaluation": None
@@ -145,7 +146,7 @@ def report_page(
         "site_notes": disclosure.notes(),
         "data_notes": _counted(_data_counts(summary)),
         "rounds": rounds_grid(rounds),
-        "rounds_line": _rounds_line(summary),
+        "rounds_line": _rounds_line(summary, chosen=chosen),
         "privacy": privacy_section(
             summary,
             rounds,
@@ -201,7 +202,7 @@ def _flat(value: object) -> str:
 
 
 def _figures(
-    summary: Summary, rounds: Sequence[Mapping[str, Any]], disclosure: SiteDisclosure
+    summary: Summary, rounds: Sequence[Mapping[str, Any]], disclosure: SiteDisclosure, *, chosen: bool
 ) -> dict[str, dict[str, str]]:
     models = "; ".join(
         f"{row.label} {c_index(row.stratified.value, row.stratified.low, row.stratified.high)}"
@@ -219,7 +220,7 @@ def _figures(
             rounds_figure(summary, rounds),
             "C-index on the validation part by survival round; the numbers are in the table of rounds.",
             "C-index of the federated model on the validation part. The global C comes from sums alone: its "
-            "true value lies in the band. The best round by stratified C is kept.",
+            f"true value lies in the band. The {'best round by stratified C' if chosen else 'last round'} is kept.",
             "rounds",
             rounds_csv(rounds),
         ),
@@ -329,11 +330,12 @@ def _source(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(figure_svg(figure)).decode()
 
 
-def _rounds_line(summary: Summary) -> str:
+def _rounds_line(summary: Summary, *, chosen: bool) -> str:
     planned = summary.get("rounds") or {}
     return (
         f"{count(planned.get('align'))} alignment and {count(planned.get('survival'))} survival rounds; "
-        f"best survival round {count(summary.get('best-round'))}; "
+        f"{'best survival round' if chosen else 'weights of the last survival round,'} "
+        f"{count(summary.get('best-round'))}; "
         f"{byte_size(summary.get('bytes-per-round'))} up and down per site and survival round."
     )
 

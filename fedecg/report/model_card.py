@@ -20,6 +20,7 @@ from fedecg.report.assessment import Assessment, horizon_grid, horizon_notes, si
 from fedecg.report.decision import decision_words
 from fedecg.report.findings import Summary, endpoint, is_simulated
 from fedecg.report.markdown import escaped, list_lines, table_lines
+from fedecg.report.privacy_section import protection_lines
 from fedecg.report.study_words import (
     Study,
     data_lines,
@@ -76,6 +77,7 @@ def model_card_markdown(study: Study) -> str:
         ("Not intended", list_lines(NOT_INTENDED)),
         ("Data", list_lines((*data_lines(study), f"Input: {preparation_line(study)}"))),
         ("Training", list_lines(training_lines(study))),
+        ("Privacy", list_lines(protection_lines(study.summary))),
         ("Evaluation", _evaluation(study)),
         ("Subgroups", _subgroups(study)),
         ("Limits", list_lines(limit_lines(study))),

@@ -16,7 +16,14 @@ from fedecg.report.disclosure import NOTHING_WITHHELD_NOTE, Thresholds
 from fedecg.report.grid import Grid
 from fedecg.report.wording import byte_size, printable
 
-__all__ = ["PrivacySection", "Spends", "privacy_section", "site_level_lines", "spend_grid"]
+__all__ = [
+    "PrivacySection",
+    "Spends",
+    "privacy_section",
+    "protection_lines",
+    "site_level_lines",
+    "spend_grid",
+]
 
 # Site -> phase -> epsilon spent there.
 Spends = Mapping[str, Mapping[str, float]]
@@ -182,6 +189,20 @@ def site_level_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
             "the others without drowning what they have learned. Do not rely on it to protect a site or its patients."
         )
     return tuple(lines)
+
+
+def protection_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a model card says of differential privacy: how much there was, for whom, or that there was none."""
+    told = _told(summary)
+    if not told:
+        return site_level_lines(summary) or (NO_DP,)
+    most = max(told, key=lambda site: float(site["epsilon"]))
+    return (
+        f"Differential privacy of patients: epsilon {most['epsilon']:.3g} at delta {most['delta']:.0e} at the site "
+        f"that spent most of {len(told)}, over the weights of every round, the baseline hazard and the evaluation together. "
+        "Unit: a patient with all records at one site; whoever was at two sites has spent at both. Earlier studies on "
+        "the same patients stand in the sites' ledgers.",
+    )
 
 
 def _of_sites(summary: Mapping[str, Any]) -> Mapping[str, Any]:

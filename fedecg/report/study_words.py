@@ -18,6 +18,7 @@ from fedecg.report.wording import DAYS_A_YEAR, byte_size, c_index, count, is_kno
 
 __all__ = [
     "Study",
+    "chosen_words",
     "concordance_line",
     "data_lines",
     "evaluation_part_lines",
@@ -142,13 +143,25 @@ def training_lines(study: Study) -> tuple[str, ...]:
         f"Network: dual attention, over time and leads; preset {settings.model.preset}, size {settings.model.size}.",
         f"Stage 1, alignment: {count(rounds.get('align'))} rounds{_public(settings)}, "
         f"loss {align.loss}, ECG embeddings pulled to the embedded statements of their reports or codes.",
-        f"Stage 2, survival: {count(rounds.get('survival'))} rounds, loss {survival.loss}: {loss}. Round "
-        f"{count(study.summary.get('best-round'))} gave the weights, by stratified C on the validation part."
-        f"{_schedule(survival)}",
+        f"Stage 2, survival: {count(rounds.get('survival'))} rounds, loss {survival.loss}: {loss}. "
+        f"{chosen_words(study)}{_schedule(survival)}",
         f"Federation: {settings.federation.algorithm}, {survival.local_steps} local steps a round; "
         f"{byte_size(study.summary.get('bytes-per-round'))} up and down per site and survival round. No ECG and no "
         "patient's row left a site.",
     )
+
+
+def chosen_words(study: Study) -> str:
+    """Which round's weights these are, and why."""
+    number = count(study.summary.get("best-round"))
+    if study.settings.validation_chooses:
+        return f"Round {number} gave the weights, by stratified C on the validation part."
+    why = (
+        "with differential privacy of patients no round is validated"
+        if study.settings.privacy.mode == "sample"
+        else "other sites took part in every round, so that their scores cannot be compared"
+    )
+    return f"The weights are those after round {number}, the last, and validation chose none: {why}."
 
 
 def _public(settings: StudySettings) -> str:
@@ -176,6 +189,14 @@ def _schedule(survival: SurvivalSettings) -> str:
 
 def concordance_line(study: Study) -> str:
     """Both C-indices with intervals, and whether events are few."""
+    noised = study.summary.get("federated-c-index") or {}
+    if study.assessment is None and noised.get("noised"):
+        within = c_index(noised["stratified"], noised["stratified-ci-low"], noised["stratified-ci-high"])
+        whole = c_index(noised["global"], noised["ci-low"], noised["ci-high"])
+        return (
+            f"C-index from noised histograms of the test part: of pairs within sites {within}; of all pairs {whole}. "
+            "The intervals include the noise; nothing is guaranteed, and no number without noise left a site."
+        )
     if study.assessment is None:
         return "The run has no final evaluation."
     pairs = study.assessment["concordance"]

@@ -120,8 +120,13 @@ def _on_methods(study: Study) -> dict[str, str]:
     baseline = (
         "one baseline hazard for all sites" if shared else "risk sets or a baseline hazard of each site's own"
     )
+    chosen = (
+        "chosen on validation"
+        if study.settings.validation_chooses
+        else "not chosen but taken from the last round"
+    )
     return {
-        "partition": f"{part_line(study)} Weights are trained on train, chosen on validation, judged once on "
+        "partition": f"{part_line(study)} Weights are trained on train, {chosen}, judged once on "
         f"{study.assessment['part'] if study.assessment else 'test'}.",
         "form": f"{preparation_line(study)} The network learns the functional form.",
         "building": " ".join(training_lines(study)),

@@ -138,8 +138,8 @@ class SiteReleases:
         return (
             f"an epsilon of {epsilon:.3g} bounds hardly anything: it lets whoever sees the model tell almost for "
             f"certain whether a site took part. privacy.client-epsilon = {USUAL_EPSILON:g} chooses the noise that "
-            f"this study needs for that (about {least_noise(number, USUAL_EPSILON, delta):.2g} x the clip); fewer rounds "
-            "need less"
+            f"this study needs for that (about {least_noise(number, USUAL_EPSILON, delta):.2g} x the clip); fewer "
+            "rounds need less"
         )
 
     def _planned_epsilon(self) -> float:

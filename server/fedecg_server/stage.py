@@ -387,11 +387,10 @@ class SurvivalRounds(StageRounds):
     ) -> Candidate:
         """Keep the weights just evaluated if their stratified C on validation is the best so far; returns the best.
 
-        Where other sites take part in every round, they are judged on other patients in every round, few of whom can be
-        compared: their scores are not comparable, and the last weights are taken.
+        Where validation cannot choose (`StudySettings.validation_chooses`), the last weights are taken.
         """
         stratified = (validation or {}).get("stratified")
-        comparable = self.settings.federation.fraction >= 1
+        comparable = self.settings.validation_chooses
         score = float(stratified) if comparable and isinstance(stratified, float) else float("-inf")
         if self.best is None or score >= self.best.score:
             kept = shelve(self.current, self.consortium.journal.folder)

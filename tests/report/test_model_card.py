@@ -35,7 +35,7 @@ def test_the_card_has_all_its_parts(study: Study) -> None:
     card = model_card_markdown(study)
     titles = re.findall(r"^## (.*)$", card, re.M)
     assert titles == [
-        "Intended use", "Not intended", "Data", "Training", "Evaluation", "Subgroups", "Limits", "Hashes"
+        "Intended use", "Not intended", "Data", "Training", "Privacy", "Evaluation", "Subgroups", "Limits", "Hashes"
     ]  # fmt: skip
     pairs = study.assessment["concordance"]  # type: ignore[index]
     for part in (
