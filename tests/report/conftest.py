@@ -13,6 +13,7 @@ import pytest
 from fedecg.cohort import SUBGROUPS
 from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, assessment_entry, risk_grid, site_sums
 from fedecg.objectives import Baseline
+from fedecg.report.html import report_html
 
 MakeAssessment = Callable[..., dict[str, Any]]
 
@@ -54,8 +55,7 @@ def _column(c: float, stratified: float, half: float = 0.022) -> dict[str, float
     }
 
 
-@pytest.fixture
-def summary() -> dict[str, Any]:
+def _summary() -> dict[str, Any]:
     return {
         "study": "demo",
         "outcomes": "simulated",
@@ -110,8 +110,7 @@ def summary() -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def rounds() -> list[dict[str, Any]]:
+def _rounds() -> list[dict[str, Any]]:
     return [_round("align", number) for number in range(1, 5)] + [
         _round("survival", number) for number in range(1, 13)
     ]
@@ -144,6 +143,24 @@ def _round(stage: str, number: int) -> dict[str, Any]:
         "seconds": 11.5,
         "bytes": 5_140_000,
     }
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    """A test may change it."""
+    return _summary()
+
+
+@pytest.fixture
+def rounds() -> list[dict[str, Any]]:
+    """A test may change them."""
+    return _rounds()
+
+
+@pytest.fixture(scope="session")
+def plain_page() -> str:
+    """The report of that study as it is; drawn once, as its figures take a second."""
+    return report_html(_summary(), _rounds())
 
 
 YEAR = 365.25

@@ -176,10 +176,8 @@ def test_the_notes_say_what_attention_missed_where_the_truth_is_known() -> None:
     assert "not on this model" in notes
 
 
-def test_a_report_of_a_run_without_tests_says_not_tested_under_its_heading(
-    summary: Entry, rounds: list[Entry]
-) -> None:
-    page = text_of(report_html(summary, rounds))
+def test_a_report_of_a_run_without_tests_says_not_tested_under_its_heading(plain_page: str) -> None:
+    page = text_of(plain_page)
     assert "Is the attention true? Not tested: this study did not ask its sites" in page
 
 
