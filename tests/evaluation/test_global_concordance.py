@@ -67,7 +67,7 @@ def study_grid(time, event, risk, time_bins, risk_bins):
     return RiskTimeGrid(time_grid(edges, events, time_bins), risk_grid(risk.mean(), risk.std(), risk_bins))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(federations, cuts, cuts)
 def test_bounds_hold_whatever_the_ties_sites_and_cuts(rows, time_cuts, risk_cuts):
     time, event, risk, site = columns(rows)
@@ -94,7 +94,7 @@ def test_bounds_hold_where_all_but_one_are_censored(rows, time_cuts, risk_cuts):
         assert result.few_events
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(federations, cuts, cuts, cuts, cuts)
 def test_finer_nested_cuts_shrink_the_bounds(rows, time_cuts, risk_cuts, more_time, more_risk):
     cohort = columns(rows)
