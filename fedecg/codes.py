@@ -231,6 +231,7 @@ CODES: dict[str, str] = {
     "FECG-453": "too few patients or events to take part with sums that the coordinator can read",
     "FECG-454": "an ECG of a patient who has withdrawn",
     "FECG-455": "the epsilon of every site that a study has set (privacy.client-epsilon) cannot be kept",
+    "FECG-456": "other numbers asked for under the masks of an earlier sum",
     "FECG-501": "a message is not a fedecg document, or its weights are not one float32 vector",
     "FECG-503": "sums or counts of another length than the study's grid, or missing",
     "FECG-504": "weights missing or of the wrong length",

@@ -1,7 +1,8 @@
 """Masked sums at a site: its key for a run, its replies under masks, and the shares that open a sum, once.
 
 In:  tasks that the gate has let in; plain replies, which stay here. Out: the same as words under masks; sealed shares.
-     On disk masks/STUDY-RUN.json (0600): the private key of the run, and of each sum whom it was opened for.
+     On disk masks/STUDY-RUN.json (0600): the private key of the run, and of each sum a hash of the words that went
+     under its masks, and whom it was opened for.
 Called by the ClientApp. What the masks guarantee: `fedecg.privacy.masking`.
 
 A reply is judged before it is masked, since nobody can afterwards: finite, within the agreed bounds, counts that fit
@@ -12,6 +13,7 @@ others; the virtual sites of a simulation, which agree to nothing, take each oth
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -106,8 +108,9 @@ def keys(folder: Path, site: SiteSettings, task: KeysTask) -> KeysReply:
     file = _file(folder, site, task)
     if not file.exists():
         for earlier in file.parent.glob(f"{task.settings['name']}-*.json"):
-            earlier.unlink(missing_ok=True)  # nothing of an earlier run can be opened any more
-        _write(file, {"key": fresh_key().private_bytes_raw().hex(), "opened": {}})
+            if _study_of(earlier) == _study_of(file):
+                earlier.unlink(missing_ok=True)  # nothing of an earlier run can be opened any more
+        _write(file, {"key": fresh_key().private_bytes_raw().hex(), "masked": {}, "opened": {}})
     public = public_bytes(_private_key(file)).hex()
     signing = _enrolment_key(folder, site)
     words = signed_words(task.lock_sha256, task.run, site.name, public)
@@ -128,7 +131,9 @@ def under_masks(
         content: the plain reply.
 
     Raises:
-        PolicyError: FECG-447 a task that cannot be answered under masks; FECG-446 keys of others than the sites.
+        PolicyError: FECG-447 a task that cannot be answered under masks; FECG-446 keys of others than the sites;
+            FECG-456 masks that other numbers went under.
+        RunError: FECG-601 what is masked cannot be noted.
         FederationError: FECG-445 numbers that cannot be masked; as `check_site_sums`; FECG-564, FECG-568, FECG-569.
     """
     study = parse_settings(StudySettings, task.settings)
@@ -146,6 +151,7 @@ def under_masks(
     words = Words(_update(study, task.masking, task, reply, update, received), sums)
     file = _file(folder, site, task)
     circle, tag = _circle(folder, site, task, task.masking, file), task.masking.tag(task.run)
+    _mask_once(file, tag, words)
     masked = mask(_private_key(file), circle, site.name, tag, words)
     document = MaskedReply(
         site=site.name,
@@ -181,6 +187,26 @@ def unmask(folder: Path, site: SiteSettings, task: UnmaskTask) -> UnmaskReply:
             for name, pairs in opening.pairs.items()
         },
     )
+
+
+def _mask_once(file: Path, tag: bytes, words: Words) -> None:
+    """On disk before masked words leave: which words went under the masks of a sum; the same may go again.
+
+    The masks of pairs follow from the tag, and own masks are opened one by one: of two kinds of words under one tag
+    the coordinator would learn the difference, of this site alone.
+    """
+    document = _read(file)
+    told = hmac.digest(bytes.fromhex(document["key"]), joined_words(words).tobytes(), "sha256").hex()
+    before = document["masked"].setdefault(tag.hex(), told)
+    if before != told:
+        raise PolicyError(
+            "FECG-456",
+            "sum that is to be masked",
+            found="other numbers than those that went under its masks before",
+            expected="masks of their own for every sum, and every attempt at it",
+            fix="Nothing was sent: the difference of the two would be this site's own. Tell the coordinator.",
+        )
+    _write(file, document)
 
 
 def _open_once(file: Path, tag: bytes, answered: list[str]) -> None:
@@ -284,6 +310,11 @@ def _file(folder: Path, site: SiteSettings, task: Task) -> Path:
     return place / "masks" / f"{task.settings['name']}-{task.run or 'unnamed'}.json"
 
 
+def _study_of(file: Path) -> str:
+    """hf of hf-RUN.json, and not of hf-two-RUN.json: a run's name has no hyphen."""
+    return file.stem.rpartition("-")[0]
+
+
 def _private_key(file: Path) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(bytes.fromhex(_read(file)["key"]))
 
@@ -291,7 +322,11 @@ def _private_key(file: Path) -> X25519PrivateKey:
 def _read(file: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(file.read_bytes())
-        return {"key": str(document["key"]), "opened": dict(document["opened"])}
+        return {
+            "key": str(document["key"]),
+            "masked": dict(document["masked"]),
+            "opened": dict(document["opened"]),
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FederationError(
             "FECG-569",

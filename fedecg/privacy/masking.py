@@ -22,7 +22,9 @@ Guarantees:
     As long as fewer than `2 threshold - sites` sites (a third of them, about) collude with the coordinator, it learns
     of one tag at most one sum, over at least `threshold` sites, whatever it says of who is lost: opening a site's own
     words takes the shares of its b from `threshold` sites, and of its p from as many others, and there are not so
-    many. A reply that comes after its sum was opened without it stays closed.
+    many. A reply that comes after its sum was opened without it stays closed. All this holds if a site puts one kind
+    of words under a tag: p is the same in a second, and b is opened, so that the difference of the two would be bare.
+    `fedecg_client.masks` holds a site to that.
     Not guaranteed: that sums of two tags cannot be compared. Who asks the same question of all sites and then of all
     but one learns the difference. Nor that a site's own numbers are true.
 
