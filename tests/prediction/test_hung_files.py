@@ -50,7 +50,12 @@ def pipe(tmp_path: Path) -> Path:
 def interrupted(words: list[str], by: signal.Signals) -> tuple[int, str, float]:
     """Exit status, stderr and seconds of a command that is interrupted once it says that it waits."""
     with subprocess.Popen(
-        [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a script ignores Ctrl-C, and its children inherit that: a terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             assert process.stdout is not None
