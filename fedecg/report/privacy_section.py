@@ -200,8 +200,8 @@ def protection_lines(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"Differential privacy of patients: epsilon {most['epsilon']:.3g} at delta {most['delta']:.0e} at the site "
         f"that spent most of {len(told)}, over the weights of every round, the baseline hazard and the evaluation "
-        "together. Unit: a patient with all records at one site; whoever was at two sites has spent at both. Earlier studies on "
-        "the same patients stand in the sites' ledgers.",
+        "together. Unit: a patient with all records at one site; whoever was at two sites has spent at both. Earlier "
+        "studies on the same patients stand in the sites' ledgers.",
     )
 
 

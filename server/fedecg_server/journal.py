@@ -56,6 +56,7 @@ class Journal:
 
     folder: Path
     head: dict[str, Any] = field(default_factory=dict)  # study, run, lock
+    notes: list[str] = field(default_factory=list)  # what whoever starts the study must be told
     sites: dict[str, SiteLine] = field(default_factory=dict)
     state: str = "starting"
     phase: str = "join"
@@ -160,6 +161,7 @@ class Journal:
             "waiting-for": self.waiting_for,
             "waited-s": self.waited_s,
             "at-most-s": self.at_most_s,
+            "notes": self.notes,
             "sites": [line.entry(name) for name, line in sorted(self.sites.items())],
             "c-index": self.c_index,
             "bytes": self.bytes,

@@ -35,6 +35,7 @@ class Narrator:
         self._place: tuple[object, ...] = ()
         self._waiting: tuple[bool, tuple[str, ...]] | None = None
         self._sites: dict[str, str] = {}
+        self._notes: set[str] = set()
         self._said_s = 0.0
 
     def look(self) -> None:
@@ -47,9 +48,16 @@ class Narrator:
         except (OSError, ValueError):  # not there yet
             return
         self._written = written
+        self._told(document)
         self._phase(document)
         self._wait(document)
         self._odd_sites(document)
+
+    def _told(self, document: dict[str, Any]) -> None:
+        for note in document.get("notes") or []:
+            if note not in self._notes:
+                self._notes.add(note)
+                self.progress.say(note)
 
     def _phase(self, document: dict[str, Any]) -> None:
         phase, number, rounds = document.get("phase"), document.get("round"), document.get("rounds")

@@ -39,6 +39,10 @@ from fedecg_server.study_state import StudyState, Vector
 __all__ = ["Study", "run_study"]
 
 LABELS = {"align": "alignment rounds", "survival": "survival rounds"}
+NO_THRESHOLDS = (
+    "masked sums: the sites' thresholds are not held on totals, and a site that misses an exchange gives away how many "
+    "patients and events it has"
+)
 
 
 def run_study(
@@ -108,10 +112,7 @@ class Study(StudyState):
         self.releases.sites = len(self.lock.sites) or len(members)
         if forced := refuse_few_sites(self.settings, self.releases.sites):
             self.progress.warn(forced)
-        if self.settings.privacy.mode == "client":
-            self.progress.say(self.releases.planned())
-            if weak := self.releases.weakness():
-                self.progress.warn(weak)
+        self._tell_at_the_start()
         if self.masked is not None:
             self.masked.begin()
             parts = [self.masked.parts.get("train")]
@@ -119,6 +120,17 @@ class Study(StudyState):
             parts = [member.joined.parts.get("train") for member in members]
         if not self.private:  # else nobody has said how many there are
             check_events(sum(part.events for part in parts if part), len(members))
+
+    def _tell_at_the_start(self) -> None:
+        """What is planned to be spent, and what is not protected; also in status.json, where a supervisor reads it."""
+        if self.settings.privacy.mode == "client":
+            self.journal.notes = [
+                note for note in (self.releases.planned(), self.releases.weakness()) if note
+            ]
+        if self.masked is not None:
+            self.journal.notes.append(NO_THRESHOLDS)
+        for note in self.journal.notes:
+            self.progress.warn(note)
 
     def align(self) -> None:
         """Stage 1: alignment pretraining; the network then holds what was learned."""

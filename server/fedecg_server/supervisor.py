@@ -21,6 +21,7 @@ from typing import Any
 from fedecg.codes import CODES
 from fedecg.errors import RunError
 from fedecg.progress import Progress
+from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.host_process import HostEvent, HostProcess
 from fedecg_server.narrator import Narrator
@@ -288,14 +289,17 @@ def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
     if isinstance(result, dict):
         status = str(result.get("status", "completed"))
         line = f"{status}; everything is in {coordinator.run.name}/"
+        spent = site_level_lines(result)
         code = PARTIAL_STATUS if status == PARTIAL else 0
     elif isinstance(failed, dict):
-        line = f"the study ended: {failed.get('message')}"
+        line, spent = f"the study ended: {failed.get('message')}", ()
         code = STATUS_OF_CLASS.get(str(failed.get("code"))[5:6], 1)
     else:
         return None
     if progress:
         progress.say(line)
+        for words in spent:
+            progress.say(words)
         for words in _causes(coordinator, failed) if isinstance(failed, dict) else ():
             progress.say(words)
     return code

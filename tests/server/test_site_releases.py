@@ -78,6 +78,9 @@ def test_a_study_ends_and_tells_epsilon_of_both_stages(make: Make, tmp_path: Pat
     assert "What this does not protect: single patients" in text
     assert "Forced with 3 sites" in text
     assert f"warning: an epsilon of {spent:.3g} bounds hardly anything" in text
+    notes = " ".join(read_json(tmp_path / "run" / "status.json")["notes"])
+    assert f"epsilon {spent:.3g} at delta 1e-05 is planned" in notes
+    assert "bounds hardly anything" in notes
     assert f"An epsilon of {spent:.3g} bounds hardly anything" in text
     for name in ("result.json", "summary.json"):
         told = read_json(tmp_path / "run" / name)["privacy"]

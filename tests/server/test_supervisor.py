@@ -224,6 +224,20 @@ def test_a_wait_is_told_with_whom_and_how_long(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.splitlines() == ["coast: at work, 61 s of at most 900 s"]
 
 
+def test_what_a_study_has_to_tell_at_its_start_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = tmp_path / "status.json"
+    narrator = Narrator(status, Progress())
+    for number in range(2):
+        status.write_text(
+            json.dumps({"state": "running", "phase": "join", "notes": ["epsilon 8 is planned"]})
+        )
+        os.utime(status, ns=(0, number + 1))
+        narrator.look()
+    assert capsys.readouterr().err.splitlines() == ["epsilon 8 is planned", "join"]
+
+
 def test_our_own_bundle_refused_ends_it_and_a_foreign_one_does_not(
     coordinator: Coordinator, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ from fedecg.progress import Progress
 from fedecg_client import masks
 from fedecg_client.keys import make_key
 from fedecg_client.pinned import pin
-from fedecg_server.run_folder import RunFolder
+from fedecg_server.run_folder import RunFolder, read_json
 from fedecg_server.study import Study, run_study
 from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
@@ -78,6 +78,13 @@ def asked(study: Study, grid: InProcessGrid, kind: str, content: RecordDict, sit
 
 def code_of(reply: Message) -> str:
     return Failure.model_validate_json(json.dumps(document_of(reply.content))).failed
+
+
+def test_at_its_start_a_masked_study_says_that_no_threshold_is_held_on_totals(
+    masked: tuple[Study, dict[str, Any], WatchedGrid],
+) -> None:
+    (note,) = read_json(masked[0].folder.path / "status.json")["notes"]
+    assert note.startswith("masked sums: the sites' thresholds are not held on totals")
 
 
 def test_a_site_answers_no_task_in_plain_that_was_to_be_masked(
