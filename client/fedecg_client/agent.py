@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedecg.config import SiteSettings, load_site
-from fedecg.errors import RunError
+from fedecg.errors import PolicyError, RunError
 from fedecg.federation.bundle import bundle_sha256
 from fedecg.files import write_whole
+from fedecg_client.bare_codes import record_bare_code
 from fedecg_client.faults import AWAY, LinkError, RunOverError, StoppedError, credentials, version_error
 from fedecg_client.in_hand import InHand, Kept
 from fedecg_client.running import only_one
@@ -239,6 +240,7 @@ class Agent:
             hand.reply = self._as_announced(hand, self._reply_to(hand))
             hand.seconds = time.monotonic() - began
         if not hand.sent:
+            self._record(hand.reply)
             self.link.push(hand.reply, tell=partial(self._told, hand))
             hand.sent = True
         with suppress(RunOverError):  # it was the last reply of its run
@@ -253,6 +255,13 @@ class Agent:
             received_bytes=self.link.received_bytes,
             sent_bytes=self.link.sent_bytes,
         )
+
+    def _record(self, reply: Reply) -> None:
+        """A code by itself leaves all the same where it cannot be recorded: who waits must learn that nothing comes."""
+        try:
+            record_bare_code(self.folder, self.site, reply)
+        except PolicyError as error:
+            self.status.event("unrecorded", code=error.code)
 
     def _told(self, hand: InHand, announced: Announced) -> None:
         hand.announced = announced
@@ -336,7 +345,9 @@ class Agent:
         hand = self.in_hand
         with suppress(RunOverError, LinkError):
             if hand is not None and hand.reply is None and self.node_id is not None:
-                self.link.push(error_reply(hand.received, "stopped", INTERRUPTED), last=True)
+                reply = error_reply(hand.received, "stopped", INTERRUPTED)
+                self._record(reply)
+                self.link.push(reply, last=True)
         self._go_offline()
         self._let_go()
         self.status.event("stop")

@@ -8,8 +8,8 @@ With `privacy.approve = "first-round"` two messages of a study's lock are held u
 them: the one with which it would join (its counts), and the first one with sums or an update. What is approved is that
 messages of this kind leave for this lock, not the bytes: a round may have gone by meanwhile.
 
-The one message that can leave unrecorded is the failure FECG-448 itself, the site's name and this code: a disk that is
-full must not keep the coordinator from learning that the site cannot take part.
+The one message that can leave unrecorded is a code by itself, FECG-448 or one that the agent sends without the app
+(`bare_codes`): a disk that is full must not keep the coordinator from learning that the site cannot take part.
 """
 
 from __future__ import annotations
