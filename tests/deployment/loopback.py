@@ -135,6 +135,7 @@ def write_site(folder: Path, address: str, ca: bytes, policy: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "site.toml").write_text(
         f'name = "{folder.name}"\nstore = "store"\ncohort = "cohort.csv"\n[server]\naddress = "{address}"\n'
+        "[privacy]\nthreshold-patients = 0\nthreshold-events = 0\n"  # three patients who never were
         f'[policy]\nstudies = ["*"]\n{policy}\n'
     )
     (folder / "cohort.csv").write_text(COHORT)

@@ -95,7 +95,7 @@ def test_a_message_is_answered_by_the_installed_app(make_site: MakeSite, driver:
     node = agent.online()
     (reply,) = driver.ask(node)
     assert reply["error"] is None
-    assert json.loads(reply["text"])["parts"]["train"] == {"patients": 2, "events": 1}
+    assert json.loads(reply["text"])["parts"]["train"] == {"patients": 2, "events": 1, "withheld": False}
     until(lambda: agent.status["tasks-done"] == 1, 5, "status")
     assert (agent.status["state"], agent.status["code"]) == ("idle", None)
     assert agent.status["received-bytes"] > 500
