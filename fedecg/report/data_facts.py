@@ -71,7 +71,7 @@ class DataFacts:
         people: or None where it is not known whose any ECG is.
         outcomes: whether `people` has follow-up: there is a cohort table.
         settings: of the store, or None.
-        others: files that are no ECGs.
+        others: files that are no ECGs; None of a store, whose refused.csv names them.
         drawn: row -> the recording and what was filtered; None where it cannot be had.
     """
 
@@ -86,7 +86,7 @@ class DataFacts:
     people: People | None = field(repr=False)
     outcomes: bool
     settings: Mapping[str, Any] | None
-    others: int
+    others: int | None
     drawn: Callable[[int], tuple[Recording, str] | None] = field(repr=False)
 
     def __len__(self) -> int:
@@ -123,7 +123,10 @@ def gather(
         require_same_store(site.cohort, store.key)
         return _of_store(store, read_site_cohort(data, site.cohort), said, progress)
     if _holds(data, "store.json"):
-        return _of_store(SignalStore.open(data), read_cohort(cohort) if cohort else None, said, progress)
+        store = SignalStore.open(data)
+        if cohort:
+            require_same_store(cohort, store.key)
+        return _of_store(store, read_cohort(cohort) if cohort else None, said, progress)
     if cohort:
         refuse("--cohort with a folder that is no store", "a store: its rows are what the cohort table names")
     try:
@@ -210,7 +213,7 @@ def _of_store(
         people=people,
         outcomes=cohort is not None,
         settings=store.settings,
-        others=0,
+        others=None,
         drawn=drawn,
     )
 

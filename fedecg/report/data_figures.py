@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from fedecg.report.look import BLUE, GREY, look, new_figure, say_nothing_to_show
+from fedecg.report.look import BLUE, GREY, look, new_figure
 from fedecg.report.wording import count, printable
 
 __all__ = ["bars_figure", "survival_steps_figure"]
@@ -21,16 +21,12 @@ def bars_figure(unit: str, rows: Sequence[tuple[str, Cell]]) -> Figure:
     """A bar a row, from the top; the word of a withheld one in its place.
 
     Args:
-        unit: what is counted. rows: label, number or word.
+        unit: what is counted. rows: label, number or word; one of them a number above 0.
     """
     with look():
         figure = new_figure("", 0.7 + 0.26 * max(len(rows), 2), simulated=False)
         axes = figure.add_subplot()
-        known = [number for _, number in rows if isinstance(number, int)]
-        if not any(known):
-            say_nothing_to_show(axes, "nothing to show")
-            return figure
-        widest = max(known)
+        widest = max(number for _, number in rows if isinstance(number, int))
         for place, (_, number) in enumerate(rows):
             shown = number if isinstance(number, int) else 0
             axes.barh(place, shown, color=BLUE, height=0.7)
@@ -56,15 +52,12 @@ def survival_steps_figure(points: Sequence[tuple[float, float | str]]) -> Figure
     """Share without the event at the years that are shown, joined by straight lines.
 
     Args:
-        points: years, survival or a word.
+        points: years, survival or a word; one of them a survival.
     """
     known = [(0.0, 1.0), *((years, value) for years, value in points if isinstance(value, float))]
     with look():
         figure = new_figure("", 2.4, simulated=False)
         axes = figure.add_subplot()
-        if len(known) < 2:
-            say_nothing_to_show(axes, "too few events to show")
-            return figure
         years, survival = zip(*known, strict=True)
         axes.plot(years, survival, color=BLUE, marker="o", markersize=3.5, linewidth=1.5)
         for year, value in known[1:]:

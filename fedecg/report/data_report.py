@@ -41,6 +41,11 @@ SECTIONS = (
     ("Statements and reports", ("coverage", "codes", "languages")),
 )
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+OF_PEOPLE = ("Patients", "Outcomes")
+WHOSE_ECGS = (
+    'The patients of the cohort table. The columns "ECGs" count all ECGs that are known to be theirs, not the index '
+    "ECGs alone."
+)
 MOST_CODES = 40  # rows of the longest table on the page; documents have all
 
 Row = Count | Shown
@@ -128,7 +133,8 @@ def _page(
         if title == "Outcomes" and points:
             blocks.append(_survival_block(points))
         if blocks:
-            sections.append({"title": title, "blocks": blocks})
+            people = title in OF_PEOPLE and facts.outcomes
+            sections.append({"title": title, "blocks": blocks, "note": WHOSE_ECGS if people else ""})
     return {
         "audience": audience,
         "lead": _lead(shown, facts),
@@ -145,7 +151,8 @@ def _lead(shown: Mapping[str, tuple[Table, Sequence[Row], Row]], facts: DataFact
     words = f"{_cell(total.ecgs if total else 0)} ECGs"
     if "sex" in shown:
         people = shown["sex"][2]
-        words += f"; {_cell(people.patients)} patients"
+        # Of a hospital's ECGs most are not the cohort's: the two numbers are not of the same people.
+        words += f"; {_cell(people.patients)} patients{' in the cohort' if facts.outcomes else ''}"
         words += f", {_cell(people.events)} with an event" if facts.outcomes else ""
     return f"{words}."
 
@@ -158,9 +165,9 @@ def _block(table: Table, rows: Sequence[Row], total: Row) -> dict[str, Any]:
     notes = [f"{left_out} more in the document."] if left_out > 0 else []
     notes += [f"In no ECG: {'; '.join(none)}."] if none else []
     picture = None
-    if table.chart:
-        unit = "patients" if table.people else "ECGs"
-        bars = [(row.label, row.patients if table.people else row.ecgs) for row in rows]
+    unit = "patients" if table.people else "ECGs"
+    bars = [(row.label, row.patients if table.people else row.ecgs) for row in rows]
+    if table.chart and any(isinstance(number, int) and number for _, number in bars):
         picture = _picture(
             bars_figure(unit, bars),
             f"{table.title}: {unit} by band; the numbers are in the table below.",
@@ -197,14 +204,20 @@ def _survival_block(points: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     return {
         "title": "Without the event (Kaplan-Meier; deaths before it count as censored)",
         "grid": Grid(("years", "followed until then", "events", "share without"), rows, (True,) * 4),
-        "picture": _picture(
-            survival_steps_figure(curve),
-            "Share of patients without the event by years from the ECG; the numbers are in the table below.",
-            csv_text(("years", "share"), [(years, value) for years, value in curve]),
-            "survival",
-        ),
+        "picture": _survival_picture(curve),
         "note": "",
     }
+
+
+def _survival_picture(curve: Sequence[tuple[float, Any]]) -> dict[str, str] | None:
+    if not any(isinstance(value, float) for _, value in curve):
+        return None
+    return _picture(
+        survival_steps_figure(curve),
+        "Share of patients without the event by years from the ECG; the numbers are in the table below.",
+        csv_text(("years", "share"), [(years, value) for years, value in curve]),
+        "survival",
+    )
 
 
 def _picture(figure: Any, alternative: str, data: str, name: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedecg.cohort.build_sources import file_key
-from fedecg.errors import RunInputError
+from fedecg.errors import RunInputError, some_of
 from fedecg.files import in_words, read_regular
 from fedecg.progress import Progress
 from fedecg.signals.ingest_sources import separator_of
@@ -54,7 +54,9 @@ def read_said(path: Path, column: str, renamed: Mapping[str, str], progress: Pro
     at = {name: renamed.get(name, name) for name in COLUMNS}
     absent = [name for name in (column, *renamed.values()) if name not in header]
     if absent:
-        refuse(f"--table without {len(absent)} of the columns that were named", "columns of its header")
+        refuse(
+            f"--table without the columns {some_of(absent)}", "columns of its header, by --column, --columns"
+        )
     places = {name: header.index(theirs) for name, theirs in at.items() if theirs in header}
     files = header.index(column)
     uneven = sum(len(row) != len(header) for row in rows if row)

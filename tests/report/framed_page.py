@@ -16,6 +16,7 @@ BROWSER = shutil.which("chromium")
 PROBE = """<script>addEventListener("load", () => parent.postMessage({
   inner: innerWidth, scroll: document.documentElement.scrollWidth, images: document.images.length,
   broken: [...document.images].filter(image => !(image.complete && image.naturalWidth > 0)).length,
+  cut: [...document.querySelectorAll(".scroll")].filter(table => table.scrollWidth > table.clientWidth).length,
   wide: [...document.querySelectorAll("main *")].filter(element => !element.closest(".scroll")
     && element.getBoundingClientRect().right > innerWidth + 1).length
 }, "*"));</script>"""

@@ -11,6 +11,16 @@ from framed_page import BROWSER, browse, measured
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
 @pytest.mark.parametrize("version", ["inside", "outside"])
+def test_on_a_phone_no_table_of_counts_is_cut(looked: Path, tmp_path: Path, version: str) -> None:
+    page = tmp_path / f"{version}.html"
+    page.write_text((looked / f"{version}.html").read_text())
+    quantiles = 1 if version == "inside" else 0  # six columns of numbers: that table is moved sideways
+    assert measured(page, tmp_path / "profile", 390)["cut"] == quantiles
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the PATH")
+@pytest.mark.parametrize("version", ["inside", "outside"])
 def test_nothing_sticks_out_on_a_phone_a_screen_or_paper(
     oddities: Path, tmp_path: Path, version: str
 ) -> None:

@@ -9,6 +9,8 @@ from data_reports import people, report
 
 from fedecg.cli import main
 from fedecg.cohort import Cohort, write_cohort
+from fedecg.cohort.cohort_store import write_store_note
+from fedecg.signals import SignalStore
 
 WRONG = {
     "an empty folder": ([], "FECG-609 data to report on: found neither site.toml nor store.json nor files"),
@@ -42,7 +44,10 @@ def test_a_table_without_the_columns_and_a_cohort_of_another_store_are_told(
 ) -> None:
     table = site / "devices.csv"
     assert report(site, "--out", tmp_path, "--table", table, "--columns", "patient=mrn") == 3
-    assert "FECG-609 data to report on: found --table without 1 of the columns" in capsys.readouterr().err
+    assert (
+        "FECG-609 data to report on: found --table without the columns mrn; expected"
+        in capsys.readouterr().err
+    )
     cohort = people()
     moved = Cohort(**{**vars(cohort), "record": cohort.record + 1})
     write_cohort(moved, tmp_path / "moved.csv")
@@ -51,6 +56,20 @@ def test_a_table_without_the_columns_and_a_cohort_of_another_store_are_told(
     with pytest.raises(SystemExit, match="2"):
         report(site, "--out", tmp_path, "--table", table, "--columns", "colour=red")
     assert "--columns: expected NAME=COLUMN with a NAME of patient, device" in capsys.readouterr().err
+
+
+def test_a_cohort_that_was_built_on_another_store_is_refused_though_its_rows_would_fit(
+    site: Path, tmp_path: Path, capsys: Any
+) -> None:
+    write_cohort(people(), tmp_path / "cohort.csv")
+    words = ["--cohort", tmp_path / "cohort.csv", "--out", tmp_path / "look"]
+    write_store_note(tmp_path / "cohort.csv", "0" * 64)
+    assert report(site / "store", *words) == 3
+    told = "FECG-292 cohort table and signal store: found a table that was built on another store"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "look").exists()
+    write_store_note(tmp_path / "cohort.csv", SignalStore.open(site / "store").key)
+    assert report(site / "store", *words) == 0
 
 
 def test_data_that_are_not_there_are_refused_and_nothing_is_written(tmp_path: Path, capsys: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,13 @@ def test_ecgs_outside_the_cohort_are_of_the_tables_people_and_outside_of_nobody_
     assert (rows(outside, "refused", "ecgs")["usable"], rows(outside, "refused")["usable"]) == (200, 120)
     assert rows(inside, "ecgs")["2"] == 60
     assert sum(rows(inside, "sex", "ecgs").values()) == 160
+    for version, words in (
+        ("inside", "240 ECGs; 100 patients in the cohort, 34 with"),
+        ("outside", "200 ECGs; 100 "),
+    ):
+        page = text_of(tmp_path / f"{version}.html")
+        assert words in page
+        assert page.count('The columns "ECGs" count all ECGs that are known to be theirs, not the index') == 2
     assert set(inside["differences"]) == set(outside["differences"])
     assert any("do not count there" in line for line in outside["differences"])
 
@@ -121,6 +129,28 @@ def test_a_store_without_a_cohort_is_reported_on(site: Path, tmp_path: Path) -> 
     assert rows(inside, "refused", "ecgs") == {"usable": 240}
     assert "sex" not in {table["name"] for table in inside["tables"]}
     assert inside["settings"] == SignalStore.open(site / "store").settings
+    assert inside["files-that-are-no-ecgs"] is None  # refused.csv of the store names them
+    assert "in the cohort" not in text_of(tmp_path / "inside.html")
+
+
+def test_a_table_of_which_everything_is_withheld_has_no_empty_picture(
+    data_root: Path, tmp_path: Path
+) -> None:
+    """One ECG of 41 is cut short: with it every band of duration is withheld, and a picture would show nothing."""
+    ecgs = tmp_path / "ecgs"
+    ecgs.mkdir()
+    for name in sorted((data_root / "ptbxl" / "records100").rglob("*.hea"))[:41]:
+        shutil.copy(name, ecgs)
+        (ecgs / f"{name.stem}.dat").write_bytes(name.with_suffix(".dat").read_bytes())
+    next(ecgs.glob("*.dat")).write_bytes(bytes(100))
+    assert report(ecgs, "--out", tmp_path, "--jobs", "1") == 0
+    assert set(rows(document(tmp_path, "outside"), "durations", "ecgs").values()) == {"withheld"}
+    assert pictures(tmp_path / "inside.html") == ["durations", "amplitudes"]
+    assert "durations" not in pictures(tmp_path / "outside.html")
+
+
+def pictures(page: Path) -> list[str]:
+    return re.findall(r'download="(\w+)\.csv"', page.read_text())
 
 
 @pytest.mark.parametrize(
