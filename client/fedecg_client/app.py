@@ -25,7 +25,7 @@ from fedecg.federation.sums import AssessTask
 from fedecg.federation.tasks import EvaluateTask, Failure, JoinTask, SurveyTask, Task, TrainTask
 from fedecg.fingerprint import code_fingerprint
 from fedecg_client import alone, masks, noised, work
-from fedecg_client.budget import noise_here
+from fedecg_client.budget import noise_here, warn_of_strangers
 from fedecg_client.departure import leave, leave_failed
 from fedecg_client.explained import explain
 from fedecg_client.gate import Gate
@@ -107,6 +107,7 @@ def join(folder: Path, site: SiteSettings, task: JoinTask, weights: Weights) -> 
     study = parse_settings(StudySettings, task.lock.settings)
     if study.privacy.mode == "sample":
         noise_here(folder, site, study, task.run)  # the whole study fits, or the site does not join
+        warn_of_strangers(folder, site)
     return pack(*work.join(Workplace(folder), task, weights))
 
 

@@ -8,6 +8,7 @@ epsilon and delta come from the site's own site.toml alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,16 @@ from fedecg.privacy.budget import study_noise
 from fedecg.privacy.ledger import Head, Purpose, open_ledger, patients_by_part
 from fedecg.privacy.withdrawal import read_site_cohort
 
-__all__ = ["budget_document", "budget_of", "noise_here", "refuse_without_budget", "spend_here"]
+__all__ = [
+    "budget_document",
+    "budget_of",
+    "noise_here",
+    "refuse_without_budget",
+    "spend_here",
+    "warn_of_strangers",
+]
+
+log = logging.getLogger("fedecg.client")
 
 
 def refuse_without_budget(site: SiteSettings, study: StudySettings) -> None:
@@ -69,6 +79,27 @@ def noise_here(folder: Path, site: SiteSettings, study: StudySettings, run: str)
     with open_ledger(folder) as ledger:
         patients = patients_by_part(ledger, cohort)
         return study_noise(ledger, Plan.of(study), patients, study.name, run, epsilon, delta)
+
+
+def warn_of_strangers(folder: Path, site: SiteSettings) -> None:
+    """Say in the site's log that the ledger knows nobody of its table: then nothing that was spent counts here.
+
+    So it is for new patients, and so it looks when a table was made anew under other names, which nobody can notice.
+
+    Raises:
+        PolicyError: FECG-431..433, FECG-436 the ledger. CohortError: the table cannot be read.
+    """
+    cohort = read_site_cohort(folder, site.cohort)
+    with open_ledger(folder) as ledger:
+        here = frozenset[bytes]().union(*patients_by_part(ledger, cohort).values())
+        known = ledger.patients
+    if known and here and not known & here:
+        log.warning(
+            "none of the %d patients of the table is among the %d of the ledger: if they are the same under other "
+            "names, what was spent on them counts as unspent; give each the name that it had",
+            len(here),
+            len(known),
+        )
 
 
 def spend_here(folder: Path, site: SiteSettings, purpose: Purpose, spends: Sequence[Spend]) -> Head:

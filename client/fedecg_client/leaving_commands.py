@@ -14,6 +14,7 @@ from typing import Any
 
 from fedecg.errors import PolicyError
 from fedecg.files import in_words
+from fedecg.privacy.names import one_form
 
 __all__ = ["approve", "egress", "withdraw"]
 
@@ -105,7 +106,7 @@ def _named_in(file: Path) -> frozenset[str]:
     found = "no patient in it"
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-        names = frozenset(line for line in lines if line and not line.startswith("#"))
+        names = frozenset(one_form(line) for line in lines if line and not line.startswith("#"))
     except (OSError, UnicodeDecodeError) as error:
         names, found = frozenset(), in_words(error)
     if not names:
@@ -124,7 +125,7 @@ def _in_table(table: str, names: frozenset[str]) -> tuple[int, list[int]]:
     from fedecg.cohort import read_cohort
 
     cohort = read_cohort(table)
-    own = [name.strip() for name in cohort.names or ()]
+    own = [one_form(name) for name in cohort.names or ()]
     rows = [row for row, name in enumerate(own) if name in names]
     return len({own[row] for row in rows}), [int(cohort.record[row]) for row in rows]
 

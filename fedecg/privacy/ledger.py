@@ -29,6 +29,7 @@ from fedecg.errors import PolicyError
 from fedecg.locks import LockHeldError, held
 from fedecg.privacy.accountant import Accountant, Part, Spend, epsilon_of
 from fedecg.privacy.book import Book, Entry, Head, Members, Purpose, digest_of, exists_in, next_entry
+from fedecg.privacy.names import one_form
 
 __all__ = [
     "Entry",
@@ -131,8 +132,11 @@ class Ledger:
         return frozenset[bytes]().union(*(self._book.sets[name] for name in sets))
 
     def pseudonyms(self, names: Iterable[str]) -> Members:
-        """HMAC-SHA-256 of each patient's own name or number, as the cohort table has it (`Cohort.patient_names`)."""
-        return frozenset(hmac.digest(self._book.key, name.encode(), "sha256") for name in names)
+        """HMAC-SHA-256 of each patient's own name or number, as the cohort table has it (`Cohort.patient_names`).
+
+        Numbers are numbers, however a table writes them (`one_form`).
+        """
+        return frozenset(hmac.digest(self._book.key, one_form(name).encode(), "sha256") for name in names)
 
     def spend(
         self, purpose: Purpose, spends: Sequence[Spend], patients: Patients, epsilon: float, delta: float

@@ -28,6 +28,7 @@ import numpy as np
 from fedecg.cohort import Cohort, read_cohort
 from fedecg.errors import PolicyError
 from fedecg.files import in_words, write_whole
+from fedecg.privacy.names import one_form
 
 __all__ = ["admit_cohort", "read_site_cohort", "withdraw", "withdrawn_state", "without_withdrawn"]
 
@@ -123,7 +124,7 @@ def admit_cohort(site_folder: Path, parts: Mapping[str, Mapping[str, str]], leas
 
 def _entry(key: bytes, name: str, counted: str) -> str:
     """A patient, and what is counted of him, without either: two keyed hashes."""
-    return f"{_pseudonym(key, name)}:{_pseudonym(key, f'{name} {counted}')[:16]}"
+    return f"{_pseudonym(key, name)}:{_pseudonym(key, f'{one_form(name)} {counted}')[:16]}"
 
 
 def _whose(entry: str) -> str:
@@ -181,7 +182,7 @@ def _key(state: Path, make: bool) -> bytes:
 
 
 def _pseudonym(key: bytes, name: str) -> str:
-    return hmac.digest(key, name.strip().encode(), "sha256").hex()
+    return hmac.digest(key, one_form(name).encode(), "sha256").hex()
 
 
 def _unreadable(name: str, found: str) -> PolicyError:

@@ -63,6 +63,22 @@ def test_a_study_that_fits_is_joined_and_has_the_noise_of_its_plan(tmp_path):
     assert (folder / "ledger.key").stat().st_mode & 0o077 == 0
 
 
+def test_a_table_of_which_the_ledger_knows_nobody_is_told_of_at_the_site(tmp_path, caplog):
+    """The same patients under other names would be taken for new ones."""
+    folder = write_site(tmp_path, privacy=BUDGET)
+    spend(folder, Spend("hazard", "train", 90.0))
+    JoinReply.model_validate_json(join(folder, LOCK))
+    assert "is among the" not in caplog.text
+    table = (folder / "cohort.csv").read_text().splitlines()
+    header = table[0].split(",")
+    rows = [dict(zip(header, line.split(",", len(header) - 1), strict=True)) for line in table[1:]]
+    renamed = [",".join((row | {"patient": "x" + row["patient"]}).values()) for row in rows]
+    (folder / "cohort.csv").write_text("\n".join([table[0], *renamed]) + "\n")
+    JoinReply.model_validate_json(join(folder, LOCK))
+    found = len({row["patient"] for row in rows})
+    assert f"none of the {found} patients of the table is among the" in caplog.text
+
+
 def test_a_study_that_does_not_fit_beside_an_earlier_one_is_not_joined_and_goes_on_in_its_own_run(
     tmp_path, caplog
 ):

@@ -144,6 +144,26 @@ def test_who_is_not_in_the_table_yet_is_left_out_when_he_comes(north: Path) -> N
     assert len(read_site_cohort(north, north / "cohort.csv")) == len(rows) - 1
 
 
+def test_who_has_withdrawn_stays_out_when_a_spreadsheet_writes_the_numbers_otherwise(
+    north: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = some_of_train(north, 3)
+    padded = [f"00{name}" for name in gone]
+    assert main(["withdraw", str(north), str(written(north, padded)), "--yes"]) == 0
+    assert "3 patients are named; 3 of them are in the table" in capsys.readouterr().out
+    table = north / "cohort.csv"
+    whole = read_cohort(table)
+    before = read_site_cohort(north, table)
+    assert len(whole) - len(before) == 3
+    header, *lines = table.read_text().splitlines()
+    at = header.split(",").index("patient")
+    rows = [line.split(",", at + 1) for line in lines]
+    table.write_text(
+        "\n".join([header, *(",".join([*row[:at], row[at] + ".0", *row[at + 1 :]]) for row in rows)])
+    )
+    assert len(read_site_cohort(north, table)) == len(before)
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b"\xff"])
 def test_a_list_that_cannot_be_read_stops_the_site(north: Path, damage: bytes) -> None:
     withdraw(north, some_of_train(north, 1))
@@ -232,3 +252,15 @@ def test_a_table_in_which_one_patient_has_had_the_event_meanwhile_is_refused(tmp
     assert json.loads(join(site, lock))["failed"] == "FECG-452"
     table.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")  # as it was, in another order
     assert "parts" in json.loads(join(site, lock))
+
+
+def test_a_table_that_changes_by_one_patient_is_refused_though_all_numbers_are_written_otherwise(
+    tmp_path: Path,
+) -> None:
+    told = {str(number): "[0.0, 100.0]" for number in range(40)}
+    admit_cohort(tmp_path, {"train": told}, 10)
+    padded = {f"{int(name):05d}": counted for name, counted in told.items()}
+    admit_cohort(tmp_path, {"train": padded}, 10)  # the same
+    padded["00007"] = "[1.0, 80.0]"
+    with pytest.raises(PolicyError, match="FECG-452"):
+        admit_cohort(tmp_path, {"train": padded}, 10)

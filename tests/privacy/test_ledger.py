@@ -171,6 +171,20 @@ def test_patients_are_known_again_when_rows_of_their_table_are_moved_or_added(tm
         assert ledger.epsilon({"train": before["train"]}, DELTA) > 0
 
 
+@pytest.mark.parametrize("written", ["7", "007", " 7", "+7", "7.0", "7.", "0000000007.00", "\uff17"])
+def test_a_number_is_the_same_patient_however_a_table_writes_it(used, written):
+    """Spreadsheets make 7 of 007, and 7.0 of 7 beside a blank: a ledger that took them for others would forget."""
+    with open_ledger(used) as ledger:
+        assert ledger.pseudonyms([written]) == ledger.pseudonyms(["7"])
+
+
+@pytest.mark.parametrize("other", ["70", "7.1", "7a", "-7", "7.0.0", "1e7", "0", "7 7"])
+def test_other_numbers_and_words_are_other_patients(used, other):
+    with open_ledger(used) as ledger:
+        assert ledger.pseudonyms([other]) != ledger.pseudonyms(["7"])
+        assert ledger.pseudonyms(["0"]) == ledger.pseudonyms(["000"]) != ledger.pseudonyms(["."])
+
+
 def test_names_go_with_their_rows_and_are_shown_and_written_nowhere(tmp_path):
     cohort = read_cohort(table(tmp_path, ROWS))
     assert cohort.names == ("city-7", "city-8", "city-9")
