@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedecg.errors import RunError
+from fedecg.errors import RunError, RunInputError
 
-__all__ = ["NotRegularError", "in_words", "read_regular", "whole_file", "write_whole"]
+__all__ = ["NotRegularError", "in_words", "read_regular", "require_folder", "whole_file", "write_whole"]
 
 # The first kind that fits; subclasses stand before what they are a kind of.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -82,6 +82,29 @@ def read_regular(path: str | Path) -> bytes:
         os.close(file)
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before the work that it is for; it need not be there yet.
+
+    Raises:
+        RunInputError: FECG-601.
+    """
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return
+    found = (
+        "no permission" if place.is_dir() else "a file" if place == folder else in_words(NotADirectoryError())
+    )
+    raise RunInputError(
+        "FECG-601",
+        "folder to write",
+        found=found,
+        expected="a new one, or one that can be written",
+        fix="Choose another --out.",
+    )
+
+
 def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> None:
     """Write beside the target, sync, then rename; makes the folder.
 
@@ -108,6 +131,14 @@ def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> N
         os.fsync(file.fileno())
 
 
+def _make_folder(folder: Path) -> None:
+    """A file in its place is told as what it is, and not as a target that is there already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+
+
 @contextmanager
 def whole_file(path: Path, what: str = "", *, private: bool = False) -> Iterator[Path]:
     """A new, empty file beside the target, which takes its place when the block has ended well; makes the folder.
@@ -123,7 +154,7 @@ def whole_file(path: Path, what: str = "", *, private: bool = False) -> Iterator
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     mode, how = (0o600, os.O_EXCL) if private else (0o666, os.O_TRUNC)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0), mode))
         yield part
         part.replace(path)

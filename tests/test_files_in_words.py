@@ -3,13 +3,15 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from fedecg.errors import RunError
-from fedecg.files import NotRegularError, in_words, read_regular, write_whole
+from fedecg.files import NotRegularError, in_words, read_regular, require_folder, write_whole
 
 SECRET = "smith-1960"
 
@@ -70,5 +72,27 @@ def test_a_regular_file_is_read_whole_and_through_a_link(tmp_path: Path) -> None
 
 def test_a_file_that_cannot_be_written_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="FECG-601 file x: found a file that is there already"):
+    with pytest.raises(RunError, match="FECG-601 file x: found a path that leads through a file"):
         write_whole(tmp_path / "file" / "x", "")
+
+
+def test_a_folder_that_nobody_may_write_to_is_refused_before_the_work_it_is_for(tmp_path: Path) -> None:
+    """In a process of its own, which gives up the rights of root if it has them: root may write everywhere."""
+    (tmp_path / "closed").mkdir(mode=0o555)
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fedecg.errors import RunInputError\n"
+        "from fedecg.files import require_folder\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: require_folder(Path(sys.argv[1]))\n"
+        "except RunInputError as error: print(error)\n"
+    )
+    place = tmp_path / "closed" / "new" / "out"
+    done = subprocess.run([sys.executable, "-c", script, place], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "FECG-601 folder to write: found no permission; expected a new one, or one that can be written. "
+        "Choose another --out.\n"
+    )
+    require_folder(tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()

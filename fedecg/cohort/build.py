@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedecg.cohort.build_dates import NO_DAY, Moments, days_between, no_moments
+from fedecg.cohort.build_faults import Faults
 from fedecg.cohort.build_records import Hospital, read_hospital
 from fedecg.cohort.build_rules import rules_in_words, titles
 from fedecg.cohort.build_settings import CohortSettings
@@ -74,11 +75,12 @@ def build_cohort(settings: CohortSettings, advance: Advance | None = None) -> Bu
     hospital = read_hospital(settings, advance)
     if settings.exclude.faults == "stop":
         hospital.faults.refuse()
+    hospital.faults.refuse_settings()
     fates = _Fates(hospital)
     faulty = [name in hospital.faults.patients for name in hospital.patients]
     fates.leave("faults", "rows that cannot be used", np.array(faulty, dtype=np.bool_))
     if not len(hospital.ecgs.patient):
-        _refuse_empty(fates.steps)
+        _refuse_empty(fates.steps, hospital.faults)
     index = _index_ecgs(hospital, settings, fates)
     ecg = hospital.ecgs.when.select(index)
     _leave_prevalent(hospital, settings, ecg, fates)
@@ -193,7 +195,7 @@ def _assembled(
 ) -> BuiltCohort:
     here = np.flatnonzero(fates.here)
     if not here.size:
-        _refuse_empty(fates.steps)
+        _refuse_empty(fates.steps, hospital.faults)
     names = [hospital.patients[one] for one in here]
     order = keyed_order(names, settings.split.seed)
     who, names = here[order], [names[one] for one in order]
@@ -314,12 +316,14 @@ def _has(patient: Int, size: int) -> Mask:
     return np.bincount(patient, minlength=size) > 0
 
 
-def _refuse_empty(steps: Sequence[Step]) -> NoReturn:
+def _refuse_empty(steps: Sequence[Step], faults: Faults) -> NoReturn:
     left = ", ".join(f"{step.text} {step.left}" for step in steps if step.left)
+    what = "; ".join(f"{one.code} {one.what}: {one.found}" for one in faults.found)
     raise CohortError(
         "FECG-291",
         "cohort",
-        found=f"0 patients who meet all rules; left: {left or 'nobody, there was no patient'}",
+        found=f"0 patients who meet all rules; left: {left or 'nobody, there was no patient'}"
+        + (f" (rows that cannot be used are {what})" if what else ""),
         expected="at least 1",
         fix="Check the names in [columns], the version of the codes and the dates.",
     )

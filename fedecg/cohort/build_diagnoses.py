@@ -24,6 +24,7 @@ from fedecg.cohort.icd import CodeList, matches, normalised, version_of
 __all__ = ["Diagnoses", "note_moments", "read_diagnoses", "read_with"]
 
 Mask = NDArray[np.bool_]
+MANY_DATES = 10  # fewer may be a small table's own faults
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,7 @@ def note_moments(what: str, patient: Column, when: Moments, faults: Faults) -> N
         rows=int(when.unreadable.sum()),
         found=f"of {len(when)} cells unreadable",
         expected="dates as [columns] dates says: iso 2020-03-04, day-first 04.03.2020, month-first 03/04/2020",
+        of_settings=_is_most(when.unreadable, when.unreadable | when.known),
     )
     faults.add(
         "FECG-288",
@@ -123,6 +125,11 @@ def note_moments(what: str, patient: Column, when: Moments, faults: Faults) -> N
         found=f"of {len(when)} times with an offset from UTC, and no time zone to place them in",
         expected='the hospital\'s own: [columns] time-zone = "Europe/Berlin"; times without an offset are taken as its',
     )
+
+
+def _is_most(unreadable: Mask, filled: Mask) -> bool:
+    """Read in the wrong order, some three of five dates are none, and the others are other dates."""
+    return int(unreadable.sum()) >= MANY_DATES and 2 * int(unreadable.sum()) > int(filled.sum())
 
 
 def _coded(table: Table, settings: CohortSettings) -> tuple[NDArray[np.int64], Column, NDArray[np.int64]]:

@@ -16,6 +16,10 @@ from fedecg.errors import CohortError
 __all__ = ["Fault", "Faults"]
 
 LEAVE_OUT = 'Correct the tables, or go on without these patients: [exclude] faults = "leave-out".'
+DATES = (
+    "Say how the dates of the tables are written: dates in [columns]. Of so many nobody is left out: those that can be "
+    "read are likely to be read wrongly."
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Fault:
 
     Attributes:
         code: FECG-nnn. what: table and column. found: with a count. expected: in words. count: of rows or patients.
+        of_settings: it is how the settings read the table, and not some of its rows.
     """
 
     code: str
@@ -31,6 +36,7 @@ class Fault:
     found: str
     expected: str
     count: int
+    of_settings: bool = False
 
 
 @dataclass
@@ -45,11 +51,19 @@ class Faults:
     patients: set[str] = field(default_factory=set)
 
     def add(
-        self, code: str, what: str, patients: Iterable[str], *, rows: int, found: str, expected: str
+        self,
+        code: str,
+        what: str,
+        patients: Iterable[str],
+        *,
+        rows: int,
+        found: str,
+        expected: str,
+        of_settings: bool = False,
     ) -> None:
         """Note a fault of `rows` rows; nothing where there are none. `found` follows the count."""
         if rows:
-            self.found.append(Fault(code, what, f"{rows} {found}", expected, rows))
+            self.found.append(Fault(code, what, f"{rows} {found}", expected, rows, of_settings))
             self.patients.update(patient for patient in patients if patient)
 
     def add_table(self, error: CohortError) -> None:
@@ -79,6 +93,14 @@ class Faults:
                 expected="tables without them",
                 fix=fix,
             )
+
+    def refuse_settings(self) -> None:
+        """Stop if any is of the settings: to go on without these patients would be to choose by how a date looks.
+
+        Raises:
+            CohortError: as `refuse`.
+        """
+        Faults([one for one in self.found if one.of_settings]).refuse(DATES)
 
     def as_json(self) -> list[dict[str, Any]]:
         """For flow.json."""

@@ -144,7 +144,7 @@ def _text(content: bytes, role: str, names: dict[str, str]) -> Any:
     try:
         head = csv.open_csv(io.BytesIO(first + b"\n"), parse_options=parse).schema.names
     except (pa.ArrowException, ValueError):
-        _refuse(role, "text that is not CSV", names)
+        _refuse(role, _no_csv(content), names)
     _check_names(head, role, names)
     wanted = list(dict.fromkeys(names.values()))
     convert = csv.ConvertOptions(
@@ -156,11 +156,22 @@ def _text(content: bytes, role: str, names: dict[str, str]) -> Any:
         table = csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
     except (pa.ArrowException, ValueError) as error:  # its text may hold a row
         uneven = "columns, got" in str(error)
-        _refuse(role, "rows of different lengths" if uneven else "text that is not CSV in UTF-8", names)
+        _refuse(role, "rows of different lengths" if uneven else _no_csv(content), names)
     if content.count(b'"') % 2 and table.num_rows + 1 < _lines(content):
         # One that is opened at the start of a cell takes in every row up to the next one, or to the end of the file.
         _refuse(role, "a quotation mark that is not closed, and rows that it swallows", names)
     return table.select(list(names.values()))
+
+
+def _no_csv(content: bytes) -> str:
+    """Why text cannot be read as a table; an export of Windows or of an old database is in another encoding."""
+    if not content.strip():
+        return "an empty file"
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return "text that is not UTF-8 (Latin-1, say: iconv -f WINDOWS-1252 -t UTF-8 writes it anew)"
+    return "text that is not CSV"
 
 
 def _lines(content: bytes) -> int:

@@ -146,11 +146,12 @@ def _build(options: argparse.Namespace, draw: Draw, outside: Outside) -> int:
     from fedecg.cohort.build_progress import WHOLE
     from fedecg.cohort.build_settings import load_cohort_settings
     from fedecg.cohort.flow import document_lines, flow_document
-    from fedecg.files import write_whole
+    from fedecg.files import require_folder, write_whole
     from fedecg.progress import Progress
     from fedecg.signals import SignalStore
 
     settings = load_cohort_settings(options.cohort)
+    require_folder(options.out)
     # Before the tables are read: a store that is replaced meanwhile is another than the note says, and is refused.
     store_key = SignalStore.open(settings.ecgs.store).key if settings.ecgs.store else None
     progress = Progress()

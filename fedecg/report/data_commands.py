@@ -25,8 +25,8 @@ __all__ = ["add_data"]
 
 MOST_JOBS = 64
 INGEST_HELP = """SOURCES: folders (searched at any depth), patterns in quotes, records, a .txt list of files, or a .csv
-table (, ; tab |) with a column of file names. Which formats are read: docs/formats.md. A file is known by its content,
-not by its ending.
+table (, ; tab |) with a column of file names. Names in a list or a table start from its folder. Which formats are
+read: docs/formats.md. A file is known by its content, not by its ending.
 
   fedecg data ingest /data/ecgs --out store --powerline 50
   fedecg data ingest ecgs.csv --column file --out store --settings study.toml --jobs 8
@@ -230,6 +230,7 @@ def _as_text(done: Ingested) -> list[str]:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from fedecg.files import require_folder
     from fedecg.report.data_disclosure import thresholds
     from fedecg.report.data_facts import gather
     from fedecg.report.data_report import write_data_report
@@ -240,6 +241,7 @@ def _report(options: argparse.Namespace) -> int:
     renamed = dict(word.partition("=")[::2] for word in options.columns)
     if not set(renamed) <= set(COLUMNS) or not all(renamed.values()):
         options.parser.error(f"--columns: expected NAME=COLUMN with a NAME of {', '.join(COLUMNS)}")
+    require_folder(options.out)
     progress, bank = Progress(), load_bank(options.bank)
     facts = gather(options.data, options.cohort, options.table, options.column, renamed, jobs, progress)
     written = write_data_report(facts, bank.name, bank.codes, limits, options.out)

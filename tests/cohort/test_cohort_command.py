@@ -240,6 +240,21 @@ def test_wrong_use_of_cohort_is_exit_status_2(words: list[str], capsys: pytest.C
     assert "expected" in capsys.readouterr().err or words == ["build"]
 
 
+@pytest.mark.parametrize(
+    ("place", "found"), [("taken", "a file"), ("taken/out", "a path that leads through a file")]
+)
+def test_a_folder_that_cannot_be_written_is_told_before_the_tables_are_read(
+    place: str, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    for words in (["cohort", "build", str(write_hospital(tmp_path))], ["data", "report", str(tmp_path)]):
+        assert main([*words, "--out", str(tmp_path / place)]) == 3
+        assert capsys.readouterr().err == (
+            f"FECG-601 folder to write: found {found}; expected a new one, or one that can be written. "
+            "Choose another --out.\n"
+        )
+
+
 def test_bad_input_is_exit_status_3_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

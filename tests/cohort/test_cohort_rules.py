@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cohort_hospital import HOSPITAL, SETTINGS, Patient, tables, write_hospital
+from cohort_hospital import END, HOSPITAL, HTN, SETTINGS, Patient, plain, tables, write_hospital
 
 from fedecg.cohort.build import BuiltCohort, build_cohort
 from fedecg.cohort.build_settings import load_cohort_settings
@@ -223,6 +223,47 @@ def test_codes_of_the_other_version_are_counted_in_a_note(tmp_path: Path) -> Non
     other = build(tmp_path, made=made)
     assert other.fates["p10"] == "no-inclusion"
     assert "1 diagnoses look like a code of the other ICD version and were not counted" in other.flow.notes
+
+
+def month_first(of_40: int) -> dict[str, list[tuple[str, ...]]]:
+    """40 patients whose ECGs are dated day first on the 1st to the 28th; of some only the day is above the 12th."""
+    days = [13 + at % 16 if at < of_40 else 1 + at % 12 for at in range(40)]
+    return tables(
+        [
+            Patient(f"m{at}", "", [(f"{day:02}.03.2020", f"f{at}")], [HTN], [END], [], "")
+            for at, day in enumerate(days)
+        ]
+    )
+
+
+def test_dates_read_in_a_wrong_order_are_refused_and_nobody_is_left_out_for_them(tmp_path: Path) -> None:
+    """Whose day is below 13 would stay, with another day for the ECG."""
+    settings = SETTINGS.replace("[columns]", '[columns]\ndates = "month-first"')
+    with pytest.raises(CohortError) as refused:
+        build(tmp_path, settings, month_first(21))
+    assert str(refused.value) == (
+        "FECG-287 dates of ECGs: found 21 of 40 cells unreadable; expected dates as [columns] dates says: iso "
+        "2020-03-04, day-first 04.03.2020, month-first 03/04/2020. Say how the dates of the tables are written: dates "
+        "in [columns]. Of so many nobody is left out: those that can be read are likely to be read wrongly."
+    )
+    few = build(tmp_path, settings, month_first(20))
+    assert list(few.fates.values()).count("faults") == 20
+    right = build(tmp_path, settings.replace("month-first", "day-first"), month_first(21))
+    assert list(right.fates.values()).count("cohort") == 40
+
+
+def test_a_cohort_of_which_all_rows_are_at_fault_says_which_faults(tmp_path: Path) -> None:
+    made = tables([plain(f"n{at}", "", expected="") for at in range(3)])
+    made["people.csv"] = [
+        made["people.csv"][0],
+        *((name, "2030", sex) for name, _, sex in made["people.csv"][1:]),
+    ]
+    with pytest.raises(CohortError) as refused:
+        build(tmp_path, made=made)
+    assert (
+        "left: rows that cannot be used 3 (rows that cannot be used are FECG-289 dates in the wrong order: 3 ECGs "
+        "before the patient's birth" in str(refused.value)
+    )
 
 
 def test_a_cohort_of_nobody_is_refused(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path, capsys: pytest.Ca
     ("named", "told"),
     [
         ("x" * 300, "FECG-601 file " + "x" * 300 + ": found file name too long"),
-        ("cohort.toml/k", "FECG-601 file k: found a file that is there already"),
+        ("cohort.toml/k", "FECG-601 file k: found a path that leads through a file"),
         ("dangling", "FECG-286 patients.key, the key of the patients' numbers: found no such file"),
         (".", "FECG-286 patients.key, the key of the patients' numbers: found a folder"),
     ],

@@ -201,6 +201,6 @@ def test_intercepts_of_a_discrete_time_loss_do_not_enter_the_file(tmp_path: Path
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        RunError, match=r"FECG-601 file weights.safetensors: found a file that is there already"
+        RunError, match=r"FECG-601 file weights.safetensors: found a path that leads through a file"
     ):
         save_model(tmp_path / "file", small(1), SIGNALS, "")
