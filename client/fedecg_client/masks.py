@@ -263,12 +263,12 @@ def _grid_of(task: Task) -> RiskTimeGrid | None:
 
 def _circle(folder: Path, site: SiteSettings, task: Task, masking: Masking, file: Path) -> Circle:
     """The sites of a sum, each with a key that it has signed."""
-    lock = pinned_lock(folder, str(task.settings["name"])) if site.server is not None else None
+    known = _known_keys(folder, site, str(task.settings["name"]))
     own = public_bytes(_private_key(file)).hex()
     wrong = [
         name
         for name, entry in masking.keys.items()
-        if not _is_theirs(entry, task.lock_sha256, task.run, name, None if lock is None else lock.site_keys)
+        if not _is_theirs(entry, task.lock_sha256, task.run, name, known)
     ]
     mine = masking.keys.get(site.name)
     if wrong or mine is None or mine.key != own:
@@ -281,6 +281,14 @@ def _circle(folder: Path, site: SiteSettings, task: Task, masking: Masking, file
             fix="Nothing was sent. Tell the coordinator, and compare fingerprints over the phone.",
         )
     return masking.circle()
+
+
+def _known_keys(folder: Path, site: SiteSettings, study: str) -> dict[str, str] | None:
+    """Fingerprints by name, of the lock that the site agreed to; none that agreed to none; None: a virtual site."""
+    if site.server is None:
+        return None
+    lock = pinned_lock(folder, study)
+    return {} if lock is None else lock.site_keys
 
 
 @lru_cache(maxsize=4096)

@@ -172,6 +172,14 @@ def test_a_deployed_site_takes_the_keys_of_its_lock_alone(
         check(swapped)
     with pytest.raises(PolicyError, match="and not this site's own"):
         check(entries | {"city": signed_entry(servers, lock, study.run, "city")})
+    for pinned in (home / "state" / "locks").glob("*.json"):
+        pinned.rename(pinned.with_suffix(".away"))
+    with pytest.raises(
+        PolicyError, match="found 3 of 3"
+    ):  # policy.studies = ["*"] pins no lock: nobody is known
+        check(entries)
+    for away in (home / "state" / "locks").glob("*.away"):
+        away.rename(away.with_suffix(".json"))
     file = masks._file(home, site, CensusTask(**fields))
     assert file.stat().st_mode & 0o077 == 0
     file.write_text("{}")
