@@ -15,7 +15,18 @@ from pathlib import Path
 
 from fedecg.exits import exit_status
 
-__all__ = ["Command", "Commands", "add_command", "add_group", "add_json", "port", "program", "run", "seconds"]
+__all__ = [
+    "Command",
+    "Commands",
+    "add_command",
+    "add_group",
+    "add_json",
+    "named",
+    "port",
+    "program",
+    "run",
+    "seconds",
+]
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 Command = Callable[[argparse.Namespace], int]
@@ -95,6 +106,13 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
         options.parser.print_help()
         return 0
     return exit_status(lambda: int(options.command(options)), as_json=getattr(options, "json", False))
+
+
+def named(text: str) -> Path:
+    """A path; an empty name, such as of a variable that is not set, is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name")
+    return Path(text)
 
 
 def seconds(text: str) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedecg.command_line import Commands, add_command, add_group, add_json
+from fedecg.command_line import Commands, add_command, add_group, add_json, named
 
 if TYPE_CHECKING:
     from fedecg.cohort.flow import Flow
@@ -115,7 +115,7 @@ def add_cohort(commands: Commands[argparse.ArgumentParser], draw: Draw, outside:
     )
     build.add_argument("cohort", type=Path, metavar="COHORT.toml", help="tables, columns and rules")
     build.add_argument(
-        "--out", type=Path, default=Path("cohort"), metavar="DIR", help="folder to write (default: cohort)"
+        "--out", type=named, default=Path("cohort"), metavar="DIR", help="folder to write (default: cohort)"
     )
     add_json(build, "print the flow, and the names of what was written, as JSON")
     flow = add_command(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedecg.codes import CODES
-from fedecg.command_line import Commands, add_command, add_group, add_json
+from fedecg.command_line import Commands, add_command, add_group, add_json, named
 from fedecg.config import SignalSettings, load_study, parse_settings
 from fedecg.errors import SettingsError
 from fedecg.progress import Progress
@@ -76,7 +76,7 @@ def _add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
         "sources", nargs="+", metavar="SOURCES", help="folders, patterns, lists, tables, records"
     )
     command.add_argument(
-        "--out", type=Path, required=True, metavar="STORE", help="folder of the store, a new one"
+        "--out", type=named, required=True, metavar="STORE", help="folder of the store, a new one"
     )
     command.add_argument(
         "--column", default="file", help="of a table, that holds the file names (default: file)"
@@ -108,9 +108,9 @@ def _add_report(commands: Commands[argparse.ArgumentParser]) -> None:
     words = "look at a site's ECGs and cohort: one report for the site, one that may leave it"
     command = add_command(commands, "report", _report, words, REPORT_HELP)
     command.add_argument(
-        "data", type=_named, metavar="DATA", help="a site folder, a store, or a folder of ECGs"
+        "data", type=named, metavar="DATA", help="a site folder, a store, or a folder of ECGs"
     )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the reports")
+    command.add_argument("--out", type=named, required=True, metavar="DIR", help="folder for the reports")
     command.add_argument("--cohort", type=Path, metavar="FILE.csv", help="cohort table of the store")
     command.add_argument("--table", type=Path, metavar="FILE.csv", help="files with their device and report")
     command.add_argument(
@@ -149,13 +149,6 @@ def _default_jobs() -> int:
     return max(
         1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     )
-
-
-def _named(text: str) -> Path:
-    """An empty name, such as of a variable that is not set, is not the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected a name")
-    return Path(text)
 
 
 def _number(text: str) -> int | float | str:

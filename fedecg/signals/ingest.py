@@ -279,7 +279,7 @@ class _Refusals:
 
     def add(self, number: int | str, row: Row) -> None:
         """One more; a name that a spreadsheet would take for a formula gets a quotation mark in front."""
-        self.count += 1
+        self.count += number != ""  # of the store's rows; what is no ECG is none of them
         code, source = row.entry["code"], str(row.entry["source"])
         shown = f"'{source}" if source.startswith(_FORMULA) else source
         self._write((number, shown, row.entry.get("index", ""), code, CODES[code]))

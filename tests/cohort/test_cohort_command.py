@@ -255,6 +255,22 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_tables_are_read(
         )
 
 
+@pytest.mark.parametrize(
+    "words", [["cohort", "build", "cohort.toml"], ["data", "report", "store"], ["data", "ingest", "ecgs"]]
+)
+def test_an_empty_name_is_not_the_current_folder(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_hospital(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--out", ""])
+    assert done.value.code == 2
+    assert "argument --out: expected a name" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_bad_input_is_exit_status_3_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

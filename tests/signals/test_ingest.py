@@ -361,13 +361,16 @@ def test_names_that_harm_terminals_spreadsheets_and_tables_do_not(tmp_path, ecg,
 
 
 def test_progress_tells_how_far_it_is_and_what_was_refused(tmp_path, records):
+    """One record is cut short; a letter beside the ECGs is none, and no refused one."""
+    (records / "0" / "r00.dat").write_bytes(bytes(100))
+    (records / "letter.xml").write_text("Dear archive")
     with (tmp_path / "log").open("w") as log:
         run(
             find_items([str(records)]),
             tmp_path / "store",
             progress=Progress(console=Console(file=log, width=200)),
         )
-    assert re.fullmatch(r"ECG files: 12/12, \d+ s  12 ECGs, 0 refused\n", (tmp_path / "log").read_text())
+    assert re.fullmatch(r"ECG files: 13/13, \d+ s  12 ECGs, 1 refused\n", (tmp_path / "log").read_text())
 
 
 def test_real_records_of_every_folder_end_up_as_they_are_read(tmp_path, data_root):
