@@ -42,7 +42,7 @@ from fedecg.objectives import exit_bin, first_bin
 from fedecg.privacy.accountant import Noise, Spend
 from fedecg.privacy.dp_steps import Protection
 from fedecg.privacy.ledger import Purpose
-from fedecg.privacy.releases import noised_events, noised_hazard_sums, noised_histogram
+from fedecg.privacy.releases import noised_events, noised_hazard_sums, noised_histogram, refuse_several
 from fedecg.training import SiteData, log_hazards, train_align, train_survival
 from fedecg_client import work
 from fedecg_client.budget import noise_here, spend_here
@@ -53,6 +53,8 @@ __all__ = ["evaluate", "is_private", "survey", "train"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+
+SUMMED: tuple[Part, ...] = ("train", "validation", "test")  # parts of which sums leave
 
 log = logging.getLogger("fedecg.client")
 
@@ -148,11 +150,14 @@ class _Desk:
         """Open everything that can fail before anything is spent.
 
         Raises:
-            PolicyError: as `noise_here`. CohortError: FECG-440 late entries that the study does not provide for.
+            PolicyError: as `noise_here`; FECG-439 a patient in two rows of a part. CohortError: FECG-440 late entries
+                that the study does not provide for.
         """
         own = load_site(place.folder / "site.toml")
         site, network, settings = opened(place.folder, task, weights)
         _refuse_late_entries(site, settings)
+        for part in SUMMED:
+            refuse_several(site.cohort.patient[site.rows(part)])
         noise = noise_here(place.folder, own, settings, task.run)
         return _Desk(place, own, task, site, network, settings, noise)
 

@@ -34,7 +34,7 @@ from fedecg.privacy.secret import secret_generator
 
 __all__ = [
     "Released", "baseline_from_noised", "clipped_hazard_sums", "event_sums", "histogram", "noised_events",
-    "noised_hazard_sums", "noised_histogram", "possible_counts", "possible_risk_sets",
+    "noised_hazard_sums", "noised_histogram", "possible_counts", "possible_risk_sets", "refuse_several",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -80,7 +80,7 @@ def noised_events(
     Raises:
         PolicyError: FECG-439 a patient in two rows.
     """
-    _refuse_several(patient)
+    refuse_several(patient)
     values = _noised(event_sums(event, exit_bin, n_bins), EVENTS_SENSITIVITY, noise_multiplier, generator)
     return Released(values, Spend("events", part, noise_multiplier))
 
@@ -107,7 +107,7 @@ def noised_hazard_sums(
     Raises:
         PolicyError: FECG-439 a patient in two rows.
     """
-    _refuse_several(patient)
+    refuse_several(patient)
     sums = clipped_hazard_sums(log_hazard, exit_bin, n_bins, bound, first_bin)
     sensitivity = HAZARD_SENSITIVITY if first_bin is None else ENTRY_SENSITIVITY
     return Released(
@@ -135,7 +135,7 @@ def noised_histogram(
     Raises:
         PolicyError: FECG-439 a patient in two rows.
     """
-    _refuse_several(patient)
+    refuse_several(patient)
     cells = histogram(follow_up_days, event, log_hazard, grid)
     values = _noised(cells, HISTOGRAM_SENSITIVITY, noise_multiplier, generator)
     return Released(values, Spend("histogram", part, noise_multiplier))
@@ -244,7 +244,12 @@ def _noised(
     return np.asarray(sums + noise_multiplier * sensitivity * noise)
 
 
-def _refuse_several(patient: Integers) -> None:
+def refuse_several(patient: Integers) -> None:
+    """Patients of the rows (n,) of a sum: each once.
+
+    Raises:
+        PolicyError: FECG-439.
+    """
     several = len(patient) - len(np.unique(patient))
     if several:
         raise PolicyError(

@@ -309,6 +309,25 @@ def test_a_study_that_takes_entry_times_pays_for_them_with_noise(
     assert result_of(tmp_path / "with")["status"] == "completed"
 
 
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_site_whose_table_has_a_patient_twice_refuses_before_it_pays(
+    store: Path, sites: Path, tmp_path: Path, part: str
+) -> None:
+    """Each sum would refuse it, too: after it was paid for, in every round anew."""
+    cohort = sites / "city" / "cohort.csv"
+    header, *lines = cohort.read_text().splitlines()
+    names = header.split(",")
+    rows = [line.split(",", len(names) - 1) for line in lines]
+    first, second = [row for row in rows if row[names.index("part")] == part][:2]
+    second[names.index("patient")] = first[names.index("patient")]
+    cohort.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    run(settings_of(store, align={"rounds": 0}, survival={"rounds": 1}), sites, tmp_path / "run")
+    records = json.loads((tmp_path / "run" / "rounds.json").read_text())
+    assert {code for record in records for code in record["rejected"].values()} == {"FECG-439"}
+    assert entries_of(sites / "city") == ()
+    assert result_of(tmp_path / "run")["status"] == "completed-partial"
+
+
 @pytest.mark.slow
 def test_a_simulation_prints_and_shows_what_was_spent(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
