@@ -64,8 +64,8 @@ class _Stated:
 def is_csv(head: bytes) -> bool:
     """Whether a file begins as a table with a column a lead."""
     try:
-        names, _ = _heading(head.rpartition(b"\n")[0].decode("utf-8-sig"))
-    except (UnicodeDecodeError, ValueError):
+        names, _ = _heading(_decoded(head.rpartition(b"\n")[0]))
+    except ValueError:
         return False
     return sum(bool(standard_lead(name)) for name in names) >= _FEWEST_LEADS
 
@@ -94,9 +94,9 @@ def read_csv(content: bytes, beside: bytes | None) -> Rows:
     import pandas as pd
 
     try:
-        text = content.decode("utf-8-sig")
+        text = _decoded(content)
         names, comments = _heading(text[:_HEADER_BYTES])
-    except (UnicodeDecodeError, ValueError):
+    except ValueError:
         raise damaged("CSV", "text without a line of names") from None
     line = next(x for x in text.splitlines() if x.strip() and not x.lstrip().startswith("#"))
     stated = _stated("CSV", comments, beside, leads=names)
@@ -115,12 +115,26 @@ def read_csv(content: bytes, beside: bytes | None) -> Rows:
             float_precision="round_trip",
         )
     except (ValueError, MemoryError, OverflowError):  # pandas' parser errors are ValueErrors
-        raise damaged("CSV", "cells that are no numbers, or lines of different lengths") from None
+        # 1,5 of a German spreadsheet is one and a half, 1,500 of an American one is not: neither is guessed.
+        commas = " (decimal commas?)" if _separator(line) != "," and _has_commas(text) else ""
+        raise damaged("CSV", f"cells that are no numbers{commas}, or lines of different lengths") from None
     if table.shape[1] != len(names):
         raise damaged("CSV", "lines of different lengths")
     kept = [index for index, name in enumerate(names) if standard_lead(name)]
     signal = table.to_numpy()[:, kept].T
     return _one(signal, _Stated(stated.rate_hz, stated.unit, tuple(names[index] for index in kept)))
+
+
+def _decoded(content: bytes) -> str:
+    """Text in UTF-8, or in Latin-1, in which Windows writes the µ of µV: names of leads and numbers are the same."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _has_commas(text: str) -> bool:
+    return any("," in line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
 def read_parquet(content: bytes, beside: bytes | None) -> Rows:

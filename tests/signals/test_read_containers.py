@@ -160,6 +160,9 @@ WRITTEN = {
     "csv in uV, other order": csv_bytes(
         SIGNAL[::-1] * 1000, LEADS[::-1], "\ufeff# unit: uV\n# rate_hz: 500\n\n", "\t"
     ),
+    "csv in µV, Latin-1": csv_bytes(SIGNAL * 1000, comment="# rate-hz=500 unit=µV\n")
+    .decode()
+    .encode("latin-1"),
     "parquet": parquet_bytes(dict(zip(LEADS, SIGNAL, strict=True)), STATED),
     "parquet of lists": parquet_bytes(
         {lead: [row.tolist()] for lead, row in zip(LEADS, SIGNAL, strict=True)}, STATED
@@ -210,6 +213,10 @@ def test_an_array_is_described_by_the_json_beside_it(tmp_path):
         (
             csv_bytes() + b"1,2,x\n",
             "FECG-277 CSV file: found cells that are no numbers, or lines of different lengths",
+        ),
+        (
+            csv_bytes(separator=";").replace(b".", b","),
+            "FECG-277 CSV file: found cells that are no numbers (decimal commas?), or lines of different lengths",
         ),
         (csv_bytes() + b",".join([b"1"] * 14) + b"\n", "FECG-277 CSV file: found cells that are no numbers"),
         (
