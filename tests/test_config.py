@@ -36,6 +36,14 @@ def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     for part in ("nmae: unknown key", "survival.bins", "survival.loss", "align.rounds", "data.sites.a"):
         assert part in text
     assert caught.value.exit_status == 3
+    assert caught.value.expected == "keys and ranges as in configs/*.toml"
+
+
+def test_a_sites_problems_point_to_what_a_site_has_and_not_to_files_of_a_study(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"FECG-103 settings: found \d+ problem\(s\)") as caught:
+        load_site(write(tmp_path, 'name = "city"\nstoer = "store"\n'))
+    assert "stoer: unknown key" in caught.value.found
+    assert caught.value.expected == "keys and ranges as in the site.toml that fedecg-client init writes"
 
 
 def test_what_a_whole_section_breaks_is_said_without_repeating_the_section(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def load_site(path: str | Path) -> SiteSettings:
     Raises:
         SettingsError: FECG-101..103.
     """
-    site = parse_settings(SiteSettings, _read_toml(Path(path)))
+    site = parse_settings(
+        SiteSettings, _read_toml(Path(path)), "in the site.toml that fedecg-client init writes"
+    )
     base, server = Path(path).resolve().parent, site.server
     if server:
         server = server.model_copy(update={"ca": str(base / server.ca), "key": str(base / server.key)})
@@ -59,8 +61,14 @@ def load_site(path: str | Path) -> SiteSettings:
     return site.model_copy(update=places)
 
 
-def parse_settings(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
+def parse_settings(
+    kind: type[Settings], tree: Mapping[str, Any], shown: str = "in configs/*.toml"
+) -> Settings:
     """Validate a tree of kebab-case keys (from TOML or from a message).
+
+    Args:
+        kind: what they must be. tree: what was given.
+        shown: where whoever wrote them finds keys and ranges, after "as".
 
     Raises:
         SettingsError: FECG-103, one line a problem, each with the key's path.
@@ -73,7 +81,7 @@ def parse_settings(kind: type[Settings], tree: Mapping[str, Any]) -> Settings:
         "FECG-103",
         "settings",
         found=f"{len(lines)} problem(s)\n  " + "\n  ".join(lines) + "\n",
-        expected="keys and ranges as in configs/*.toml",
+        expected=f"keys and ranges as {shown}",
     )
 
 

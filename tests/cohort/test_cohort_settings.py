@@ -88,6 +88,7 @@ test = 0.5
 """
     with pytest.raises(SettingsError, match=r"FECG-103 settings: found 12 problem\(s\)") as caught:
         load(tmp_path, text)
+    assert caught.value.expected == "keys and ranges as fedecg cohort build --help shows them"
     for words in (
         "rules.base:",
         "ecgs.table: key is missing",
