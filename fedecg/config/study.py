@@ -116,10 +116,11 @@ class StudySettings(Section):
     def validation_chooses(self) -> bool:
         """Whether the weights that ship are those of the best round; else they are the last.
 
-        With differential privacy of patients no round is validated. Where other sites take part in every round they are
-        judged on other patients in every round, few of whom can be compared.
+        With differential privacy of patients no round is validated; with that of sites the choice would be one more
+        release, without noise. Where other sites take part in every round they are judged on other patients in every
+        round, few of whom can be compared.
         """
-        return self.privacy.mode != "sample" and self.federation.fraction >= 1
+        return self.privacy.mode == "none" and self.federation.fraction >= 1
 
 
 def _not_of_a_site(study: StudySettings) -> Iterator[tuple[str, str, str]]:
@@ -130,6 +131,16 @@ def _not_of_a_site(study: StudySettings) -> Iterator[tuple[str, str, str]]:
         yield f'"{algorithm}"', "is no sum of clipped updates, to which noise could be added", mean
     if algorithm in ("scaffold", "fedbn"):
         yield f'"{algorithm}"', "keeps things of each site to which no noise is added", mean
+    survival = study.survival
+    if survival.rounds and (
+        survival.loss == "grouped" or (survival.loss == "cox-pooled" and survival.baseline == "shared")
+    ):
+        instead = 'survival.baseline = "site", and loss = "cox-pooled" or "cox-site",'
+        yield (
+            "a baseline hazard of all",
+            "takes each site's exact sums into the updates of the others",
+            instead,
+        )
     if weight != "auto":
         yield f'"{weight}"', "would give one site more than its share", 'federation.weight = "auto"'
     if study.model.preset == "paper":

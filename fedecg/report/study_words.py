@@ -156,11 +156,11 @@ def chosen_words(study: Study) -> str:
     number = count(study.summary.get("best-round"))
     if study.settings.validation_chooses:
         return f"Round {number} gave the weights, by stratified C on the validation part."
-    why = (
-        "with differential privacy of patients no round is validated"
-        if study.settings.privacy.mode == "sample"
-        else "other sites took part in every round, so that their scores cannot be compared"
-    )
+    why = {
+        "sample": "with differential privacy of patients no round is validated",
+        "client": "the choice would be a release without noise",
+        "none": "other sites took part in every round, so that their scores cannot be compared",
+    }[study.settings.privacy.mode]
     return f"The weights are those after round {number}, the last, and validation chose none: {why}."
 
 

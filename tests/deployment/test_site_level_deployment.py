@@ -22,7 +22,9 @@ TARGET = 8.0
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Hospitals:
     """Two, forced: what is tried is the way over the line, not how many it hides."""
     privacy = PrivacySettings(mode="client", client_force=True, client_clip=0.05, client_epsilon=TARGET)
-    settings = tiny_study(name="of-sites").model_copy(update={"privacy": privacy})
+    tiny = tiny_study(name="of-sites")
+    survival = tiny.survival.model_copy(update={"baseline": "site"})
+    settings = tiny.model_copy(update={"privacy": privacy, "survival": survival})
     return make_hospitals(settings, tmp_path_factory.mktemp("of-sites") / "hospitals")
 
 

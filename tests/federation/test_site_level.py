@@ -28,7 +28,8 @@ PINNED = (4.7285, 48.8017, 3.6171)
 
 def study(**sections: object) -> StudySettings:
     privacy = {"mode": "client", **sections.pop("privacy", {})}  # type: ignore[dict-item]
-    return parse_settings(StudySettings, {"privacy": privacy, **sections})
+    survival = {"baseline": "site", **sections.pop("survival", {})}  # type: ignore[dict-item]
+    return parse_settings(StudySettings, {"privacy": privacy, "survival": survival, **sections})
 
 
 def vectors(sites: int, size: int = SIZE, seed: int = 1) -> tuple[Vector, dict[str, Vector]]:
@@ -215,6 +216,11 @@ def test_fewer_than_fifty_sites_are_refused_and_forced_only_if_asked_for() -> No
             },
             '"scaffold" keeps things of each site to which no noise is added',
         ),
+        (
+            {"survival": {"baseline": "shared"}},
+            "a baseline hazard of all takes each site's exact sums into the updates of the others",
+        ),
+        ({"survival": {"loss": "grouped"}}, 'expected survival.baseline = "site", and loss = "cox-pooled"'),
         ({"federation": {"weight": "events"}}, 'expected federation.weight = "auto" with privacy.mode = "client"'),
         ({"model": {"preset": "paper"}}, "has running variances, which noise makes negative"),
         (
@@ -237,6 +243,15 @@ def test_what_makes_no_sense_with_it_is_refused_when_the_study_is_read(
         study(**sections)
     assert caught.value.code == "FECG-103"
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "survival", [{"loss": "cox-site"}, {"loss": "cox-batch"}, {"baseline": "shared", "rounds": 0}]
+)
+def test_losses_in_which_no_site_knows_of_another_are_allowed(survival: dict[str, object]) -> None:
+    chosen = study(survival=survival)
+    assert chosen.privacy.mode == "client"
+    assert not chosen.validation_chooses  # it would be a release without noise
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedadam", "fedyogi"])

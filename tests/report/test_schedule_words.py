@@ -65,6 +65,10 @@ def test_how_the_encoder_was_tuned_stands_with_the_stage(study: Study, survival:
             "with differential privacy of patients no round is validated",
         ),
         ({"federation": {"fraction": 0.5}}, "other sites took part in every round"),
+        (
+            {"privacy": {"mode": "client"}, "survival": {"baseline": "site"}},
+            "the choice would be a release without noise",
+        ),
     ],
 )
 def test_where_validation_chose_nothing_nobody_says_that_it_did(

@@ -11,7 +11,7 @@ from fedecg.report.disclosure import STUDY
 from fedecg.report.privacy_section import privacy_section, site_level_lines
 from fedecg.report.table import print_summary
 
-SETTINGS = parse_settings(StudySettings, {"privacy": {"mode": "client"}})
+SETTINGS = parse_settings(StudySettings, {"privacy": {"mode": "client"}, "survival": {"baseline": "site"}})
 
 
 def told(**changes: Any) -> dict[str, Any]:

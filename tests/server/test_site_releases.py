@@ -45,6 +45,7 @@ def make(settings: StudySettings, sites: Path) -> Make:
             update={
                 "federation": settings.federation.model_copy(update=waits),
                 "evaluation": settings.evaluation.model_copy(update={"explain": False}),
+                "survival": settings.survival.model_copy(update={"baseline": "site"}),
                 "privacy": settings.privacy.model_copy(update=chosen),
             }
         )

@@ -19,6 +19,8 @@ def started(folder: Path, public_key: Callable[[str], str], monkeypatch: pytest.
     study = folder / "study.toml"
     text = study.read_text()
     assert text.count('mode = "none" ') == 1
+    assert text.count('baseline = "shared" ') == 1
+    text = text.replace('baseline = "shared" ', 'baseline = "site" ')
     study.write_text(text.replace('mode = "none" ', 'mode = "client" '))
     main(["site", "add", "city", "--key", public_key("city"), "--dir", str(folder)])
     calls: list[bool] = []

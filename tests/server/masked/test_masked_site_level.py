@@ -16,7 +16,9 @@ from fedecg_simulations.grid import FIRST_NODE
 
 def aligned(settings: StudySettings, folder: Path, out: Path, sums: str) -> tuple[np.ndarray, Study]:
     chosen = {"mode": "client", "sums": sums, "client_force": True, "client_clip": 0.02, "client_noise": 2.0}
-    changed = settings.model_copy(update={"privacy": settings.privacy.model_copy(update=chosen)})
+    survival = settings.survival.model_copy(update={"baseline": "site"})
+    privacy = settings.privacy.model_copy(update=chosen)
+    changed = settings.model_copy(update={"privacy": privacy, "survival": survival})
     nodes = {FIRST_NODE + NAMES.index(name): {"site-folder": str(folder / name)} for name in NAMES}
     run_folder = RunFolder(out)
     run_folder.begin(changed)
