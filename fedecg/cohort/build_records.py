@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fedecg.cohort.build_dates import Moments, no_moments
 from fedecg.cohort.build_diagnoses import Diagnoses, note_moments, read_diagnoses, read_with
 from fedecg.cohort.build_faults import Faults
-from fedecg.cohort.build_people import OLDEST_YEARS, People, read_people
+from fedecg.cohort.build_people import DAYS_A_YEAR, OLDEST_YEARS, People, read_people
 from fedecg.cohort.build_progress import TableWork
 from fedecg.cohort.build_settings import CohortSettings
 from fedecg.cohort.build_sources import file_key, read_sources, source_sizes, store_rows
@@ -107,6 +107,7 @@ def read_hospital(settings: CohortSettings, advance: Advance | None = None) -> H
         {role: table.rows for role, table in tables.items()},
     )  # fmt: skip
     _note_wrong_order(hospital)
+    _note_far_ends(hospital)
     return hospital
 
 
@@ -336,6 +337,26 @@ def _note_wrong_order(hospital: Hospital) -> None:
             rows=int(wrong.sum()),
             found=found,
             expected="birth, then ECGs and diagnoses, then death, by calendar day",
+        )
+
+
+def _note_far_ends(hospital: Hospital) -> None:
+    """Follow-up that nobody lives through: a registry's 9999-12-31 says that there is no date, or none yet.
+
+    Not what is later than today: dates of tables that may be published are moved into another century.
+    """
+    first = np.full(len(hospital.patients), np.iinfo(np.int64).max)
+    np.minimum.at(first, hospital.ecgs.patient, hospital.ecgs.when.day)
+    names = np.array(hospital.patients, dtype=object)
+    for what, when in (("last contacts", hospital.end), ("deaths", hospital.death)):
+        far = when.known & ((when.day - OLDEST_YEARS * DAYS_A_YEAR) > first)
+        hospital.faults.add(
+            "FECG-289",
+            f"dates of {what}",
+            names[far],
+            rows=int(far.sum()),
+            found=f"patients with one more than {OLDEST_YEARS} years after their first ECG",
+            expected="days that were lived to; name cells that mean no date: no-date in [columns]",
         )
 
 

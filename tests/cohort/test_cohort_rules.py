@@ -252,6 +252,29 @@ def test_dates_read_in_a_wrong_order_are_refused_and_nobody_is_left_out_for_them
     assert list(right.fates.values()).count("cohort") == 40
 
 
+def test_a_last_contact_or_death_that_nobody_lives_to_is_a_fault_and_may_be_named_as_no_date(
+    tmp_path: Path,
+) -> None:
+    """Taken as a date, 9999-12-31 would make a patient who is followed for 8,000 years without the event."""
+    made = tables(
+        [
+            plain("a", "", expected="")._replace(contacts=["9999-12-31"]),
+            plain("b", "", expected="")._replace(deaths=["9999-12-31"]),
+            plain("c", "", expected="")._replace(contacts=["2139-03-10"]),
+        ]
+    )
+    with pytest.raises(CohortError) as refused:
+        build(tmp_path, SETTINGS.replace("leave-out", "stop"), made)
+    expected = "expected days that were lived to; name cells that mean no date: no-date in [columns]"
+    assert (
+        f"FECG-289 dates of last contacts: found 1 patients with one more than 120 years after their first ECG; {expected}\n"
+        f"  FECG-289 dates of deaths: found 1 patients with one more than 120 years after their first ECG; {expected}\n"
+    ) in str(refused.value)
+    assert build(tmp_path, made=made).fates == {"a": "faults", "b": "faults", "c": "cohort"}
+    named = SETTINGS.replace("[columns]", '[columns]\nno-date = ["9999-12-31"]')
+    assert build(tmp_path, named, made).fates == {"a": "no-follow-up", "b": "cohort", "c": "cohort"}
+
+
 def test_a_cohort_of_which_all_rows_are_at_fault_says_which_faults(tmp_path: Path) -> None:
     made = tables([plain(f"n{at}", "", expected="") for at in range(3)])
     made["people.csv"] = [
