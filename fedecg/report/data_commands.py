@@ -92,12 +92,20 @@ def _add_ingest(commands: Commands[argparse.ArgumentParser]) -> None:
     signals.add_argument(
         "--settings", type=Path, metavar="STUDY.toml", help="take [signals] from the study's file"
     )
-    signals.add_argument("--rate-hz", type=_number, metavar="N", help="samples a second (default: 100)")
     signals.add_argument(
-        "--samples", type=_number, metavar="N", help="samples of a stored ECG (default: 1024)"
+        "--rate-hz", type=_number, metavar="N", help="samples a second, 50 to 1000 (default: 100)"
     )
-    signals.add_argument("--highpass-hz", type=_number, metavar="HZ", help="(default: 0.5)")
-    signals.add_argument("--lowpass-hz", type=_number, metavar="HZ", help="(default: 40)")
+    signals.add_argument(
+        "--samples",
+        type=_number,
+        metavar="N",
+        help="samples of a stored ECG, seconds x rate: 64 to 16384, a multiple of 32 (default: 1024, "
+        "at 100 Hz 10.24 s)",
+    )
+    signals.add_argument(
+        "--highpass-hz", type=_number, metavar="HZ", help="below --lowpass-hz (default: 0.5)"
+    )
+    signals.add_argument("--lowpass-hz", type=_number, metavar="HZ", help="below half the rate (default: 40)")
     signals.add_argument(
         "--powerline", choices=("50", "60", "none"), help="notch of this site (default: none)"
     )

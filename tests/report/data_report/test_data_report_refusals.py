@@ -10,6 +10,7 @@ from data_reports import people, report
 from fedecg.cli import main
 from fedecg.cohort import Cohort, write_cohort
 from fedecg.cohort.cohort_store import write_store_note
+from fedecg.config import SignalSettings
 from fedecg.signals import SignalStore
 
 WRONG = {
@@ -89,6 +90,24 @@ def test_a_name_that_is_too_long_to_look_there_is_bad_input(tmp_path: Path, caps
         in capsys.readouterr().err
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_help_of_ingest_states_the_ranges_and_defaults_that_are_asked_for(capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "ingest", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    rate, samples = (
+        SignalSettings.model_json_schema()["properties"][name] for name in ("rate-hz", "samples")
+    )
+    low, high, default = rate["minimum"], rate["maximum"], rate["default"]
+    assert f"samples a second, {low} to {high} (default: {default})" in told
+    low, high, step, default = (samples[name] for name in ("minimum", "maximum", "multipleOf", "default"))
+    assert (
+        f"{low} to {high}, a multiple of {step} (default: {default}, at 100 Hz {default / 100:g} s)" in told
+    )
+    usual = SignalSettings()
+    assert f"below --lowpass-hz (default: {usual.highpass_hz:g})" in told
+    assert f"below half the rate (default: {usual.lowpass_hz:g})" in told
 
 
 @pytest.mark.parametrize(
