@@ -79,6 +79,7 @@ class Status(Document):
     waiting_for: list[str] = []
     waited_s: float = 0.0
     at_most_s: float = 0.0
+    notes: list[str] = []  # what whoever started the study was told
     sites: list[SiteEntry] = []
     c_index: CIndex | None = None
     bytes: int = 0  # since the process began; over the whole run: those of the rounds
