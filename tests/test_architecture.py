@@ -10,7 +10,7 @@ from fedecg.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "codes", "errors", "config", "files", "fingerprint", "progress", "exits", "command_line", "memory",
+    "codes", "errors", "files", "config", "fingerprint", "progress", "exits", "command_line", "memory",
     "locks", "intended_use",
     "signals", "cohort", "text", "model", "objectives", "evaluation", "privacy", "training",
     "representation", "federation", "prediction", "explanation", "report",

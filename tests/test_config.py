@@ -148,7 +148,7 @@ def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_bad_toml_have_codes_and_no_folder_names(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"FECG-101 none\.toml: found FileNotFoundError") as caught:
+    with pytest.raises(SettingsError, match=r"FECG-101 none\.toml: found no such file") as caught:
         load_study(tmp_path / "none.toml")
     assert str(tmp_path) not in str(caught.value)
     with pytest.raises(SettingsError, match="FECG-102"):

@@ -49,6 +49,7 @@ from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from fedecg.config import ServerSettings
+from fedecg.files import in_words
 from fedecg_client.faults import (
     REFUSED,
     LinkError,
@@ -99,7 +100,7 @@ def load_credentials(settings: ServerSettings) -> Credentials:
         try:
             files[what] = Path(name).read_bytes()
         except OSError as error:
-            raise credentials(what, type(error).__name__) from None
+            raise credentials(what, in_words(error)) from None
     try:
         x509.load_pem_x509_certificates(files["ca.crt"])
     except ValueError:

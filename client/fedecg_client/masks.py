@@ -61,7 +61,7 @@ from fedecg.federation.tasks import (
     TrainReply,
     TrainTask,
 )
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg.privacy.masking import Circle, Words, fresh_key, mask, open_shares, public_bytes
 from fedecg.privacy.withdrawal import read_site_cohort
 from fedecg_client.keys import load_key, make_key
@@ -339,7 +339,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise FederationError(
             "FECG-569",
             "this site's key for masked sums",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="the key that it made when the run began",
             fix="The site takes part again in the next run; nobody else can make that key.",
         ) from None

@@ -51,6 +51,7 @@ COLUMNS = (
 OPTIONAL = {"entry_days": "0", "died": "0"}  # column that a table may lack -> what its cells then hold
 UNKNOWN = {"event": "0", "follow_up_days": "nan", "entry_days": "0", "died": "0"}  # blank cells of "align"
 OLDEST_YEARS = 120.0
+LONGEST_DAYS = 365.25 * OLDEST_YEARS
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Cohort:
         part: (N,) str, "train", "validation", "test", or "align": the outcome is not known, so there `event` and `died`
             are False, `follow_up_days` is NaN and `entry_days` 0.
         event: (N,) bool, True = event seen, False = censored.
-        follow_up_days: (N,) float64 > 0, days from the ECG to the event or the last contact.
+        follow_up_days: (N,) float64 in (0, 43830], days from the ECG to the event or the last contact.
         entry_days: (N,) float64, days from the ECG to the first day under observation, 0 <= entry < follow-up
             (left truncation); 0 where observation begins with the ECG.
         died: (N,) bool, True = follow-up ended with the patient's death, before any event: a competing risk.
@@ -229,13 +230,13 @@ def _check_unknown_outcomes(cohort: Cohort) -> None:
 
 def _check_follow_up(cohort: Cohort) -> None:
     days = cohort.follow_up_days
-    bad = int(np.sum(~(np.isfinite(days) & (days > 0)) & (cohort.part != ALIGN)))
+    bad = int(np.sum(~((days > 0) & (days <= LONGEST_DAYS)) & (cohort.part != ALIGN)))
     if bad:
         raise CohortError(
             "FECG-222",
             "follow_up_days",
-            found=f"{bad} of {len(cohort)} values that are not positive",
-            expected="days from the ECG to the event or last contact, > 0",
+            found=f"{bad} of {len(cohort)} values that are not in (0, {LONGEST_DAYS:,.0f}]",
+            expected=f"days from the ECG to the event or last contact, > 0 and within {OLDEST_YEARS:g} years",
             fix="Drop ECGs recorded after the last contact.",
         )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fedecg.cohort.cohort import PARTS
 from fedecg.errors import CohortError
+from fedecg.files import in_words
 
 __all__ = ["PtbxlIndex", "read_ptbxl"]
 
@@ -145,7 +146,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise CohortError(
             "FECG-621",
             path.name,
-            found=type(error).__name__,
+            found=in_words(error),
             expected="the table as PTB-XL publishes it",
             fix="Give the folder that holds ptbxl_database.csv: --data PATH.",
         ) from None

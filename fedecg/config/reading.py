@@ -18,6 +18,7 @@ from fedecg.config.section import Section
 from fedecg.config.site import SiteSettings
 from fedecg.config.study import StudySettings
 from fedecg.errors import SettingsError
+from fedecg.files import in_words
 
 __all__ = ["load_site", "load_study", "parse_settings", "settings_sha256"]
 
@@ -98,7 +99,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(
             "FECG-101",
             path.name,
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a readable TOML file",
             fix="Check the path.",
         ) from None

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedecg.errors import SettingsError
+from fedecg.files import in_words
 
 __all__ = ["SiteKey", "certificate_fingerprint", "key_of_text", "public_key_of", "read_public_key"]
 
@@ -120,7 +121,7 @@ def _read_small_file(path: Path) -> bytes:
         # A link may lead anywhere, a pipe would wait for ever: a key comes as a plain file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        found = "a symbolic link" if path.is_symlink() else type(error).__name__
+        found = "a symbolic link" if path.is_symlink() else in_words(error)
         raise _no_key(found) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

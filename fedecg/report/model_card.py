@@ -13,7 +13,7 @@ from typing import Any
 
 from fedecg.config import StudySettings
 from fedecg.errors import RunError
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg.intended_use import INTENDED_USE, NOT_INTENDED
 from fedecg.model.package import CARD, CHECKLISTS, SETTINGS, write_sums
 from fedecg.report.assessment import Assessment, horizon_grid, horizon_notes, site_grid, site_notes
@@ -133,7 +133,7 @@ def _model(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        content, found = None, type(error).__name__
+        content, found = None, in_words(error)
     else:
         found = f"JSON of another kind ({type(content).__name__})"
     if isinstance(content, dict):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fedecg.config import StudySettings, load_study
 from fedecg.errors import RunError, RunInputError
+from fedecg.files import in_words
 from fedecg.report.summary import coordinator_summary
 
 __all__ = ["FinishedRun", "Outcomes", "read_run"]
@@ -149,7 +150,7 @@ def _read(file: Path, kind: type) -> Any:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(file, type(error).__name__) from None
+        raise _unreadable(file, in_words(error)) from None
     if not isinstance(content, kind):
         raise _unreadable(file, f"JSON of another kind ({type(content).__name__})")
     return content

@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedecg.errors import RunError
 from fedecg.federation.identity import certificate_fingerprint
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 
 __all__ = [
     "CertificateState",
@@ -281,7 +281,7 @@ def _certificate(path: Path) -> x509.Certificate:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         fix = RESTORE if path.name == "ca.crt" else RENEW
-        raise _unusable(path.name, type(error).__name__, fix) from None
+        raise _unusable(path.name, in_words(error), fix) from None
 
 
 def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -289,7 +289,7 @@ def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise _unusable(path.name, type(error).__name__, fix) from None
+        raise _unusable(path.name, in_words(error), fix) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise _unusable(path.name, "a key of another kind", fix)
     return key

@@ -21,7 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedecg.config import Section, StudySettings, load_study, parse_settings
 from fedecg.errors import RunError, SettingsError
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg_server.certificates import TlsFiles, create_tls
 
 __all__ = ["Coordinator", "CoordinatorSettings", "create_coordinator", "open_coordinator"]
@@ -128,7 +128,7 @@ def open_coordinator(folder: str | Path) -> Coordinator:
         raise SettingsError(
             "FECG-125",
             "coordinator's folder",
-            found=f"no readable server.toml ({type(error).__name__})",
+            found=f"no readable server.toml ({in_words(error)})",
             expected="a folder that `fedecg-server init` made",
             fix="Go into that folder, or name it: fedecg-server COMMAND DIR.",
         ) from None
@@ -184,7 +184,7 @@ def _whole_folder(target: Path) -> Iterator[Path]:
         raise RunError(
             "FECG-601",
             "coordinator's folder",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a place that can be written, with space left",
             fix="Choose another DIR, or free space on that disk.",
         ) from None

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedecg.errors import RunError
+from fedecg.files import in_words
 from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.server_lock import running_pid
@@ -182,7 +183,7 @@ def _json_if_there(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        tree = type(error).__name__
+        tree = in_words(error)
     if not isinstance(tree, dict):
         raise RunError(
             "FECG-602",

@@ -17,7 +17,7 @@ import tomli_w
 from fedecg.config import StudySettings
 from fedecg.errors import FedecgError, RunError
 from fedecg.federation.rounds import RoundRecord
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg.report.summary import coordinator_summary
 from fedecg_server.concluded import forget
 from fedecg_server.journal import EVENTS, STATUS
@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
         raise RunError(
             "FECG-602",
             path.name,
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a file of a finished run",
             fix="Run it again.",
         ) from None

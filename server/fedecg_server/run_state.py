@@ -20,6 +20,7 @@ from fedecg.federation.documents import JoinedPart, LedgerHead, PartCounts, Risk
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.noised import NoisedSurveyReply
 from fedecg.federation.tasks import SurveyReply
+from fedecg.files import in_words
 from fedecg_server.array_file import DamagedError, Stored, read_arrays, write_arrays
 from fedecg_server.between_rounds import RememberedDocument
 from fedecg_server.shelf import Shelved
@@ -81,7 +82,7 @@ def read_state(folder: Path) -> tuple[RunState, dict[str, Shelved]] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _damaged(type(error).__name__) from None
+        raise _damaged(in_words(error)) from None
     except DamagedError as error:
         raise _damaged(str(error)) from None
     except ValidationError as error:

@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, Validati
 
 from fedecg.config import StudySettings, load_study
 from fedecg.errors import FedecgError
+from fedecg.files import in_words
 
 __all__ = ["CIndex", "Event", "Round", "RunFiles", "RunView", "SiteEntry", "Status"]
 
@@ -249,7 +250,7 @@ class _File(Generic[T]):
         except FileNotFoundError:  # removed since the look
             self._seen = None
         except OSError as error:
-            self.problem = f"{self.path.name} cannot be read ({type(error).__name__})."
+            self.problem = f"{self.path.name} cannot be read ({in_words(error)})."
         except (ValueError, RecursionError, FedecgError):
             self.problem = f"{self.path.name} is damaged or half-written; what it says is left out here."
 
@@ -284,7 +285,7 @@ class _EventLog:
         except FileNotFoundError:
             self._begin(None)
         except OSError as error:
-            self._unreadable = f"{self.path.name} cannot be read ({type(error).__name__})."
+            self._unreadable = f"{self.path.name} cannot be read ({in_words(error)})."
         return (self._inode, self._offset, self._unreadable) != before
 
     def _grow(self) -> None:

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from fedecg.config import Section, parse_settings
 from fedecg.errors import RunError, SettingsError
 from fedecg.federation.identity import SiteKey, read_public_key
-from fedecg.files import write_whole
+from fedecg.files import in_words, write_whole
 from fedecg_server.control import KeyInUseError, NodeRegistry, NotRunningError, key_of
 from fedecg_server.coordinator import Coordinator
 
@@ -81,7 +81,7 @@ def read_sites(coordinator: Coordinator) -> SiteList:
         raise RunError(
             "FECG-672",
             "sites.json",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="the list that `fedecg-server site` keeps",
             fix='Restore it from a backup, or write {"sites": {}} into it and add every site again.',
         ) from None

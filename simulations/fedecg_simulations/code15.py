@@ -13,6 +13,7 @@ Communications 12:5117.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import zlib
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from fedecg.cohort import Cohort, split_by_patient
 from fedecg.errors import CohortError
+from fedecg.files import in_words
 from fedecg.signals import Recording
 from fedecg.signals.hdf5 import exam_ids, open_hdf5
 from fedecg.signals.stated import Rows
@@ -110,7 +112,7 @@ def _read_exams(path: Path) -> pd.DataFrame:
         raise CohortError(
             "FECG-621",
             path.name,
-            found=type(error).__name__,
+            found=in_words(error),
             expected="the table as CODE-15 % publishes it",
             fix="Give the folder that holds exams.csv and exams_part*.hdf5: --data PATH.",
         ) from None
@@ -175,6 +177,7 @@ def _open(file: Path) -> Rows:
 
 
 _OPENED = ExitStack()
+atexit.register(_OPENED.close)  # while h5py can still close it
 
 
 def _state_sha256(files: list[Path], places: list[tuple[Path, int]]) -> str:

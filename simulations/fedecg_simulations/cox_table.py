@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedecg.errors import CohortError, SettingsError
+from fedecg.files import in_words
 from fedecg.objectives.linear_cox_sums import CoxPatients
 
 __all__ = ["CoxColumns", "CoxTable", "read_cox_table"]
@@ -161,7 +162,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise CohortError(
             "FECG-239",
             "table",
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a CSV file with a header (UTF-8), or Parquet, one row a patient",
             fix="Check the path, the format and that the file is whole; Parquet needs pyarrow.",
         ) from None

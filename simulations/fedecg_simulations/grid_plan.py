@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fedecg.config import Section, StudySettings, load_study, parse_settings, settings_sha256
 from fedecg.errors import SettingsError
+from fedecg.files import in_words
 
 __all__ = ["Cell", "GridPlan", "GridSettings", "Measure", "chosen_cells", "load_grid"]
 
@@ -191,7 +192,7 @@ def _grid_settings(path: Path) -> GridSettings:
         raise SettingsError(
             "FECG-111",
             path.name,
-            found=type(error).__name__,
+            found=in_words(error),
             expected="a readable TOML file",
             fix="Check the path and the syntax.",
         ) from None

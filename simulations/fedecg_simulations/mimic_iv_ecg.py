@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedecg.errors import CohortError
+from fedecg.files import in_words
 from fedecg.signals import read_recording
 from fedecg_simulations.dataset import Dataset
 from fedecg_simulations.index_ecgs import IndexEcgs, drawn_patients
@@ -178,7 +179,7 @@ def _read_csv(path: Path, columns: tuple[str, ...], rows: int | None = None) -> 
     except FileNotFoundError:
         _refuse_table("FECG-616", path.name, "no such file", "the tables of MIMIC-IV-ECG in its folder")
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        _refuse_table("FECG-621", path.name, type(error).__name__, "the table as MIMIC-IV-ECG publishes it")
+        _refuse_table("FECG-621", path.name, in_words(error), "the table as MIMIC-IV-ECG publishes it")
     missing = [name for name in columns if name not in table]
     if missing:
         found = f"{len(missing)} column(s) missing: {', '.join(missing[:5])}"

@@ -50,7 +50,7 @@ def test_rules_that_are_broken_are_told_together_each_with_its_code_and_fix(tmp_
 def test_a_fault_of_one_row_is_not_told_as_two(tmp_path: Path) -> None:
     header = HEADER.replace("follow_up_days", "follow_up_days,entry_days")
     error = refusal(tmp_path, header + "0,1,train,1,-5,0,,,\n")
-    assert str(error).startswith("FECG-222 follow_up_days: found 1 of 1 values that are not positive")
+    assert str(error).startswith("FECG-222 follow_up_days: found 1 of 1 values that are not in (0, 43,830]")
 
 
 @pytest.mark.parametrize("name", ["utf-16", "utf-16-be"])

@@ -170,7 +170,7 @@ def test_the_control_port_is_no_fleet_port(make_site: MakeSite, superlink: Super
 def test_a_site_without_a_server_or_a_key_ends_with_a_code(make_site: MakeSite) -> None:
     agent = make_site(register=False)
     (agent.folder / "node.key").unlink()
-    assert "FECG-643 node.key: found FileNotFoundError" in refused(agent, "FECG-643")
+    assert "FECG-643 node.key: found no such file" in refused(agent, "FECG-643")
     settings = agent.folder / "site.toml"
     settings.write_text('name = "north"\nstore = "store"\ncohort = "cohort.csv"\n')
     assert "FECG-643 site.toml: found no [server]" in refused(agent, "FECG-643")

@@ -213,7 +213,7 @@ def test_a_stop_ends_a_call_at_once(activate: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        ("ca.crt", None, "ca.crt: found FileNotFoundError"),
+        ("ca.crt", None, "ca.crt: found no such file"),
         ("ca.crt", b"nonsense", "ca.crt: found a file that is no PEM certificate"),
         ("node.key", b"nonsense", "node.key: found a file that is no OpenSSH private key without a password"),
     ],

@@ -126,7 +126,7 @@ def test_a_part_age_sex_and_death_are_read_where_the_table_has_them(
         ("event", "yes", "FECG-269 column event: found 1 of 40 cells unreadable; expected 0 or 1"),
         ("event", "2", "FECG-269 column event: found 1 of 40"),
         ("follow_up_days", "", "FECG-269 column follow_up_days: found 1 of 40"),
-        ("follow_up_days", "-3", "FECG-222 follow_up_days: found 1 of 40 values that are not positive"),
+        ("follow_up_days", "-3", "FECG-222 follow_up_days: found 1 of 40 values that are not in (0, 43,830]"),
         ("patient", "", "FECG-269 column patient: found 1 of 40"),
         ("patient", "a/1", "FECG-267 records to evaluate: found 1 of 40"),
     ],

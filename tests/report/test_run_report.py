@@ -94,7 +94,7 @@ def test_the_summary_of_a_simulation_is_used_as_it_is_and_not_contradicted(
 def test_an_unfinished_run_is_a_message(run: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (run / name).unlink()
     assert main(["report", str(run)]) == 3
-    assert f"FECG-602 {name}: found FileNotFoundError" in capsys.readouterr().err
+    assert f"FECG-602 {name}: found no such file" in capsys.readouterr().err
     (run / name).write_text('"text"')
     assert main(["report", str(run)]) == 3
     assert f"FECG-602 {name}: found JSON of another kind (str)" in capsys.readouterr().err

@@ -234,12 +234,12 @@ def test_fingerprints_are_sixteen_groups_of_four(made: TlsFiles) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ("missing key", "FECG-673 tls/server.key: found FileNotFoundError"),
-        ("junk certificate", "FECG-673 tls/server.crt: found ValueError"),
-        ("empty authority", "FECG-673 tls/ca.crt: found ValueError.*Restore tls/ from a backup"),
+        ("missing key", "FECG-673 tls/server.key: found no such file"),
+        ("junk certificate", "FECG-673 tls/server.crt: found content that cannot be read"),
+        ("empty authority", "FECG-673 tls/ca.crt: found content that cannot be read.*Restore tls/ from a backup"),
         ("other key", "FECG-673 tls/server.key: found a key that does not belong to server.crt"),
         ("other authority", "FECG-673 tls/server.crt: found a certificate of another authority"),
-        ("encrypted key", "FECG-673 tls/server.key: found TypeError"),
+        ("encrypted key", "FECG-673 tls/server.key: found content that cannot be read"),
         ("other name", "FECG-673 tls/server.crt: found another name than that in server.toml"),
         ("rsa key", "FECG-673 tls/server.key: found a key of another kind"),
     ],
@@ -286,6 +286,6 @@ def test_renewing_refuses_without_its_own_authority(tls: TlsFiles, tmp_path: Pat
     with pytest.raises(RunError, match="FECG-673 tls/ca.key: found a key of another authority than ca.crt"):
         renew_server_certificate(tls, NAME)
     tls.ca_key.unlink()
-    with pytest.raises(RunError, match="FECG-673 tls/ca.key: found FileNotFoundError.*Restore"):
+    with pytest.raises(RunError, match="FECG-673 tls/ca.key: found no such file.*Restore"):
         renew_server_certificate(tls, NAME)
     assert tls.certificate.read_bytes() == before

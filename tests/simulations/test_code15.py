@@ -170,7 +170,7 @@ def an_exam_twice(folder: Path) -> None:
 REFUSED = {
     "no table": (
         lambda folder: (folder / "exams.csv").unlink(),
-        "FECG-621 exams.csv: found FileNotFoundError",
+        "FECG-621 exams.csv: found no such file",
     ),
     "no column": (broken_header, r"FECG-622 exams.csv: found 1 column\(s\) missing: timey"),
     "a word": (a_word_as_death, "FECG-622 exams.csv: found 1 of 3 unusable cells in column death"),

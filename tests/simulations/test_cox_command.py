@@ -212,7 +212,7 @@ def test_a_table_of_another_encoding_or_format_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "patients.csv").write_bytes("name\nMüller\n".encode("latin-1"))
-    assert "FECG-239 table: found UnicodeDecodeError" in refused(
+    assert "FECG-239 table: found text that is not UTF-8" in refused(
         capsys, str(tmp_path / "patients.csv"), *ROLES
     )
     (tmp_path / "patients.parquet").write_text("no parquet")

@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no table": (
         lambda folder: (folder / "record_list.csv").write_bytes(b"\xff\xfe\0\0"),
-        "FECG-621 record_list.csv: found UnicodeDecodeError",
+        "FECG-621 record_list.csv: found text that is not UTF-8",
     ),
     "no date": (cell("ecg_time", "yesterday"), "FECG-622 .* 1 of 4 unusable cells in column ecg_time"),
     "no number": (cell("subject_id", "p7"), "FECG-622 .* 1 of 4 unusable cells in column subject_id"),

@@ -201,9 +201,9 @@ def test_the_source_changes_with_the_files_and_with_the_rate(tmp_path: Path) -> 
 def test_a_missing_or_broken_table_is_refused(tmp_path: Path, name: str) -> None:
     folder = make_folder(tmp_path / "set", {}, {}, {})
     (folder / name).write_bytes(b"\xff\xfe\x00,\n")
-    assert f"FECG-621 {name}: found UnicodeDecodeError" in refusal(folder)
+    assert f"FECG-621 {name}: found text that is not UTF-8" in refusal(folder)
     (folder / name).unlink()
-    assert f"FECG-621 {name}: found FileNotFoundError; expected the table as PTB-XL publishes it" in refusal(
+    assert f"FECG-621 {name}: found no such file; expected the table as PTB-XL publishes it" in refusal(
         folder
     )
 

@@ -308,7 +308,7 @@ def test_an_output_folder_that_cannot_be_made_is_said_without_its_path(
 
 
 def test_a_file_of_an_unfinished_run_is_an_error_with_a_code(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"FECG-602 result\.json: found FileNotFoundError"):
+    with pytest.raises(RunError, match=r"FECG-602 result\.json: found no such file"):
         read_json(tmp_path / "result.json")
 
 

@@ -29,7 +29,7 @@ def test_start_says_at_once_what_is_wrong(
     assert "nme: unknown key" in capsys.readouterr().err
     (folder / "tls/server.crt").unlink()
     assert main(["start", str(folder)]) == 1
-    assert "FECG-673 tls/server.crt: found FileNotFoundError" in capsys.readouterr().err
+    assert "FECG-673 tls/server.crt: found no such file" in capsys.readouterr().err
     assert list((folder / "run").iterdir()) == []
 
 

@@ -88,7 +88,7 @@ def test_files_that_may_not_be_read_are_said(server: LoopbackServer, run: Watche
         (run.folder.path / name).mkdir()
     told = seen(server)
     for name in ("status.json", "events.jsonl"):
-        assert f"{name} cannot be read (IsADirectoryError)." in told
+        assert f"{name} cannot be read (a folder)." in told
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.7, 0.97])
