@@ -8,36 +8,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from loopback import COHORT, PYPROJECT, AgentProcess, Driver, Proxy, SuperLink, until
+from loopback import PYPROJECT, AgentProcess, Driver, Proxy, SuperLink, until
 
 pytestmark = pytest.mark.slow
 
 MakeSite = Callable[..., AgentProcess]
+SLOW_DISK = Path(__file__).with_name("slow_disk")
 NODE_UNAVAILABLE, RAISED, INVALID_FAB, CRASHED = 5, 2, 7, 8
 
 
 class Held:
-    """A cohort that cannot be read before the test lets it: a task that lasts as long as wanted."""
+    """A table that a slow disk gives when the test lets it: a task that lasts as long as wanted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "cohort.csv"
-        self.file.unlink()
-        os.mkfifo(self.file)
+    def __init__(self, agent: AgentProcess) -> None:
+        self.agent, self.gate = agent, agent.folder / "held"
+        self.gate.touch()
+
+    def start(self) -> AgentProcess:
+        """Start the site's agent; it and its workers wait for the table."""
+        paths = [str(SLOW_DISK), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return self.agent.start(PYTHONPATH=os.pathsep.join(paths))
+
+    def reached(self, pid: int) -> bool:
+        """This process is inside its task, and waits."""
+        return (self.agent.folder / f"reached-{pid}").exists()
 
     def release(self) -> None:
-        """Put the table there; a reader that waits sees it."""
-        whole = self.file.with_name("whole.csv")
-        whole.write_text(COHORT)
-        pipe = until(self._reader, 10, "somebody who reads the cohort")
-        os.write(pipe, COHORT.encode())
-        os.close(pipe)
-        whole.replace(self.file)
-
-    def _reader(self) -> int:
-        try:
-            return os.open(self.file, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # nobody has opened it yet
-            return 0
+        """Give the table to whoever waits, and to everybody from now on."""
+        self.gate.unlink()
 
 
 @pytest.fixture
@@ -49,18 +47,13 @@ def proxy(superlink: SuperLink) -> Iterator[Proxy]:
 
 
 class Busy:
-    """A site at work; its table is a pipe that gives nothing until `held.release()`."""
+    """A site at work; its table is given by `held.release()`."""
 
     def __init__(self, agent: AgentProcess, driver: Driver) -> None:
-        self.agent, self.held = agent, Held(agent.folder)
-        self.node = agent.start().online()
+        self.agent, self.held = agent, Held(agent)
+        self.node = self.held.start().online()
         driver.say(self.node, within_s=60)
-        self.worker = working(agent)
-
-    def table_is_back(self) -> None:
-        """The pipe becomes the table that it was."""
-        self.held.file.unlink()
-        self.held.file.write_text(COHORT)
+        self.worker = working(self.held)
 
 
 @pytest.fixture
@@ -69,15 +62,17 @@ def busy(make_site: MakeSite, driver: Driver) -> Busy:
     return Busy(make_site(), driver)
 
 
-def working(agent: AgentProcess) -> int:
-    """Wait until a worker has the message in hand; its pid."""
+def working(held: Held, but: int = 0) -> int:
+    """Wait until a worker, and not that one, is inside the app with the message in hand; its pid."""
+    agent = held.agent
     until(
-        lambda: agent.status["state"] == "working" and agent.status["worker-pid"],
+        lambda: agent.status["state"] == "working" and other_worker(agent, but),
         15,
         f"working: {agent.status}",
     )
-    time.sleep(0.5)  # it is inside the app
-    return int(agent.status["worker-pid"])
+    pid = int(agent.status["worker-pid"])
+    until(lambda: held.reached(pid), 15, f"inside the app: {agent.status}")
+    return pid
 
 
 def other_worker(agent: AgentProcess, first: int) -> int:
@@ -115,8 +110,7 @@ def test_a_worker_killed_in_mid_task_is_replaced_and_given_the_message_again(
 ) -> None:
     agent, first = busy.agent, busy.worker
     os.kill(first, signal.SIGKILL)
-    until(lambda: other_worker(agent, first), 15, "a new worker")
-    time.sleep(0.5)
+    working(busy.held, but=first)
     busy.held.release()
     (reply,) = driver.read()
     assert reply["error"] is None
@@ -130,12 +124,10 @@ def test_a_message_that_kills_two_workers_is_answered_with_an_error_and_the_node
 ) -> None:
     agent, first = busy.agent, busy.worker
     os.kill(first, signal.SIGKILL)
-    second = until(lambda: other_worker(agent, first), 15, "a second worker")
-    time.sleep(0.5)
-    os.kill(second, signal.SIGKILL)
+    os.kill(working(busy.held, but=first), signal.SIGKILL)
     (reply,) = driver.read()
     assert (reply["error"], reply["reason"]) == (CRASHED, "FECG-599")
-    busy.table_is_back()
+    busy.held.release()
     (reply,) = driver.ask(busy.node)
     assert reply["error"] is None
     assert names(agent).count("online") == 1
@@ -143,13 +135,12 @@ def test_a_message_that_kills_two_workers_is_answered_with_an_error_and_the_node
 
 def test_a_task_that_takes_too_long_is_ended(make_site: MakeSite, driver: Driver) -> None:
     agent = make_site(policy="task-limit-s = 2.0")
-    held = Held(agent.folder)
-    node = agent.start().online()
+    held = Held(agent)
+    node = held.start().online()
     (reply,) = driver.ask(node)
     assert (reply["error"], reply["reason"]) == (CRASHED, "FECG-604")
     assert 1.9 < reply["seconds"] < 8
-    held.file.unlink()
-    held.file.write_text(COHORT)
+    held.release()
     (reply,) = driver.ask(node)
     assert reply["error"] is None
 
@@ -173,8 +164,8 @@ def test_an_agent_killed_in_mid_task_goes_on_with_the_message_when_it_is_back(
     agent = busy.agent
     agent.kill()
     until(lambda: not Path(f"/proc/{busy.worker}").exists(), 3, "the worker dies with its agent")
-    assert agent.start().online() == busy.node
-    working(agent)
+    assert busy.held.start().online() == busy.node
+    working(busy.held, but=busy.worker)
     busy.held.release()
     (reply,) = driver.read()
     assert reply["error"] is None
@@ -225,10 +216,10 @@ def test_a_reply_made_while_the_line_was_cut_arrives_when_it_is_back(
     make_site: MakeSite, driver: Driver, proxy: Proxy
 ) -> None:
     agent = make_site(address=proxy.address)
-    held = Held(agent.folder)
-    node = agent.start().online()
+    held = Held(agent)
+    node = held.start().online()
     driver.say(node, within_s=60)
-    working(agent)
+    working(held)
     proxy.cut = True
     proxy.hang_up()
     held.release()
@@ -289,11 +280,11 @@ def test_a_message_of_a_run_that_is_over_is_dropped(
     from fedecg.federation.bundle import bundle_files
 
     agent = make_site()
-    held = Held(agent.folder)
-    node = agent.start().online()
+    held = Held(agent)
+    node = held.start().online()
     short = Driver(superlink, bundle_files())
     short.say(node, within_s=1)
-    working(agent)
+    working(held)
     short.read()
     short.finish()
     held.release()
