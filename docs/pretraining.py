@@ -192,10 +192,12 @@ choose nothing: the defaults stay what they are.
     return f"""
 ## Tuning the aligned encoder otherwise
 
-Three keys of `[survival]`, which may be combined; all are off by default.
+Four keys of `[survival]`, which may be combined; all are off by default.
 
 - `freeze-rounds = k`: in the first k rounds the encoder is a fixed map (no dropout, no step), only the risk head learns
 - `encoder-rate = f`: the encoder's learning rate is f x `learning-rate`; 0: it never moves
+- `layer-decay = d`: a level of the encoder learns at d x the rate of the level above it, pooling first, stem of the lead
+  maps last
 - `alignment = a`: the loss is (1 - a) x survival + a x alignment, of the same records; projection and temperature go on
   learning, and travel with the weights
 {measured}"""
