@@ -101,8 +101,8 @@ def table() -> dict[str, Happening]:
     cases["1 Mbit per s"] = throttled
     cases["disk full at the coordinator in training"] = disk_full("coordinator", True, mid_training)
     cases["disk full at the coordinator between phases"] = disk_full("coordinator", True, between_phases)
-    cases["disk full at a site for a round"] = disk_full("site", True, task_sent)
-    cases["disk full at a site to the end"] = disk_full("site", False, task_sent)
+    cases["disk full at a site for a round"] = disk_full("site", False, task_sent)
+    cases["disk full at a site until it is told"] = disk_full("site", True, task_sent)
     cases["clock of a site 10 min fast"] = wrong_clock(10)
     cases["clock of a site 10 min slow"] = wrong_clock(-10)
     cases["clocks of all sites 10 min slow"] = wrong_clock(-10, everywhere=True)

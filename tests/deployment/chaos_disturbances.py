@@ -187,8 +187,13 @@ class SmallDisk:
         subprocess.run(["umount", "-l", self.folder], capture_output=True)
 
 
-def disk_full(where: str, freed: bool, moment: Callable[[World], Any]) -> Happening:
-    """A disk is full from a moment on; room is made when the documented code has been told, or never."""
+def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happening:
+    """A disk is full from a moment on; room is made when the documented code has been told, or a round later.
+
+    What a site cannot record does not leave it (FECG-448). The last page of its record takes one reply more, or two,
+    or none: the study may end a round later, and cannot do without room until its end.
+    """
+    codes = ("FECG-601", "FECG-684", "FECG-687") if where == "coordinator" else ("FECG-448",)
 
     def prepare(world: World) -> None:
         deployment = world.deployment
@@ -197,18 +202,18 @@ def disk_full(where: str, freed: bool, moment: Callable[[World], Any]) -> Happen
 
     def happen(world: World) -> None:
         disk: SmallDisk = happen.disk  # type: ignore[attr-defined]
+        deployment = world.deployment
         world.until(moment)
         world.book()
         disk.fill()
-        if not freed:
-            return
-        if where == "coordinator":
-            _ends_with(world, "FECG-601", "FECG-684", "FECG-687")
-            disk.free()
+        if not told:
+            wait_until(lambda: at("survival", 2)(world) or deployment.ended, WITHIN_S, deployment.describe)
+        ends = told or deployment.ended
+        if ends:
+            _ends_with(world, *codes)
+        disk.free()
+        if ends:
             _start_again(world, "resume")
-        else:
-            world.until(at("survival", 2))
-            disk.free()
 
     def clean(world: World) -> None:
         if disk := getattr(happen, "disk", None):
