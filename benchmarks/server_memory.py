@@ -249,7 +249,7 @@ class EffortlessSite:
             contents = self._again(link, partial(link.fetch, received), node)
             reply = deflate(self._answer(inflate(received, contents)))
             gc.collect()
-        self._again(link, partial(link.push, reply, 0.1), node)
+        self._again(link, partial(link.push, reply), node)
         self._again(link, partial(link.confirm, received), node)
 
     def _answer(self, message: Message) -> Message:
