@@ -196,8 +196,8 @@ Four keys of `[survival]`, which may be combined; all are off by default.
 
 - `freeze-rounds = k`: in the first k rounds the encoder is a fixed map (no dropout, no step), only the risk head learns
 - `encoder-rate = f`: the encoder's learning rate is f x `learning-rate`; 0: it never moves
-- `layer-decay = d`: a level of the encoder learns at d x the rate of the level above it, pooling first, stem of the lead
-  maps last
+- `layer-decay = d`: a level of the encoder learns at d x the rate of the level above it, pooling first, the lead maps'
+  stem last
 - `alignment = a`: the loss is (1 - a) x survival + a x alignment, of the same records; projection and temperature go on
   learning, and travel with the weights
 {measured}"""

@@ -236,7 +236,10 @@ def test_fingerprints_are_sixteen_groups_of_four(made: TlsFiles) -> None:
     [
         ("missing key", "FECG-673 tls/server.key: found no such file"),
         ("junk certificate", "FECG-673 tls/server.crt: found content that cannot be read"),
-        ("empty authority", "FECG-673 tls/ca.crt: found content that cannot be read.*Restore tls/ from a backup"),
+        (
+            "empty authority",
+            "FECG-673 tls/ca.crt: found content that cannot be read.*Restore tls/ from a backup",
+        ),
         ("other key", "FECG-673 tls/server.key: found a key that does not belong to server.crt"),
         ("other authority", "FECG-673 tls/server.crt: found a certificate of another authority"),
         ("encrypted key", "FECG-673 tls/server.key: found content that cannot be read"),
