@@ -94,7 +94,7 @@ class PrivacySettings(Section):
     client_epsilon: Annotated[float, Field(ge=0, le=1000)] = (
         0.0  # of every site, over the whole study: the noise that keeps it; 0: client-noise as it is (client)
     )
-    client_delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5  # at which epsilon is told (client)
+    client_delta: Annotated[float, Field(gt=0, le=1e-3)] = 1e-5  # at which epsilon is told (client)
     client_force: bool = False  # also with fewer than 50 sites (client)
 
     @model_validator(mode="after")

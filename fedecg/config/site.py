@@ -28,7 +28,8 @@ class SitePrivacySettings(Section):
     epsilon: Positive | None = (
         None  # budget of every patient, over all studies; none: no study with mode = "sample"
     )
-    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    # With delta one patient in 1/delta may be told whole: it has to be far below one over the patients of a site.
+    delta: Annotated[float, Field(gt=0, le=1e-3)] | None = None
     sums: Literal["any", "masked", "noised"] = (
         "any"  # the least protection of sums that this site takes part in
     )

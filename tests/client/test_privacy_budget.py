@@ -8,7 +8,7 @@ import pytest
 from asking import NOTHING_IS_SMALL, answer, join, lock_of, said, study, task_of, train, write_site
 
 from fedecg.config import load_site
-from fedecg.errors import PolicyError
+from fedecg.errors import PolicyError, SettingsError
 from fedecg.federation.documents import LedgerHead
 from fedecg.federation.messages import pack
 from fedecg.federation.tasks import JoinReply, JoinTask
@@ -53,6 +53,13 @@ def test_a_site_without_a_budget_takes_part_in_no_study_with_differential_privac
     ) in caplog.text
     assert not (folder / "ledger.sqlite").exists()
     JoinReply.model_validate_json(join(folder, lock_of(study())))  # others go on
+
+
+@pytest.mark.parametrize("delta", ["0.5", "1.1e-3", "0.0", "nan"])
+def test_a_delta_that_lets_many_patients_be_told_whole_is_refused(tmp_path, delta):
+    folder = write_site(tmp_path, privacy=BUDGET.replace("1e-5", delta))
+    with pytest.raises(SettingsError, match="privacy.delta: Input should be"):
+        load_site(folder / "site.toml")
 
 
 def test_a_study_that_fits_is_joined_and_has_the_noise_of_its_plan(tmp_path):
