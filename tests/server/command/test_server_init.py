@@ -207,4 +207,4 @@ def test_a_full_disk_during_init_is_a_coded_error_and_leaves_nothing(tmp_path: P
 def test_a_place_that_cannot_be_written_is_a_coded_error(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "file").write_text("")
     assert main(["init", str(tmp_path / "file" / "study"), "--name", "ecg.example.org"]) == 1
-    assert "FECG-601 coordinator's folder: found FileExistsError" in capsys.readouterr().err
+    assert "FECG-601 coordinator's folder: found a file that is there already" in capsys.readouterr().err
