@@ -101,7 +101,9 @@ def test_half_a_compressed_file_is_refused(tmp_path: Path, capsys: pytest.Captur
     whole = gzip.compress(Path(write(tmp_path, patients())).read_bytes())
     (tmp_path / "half.csv.gz").write_bytes(whole[: len(whole) // 2])
     said = refused(capsys, str(tmp_path / "half.csv.gz"), *ROLES)
-    assert said.startswith("FECG-239 table: found a file that ends too early; expected a CSV file with a header")
+    assert said.startswith(
+        "FECG-239 table: found a file that ends too early; expected a CSV file with a header"
+    )
     assert "that the file is whole" in said
 
 

@@ -183,7 +183,9 @@ def test_a_deployed_site_takes_the_keys_of_its_lock_alone(
     file = masks._file(home, site, CensusTask(**fields))
     assert file.stat().st_mode & 0o077 == 0
     file.write_text("{}")
-    with pytest.raises(FederationError, match="FECG-569 this site's key for masked sums: found content that cannot be read"):
+    with pytest.raises(
+        FederationError, match="FECG-569 this site's key for masked sums: found content that cannot be read"
+    ):
         check(entries)
 
 
