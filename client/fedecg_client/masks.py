@@ -195,10 +195,9 @@ def _mask_once(file: Path, tag: bytes, words: Words) -> None:
     The masks of pairs follow from the tag, and own masks are opened one by one: of two kinds of words under one tag
     the coordinator would learn the difference, of this site alone.
     """
-    document = _read(file)
-    told = hmac.digest(bytes.fromhex(document["key"]), joined_words(words).tobytes(), "sha256").hex()
-    before = document["masked"].setdefault(tag.hex(), told)
-    if before != told:
+    key = bytes.fromhex(_read(file)["key"])
+    told = hmac.digest(key, joined_words(words).tobytes(), "sha256").hex()
+    if not _stands(file, "masked", tag, told):
         raise PolicyError(
             "FECG-456",
             "sum that is to be masked",
@@ -206,14 +205,12 @@ def _mask_once(file: Path, tag: bytes, words: Words) -> None:
             expected="masks of their own for every sum, and every attempt at it",
             fix="Nothing was sent: the difference of the two would be this site's own. Tell the coordinator.",
         )
-    _write(file, document)
 
 
 def _open_once(file: Path, tag: bytes, answered: list[str]) -> None:
     """On disk before a share leaves: for whom a sum was opened."""
-    document, story = _read(file), hashlib.sha256(" ".join(sorted(answered)).encode()).hexdigest()
-    before = document["opened"].setdefault(tag.hex(), story)
-    if before != story:
+    story = hashlib.sha256(" ".join(sorted(answered)).encode()).hexdigest()
+    if not _stands(file, "opened", tag, story):
         raise PolicyError(
             "FECG-444",
             "sum that is to be opened",
@@ -221,7 +218,15 @@ def _open_once(file: Path, tag: bytes, answered: list[str]) -> None:
             expected="one set of sites a sum",
             fix="Nothing was revealed: two sums that differ by a site would tell that site's own numbers.",
         )
+
+
+def _stands(file: Path, what: str, tag: bytes, told: str) -> bool:
+    """Whether this is what stands on disk for a sum; what comes first is written there, and stands from then on."""
+    document = _read(file)
+    if document[what].setdefault(tag.hex(), told) != told:
+        return False
     _write(file, document)
+    return True
 
 
 def _update(

@@ -6,12 +6,10 @@ after every cell. Called by `fedecg-simulate grid`. Finished cells are never run
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -154,12 +152,10 @@ def _start(cell: Cell, out: Path, lock: int) -> _Running:
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
-    """Ask as Ctrl-C does, so that nothing half-written is left; then insist."""
+    """Ask, so that nothing half-written is left (not by SIGINT, which a script's background ignores); then insist."""
     try:
         for process in processes:
-            if process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGINT)
+            process.terminate()
         until = time.monotonic() + GRACE_S
         for process in processes:
             process.join(max(0.0, until - time.monotonic()))

@@ -63,20 +63,8 @@ def test_a_code_that_the_agent_sends_by_itself_is_in_the_record(
     serve: Callable[..., int], tmp_path: Path
 ) -> None:
     """A run of another bundle: the app never hears of it, and cannot write it down."""
-    site_folder = write_site(
-        tmp_path / "north", f"127.0.0.1:{serve(AUTHORITY.sign('127.0.0.1'), lambda *_: b'')}", AUTHORITY.pem
-    )
-    write_key(site_folder)
-    (site_folder / "state").mkdir()
-    site, stop = load_site(site_folder / "site.toml"), threading.Event()
-    agent = Agent(
-        site_folder, site, SiteStatus(site_folder / "state", site.name), open_link(site, stop), stop
-    )
-    try:
-        agent._answer(InHand(received()))
-    finally:
-        agent.link.close()
-    (line,) = EgressRecord(site_folder / "state" / "egress").read()
+    agent = answering(written_site(tmp_path / "north", serve(AUTHORITY.sign("127.0.0.1"), lambda *_: b"")))
+    (line,) = EgressRecord(agent.folder / "state" / "egress").read()
     assert (line["kind"], line["values"]) == ("Failure", {"failed": "FECG-642"})
     assert (line["run"], line["to"]) == ("7", agent.link.address)
     assert "FECG-642" in "\n".join(departure_lines([line]))
@@ -92,22 +80,30 @@ def test_a_code_leaves_though_it_cannot_be_recorded_and_the_site_is_told(
         heard.append(request)
         return b""
 
-    site_folder = write_site(
-        tmp_path / "north", f"127.0.0.1:{serve(AUTHORITY.sign('127.0.0.1'), keep)}", AUTHORITY.pem
-    )
+    folder = written_site(tmp_path / "north", serve(AUTHORITY.sign("127.0.0.1"), keep))
+    (folder / "state" / "egress").write_text("in the way")
+    answering(folder)
+    assert any(b"FECG-642" in request for request in heard)
+    assert '"unrecorded"' in (folder / "state" / "events.jsonl").read_text()
+
+
+def written_site(folder: Path, port: int) -> Path:
+    """A site that knows the server at a port of this machine."""
+    site_folder = write_site(folder, f"127.0.0.1:{port}", AUTHORITY.pem)
     write_key(site_folder)
     (site_folder / "state").mkdir()
-    (site_folder / "state" / "egress").write_text("in the way")
-    site, stop = load_site(site_folder / "site.toml"), threading.Event()
-    agent = Agent(
-        site_folder, site, SiteStatus(site_folder / "state", site.name), open_link(site, stop), stop
-    )
+    return site_folder
+
+
+def answering(folder: Path) -> Agent:
+    """The site's agent, after it has answered a message of a run whose bundle it does not run."""
+    site, stop = load_site(folder / "site.toml"), threading.Event()
+    agent = Agent(folder, site, SiteStatus(folder / "state", site.name), open_link(site, stop), stop)
     try:
         agent._answer(InHand(received()))
     finally:
         agent.link.close()
-    assert any(b"FECG-642" in request for request in heard)
-    assert '"unrecorded"' in (site_folder / "state" / "events.jsonl").read_text()
+    return agent
 
 
 def received() -> Received:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
 from fedecg_server.sites import add_site
 
+START_S = 60.0  # bound of a test's own waits; what is promised is asserted apart
 DRIVER = """
 import sys
 from fedecg.exits import exit_status
@@ -222,3 +223,14 @@ class Site:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def answers(coordinator: Coordinator) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", coordinator.settings.port)) == 0
+
+
+def run_on(coordinator: Coordinator, *words: str, within_s: float = 30.0) -> tuple[int, str]:
+    """Start it where it must end by itself; exit status and what it said."""
+    with Running(coordinator, *words) as running:
+        return running.process.wait(within_s), running.text()

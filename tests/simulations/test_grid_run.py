@@ -212,7 +212,9 @@ def test_a_cell_that_was_killed_and_one_with_other_settings_have_codes(store: Pa
     assert [file.name for file in folder.iterdir()] == ["study.toml"]
 
 
-def start_endless(folder: Path, store: Path) -> subprocess.Popen[str]:
+def start_endless(
+    folder: Path, store: Path, ctrl_c: signal.Handlers = signal.SIG_DFL
+) -> subprocess.Popen[str]:
     """A grid whose second cell never ends; returns when that cell is in its rounds."""
     file, out = grid_file(folder, store, ENDLESS), folder / "out"
     process = subprocess.Popen(
@@ -221,7 +223,7 @@ def start_endless(folder: Path, store: Path) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
         # A job in the background of a script ignores Ctrl-C, and its children inherit that: a terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
     )
     deadline = time.monotonic() + 120
     while (
@@ -266,6 +268,21 @@ def test_ctrl_c_ends_the_grid_and_its_cell_and_the_next_call_goes_on(
     assert not list(out.rglob("*.part"))
     assert not (out / "cells" / "rounds=long,seed=100" / "failed.json").exists()
     resume_with_an_end(tmp_path, store)
+
+
+@pytest.mark.slow
+def test_a_cell_of_a_grid_in_the_background_is_asked_to_end_and_not_killed(
+    store: Path, tmp_path: Path
+) -> None:
+    process = start_endless(tmp_path, store, signal.SIG_IGN)
+    try:
+        process.terminate()
+        process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert "FECG-604" in (tmp_path / "out" / "cells" / "rounds=long,seed=100" / "run.log").read_text()
 
 
 @pytest.mark.slow
