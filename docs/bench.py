@@ -20,10 +20,11 @@ from fedecg.config import FederationSettings, SurvivalSettings
 from fedecg.evaluation import concordance
 from fedecg.objectives.linear_cox import CoxSettings, fit_linear_cox
 from fedecg.objectives.linear_cox_sums import CoxPatients
+from fedecg_simulations.grid_report import code_line
 from fedecg_simulations.linear_federation import train_linear
 
 STRATIFIED = "c-index-stratified"
-EMPTY = ["partition", "algorithm", "seed", "status"]
+EMPTY = ["partition", "algorithm", "seed", "status", "code-fingerprint"]
 REFERENCE = "fedavg"  # its cells train the pooled and the local models, too
 PARTITIONS = {
     "iid": "IID, 6 sites",
@@ -232,6 +233,8 @@ sent. All others exchange what fedavg does.
 ## What stands beside them
 
 {others_table(table)}
+
+{code_line(table["code-fingerprint"])}
 
 # Fed-TCGA-BRCA
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fedecg.report.look import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, look, rendered
+from fedecg_simulations.grid_report import code_line
 
 PAGE, PICTURE = Path("docs/pretraining.md"), Path("docs/pretraining.png")
 KINDS = {
@@ -212,6 +213,7 @@ def page(table: pd.DataFrame, others: Path) -> str:
     return f"""# Does alignment pretraining help survival?
 
 Made by `docs/pretraining.py` from the grid `configs/pretraining.toml`; all outcomes are **simulated**. {share}.
+{code_line(ended["code-fingerprint"])}
 
 The demo's synthetic consortium (six unlike hospitals, half as large again as in the demo, which has too few events),
 `small` network, ECGs of 10 s, 12 alignment and 12 survival rounds, loss `cox-pooled`: the demo's settings, none of

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from fedecg_simulations.grid_plan import load_grid
+from fedecg_simulations.grid_report import code_line
 from fedecg_simulations.grid_run import read_outcomes
 
 matplotlib.use("Agg")
@@ -204,6 +205,8 @@ Beside them, of the same seeds: {beside(found)}.
   one risk bin count as level, which draws its C some 0.01 towards 1/2, and the interval tells of patients and of noise,
   not of that. "None": noise hid where the patients are, and nothing is said.
 - Epsilon spent is that of the part of which most was released, here the test part, which has no reserve.
+
+{code_line(summary["code-fingerprint"] for some in found.values() for summary in some.values())}
 """
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def summary_text(plan: GridPlan, rows: Sequence[Row]) -> str:
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         parts += ["## Failed", _failed_list(plan, failed)]
-    parts.append(_code_line(rows))
+    parts.append(code_line(row["code-fingerprint"] for row in rows if row["code-fingerprint"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -233,8 +233,9 @@ def _failed_list(plan: GridPlan, failed: Sequence[Row]) -> str:
     )
 
 
-def _code_line(rows: Sequence[Row]) -> str:
-    made_by = Counter(row["code-fingerprint"] for row in rows if row["code-fingerprint"])
+def code_line(fingerprints: Iterable[str]) -> str:
+    """By which code cells were made, one fingerprint a cell; with a warning where it was not one and the same."""
+    made_by = Counter(fingerprints)
     if not made_by:
         return ""
     codes = ", ".join(

@@ -30,7 +30,13 @@ def table(effect: float) -> pd.DataFrame:
             level = 0.75 + 0.01 * rng.normal()
             for algorithm in ("fedavg", "scaffold"):
                 added = effect if (algorithm, partition) == ("scaffold", "site") else 0.0
-                row = {"partition": partition, "algorithm": algorithm, "seed": seed, "status": "completed"}
+                row = {
+                    "partition": partition,
+                    "algorithm": algorithm,
+                    "seed": seed,
+                    "status": "completed",
+                    "code-fingerprint": "0" * 64,
+                }
                 row["federated.c-index-stratified"] = level + added + 0.001 * rng.normal()
                 if algorithm == "fedavg":
                     row["pooled.c-index-stratified"] = level + 0.02 + 0.001 * rng.normal()
