@@ -193,16 +193,16 @@ def train(place: Workplace, task: TrainTask, weights: Weights) -> tuple[TrainRep
 
 
 def alignment_figures(trained: Trained, settings: StudySettings) -> AlignmentFigures | None:
-    """What is said of an alignment round; a collapse stands in the site's own log whether or not it may be said."""
+    """What is said of an alignment round; a collapse that may not be said stands in the site's own log."""
     found = trained.ranks
-    if found is not None and found.collapsed:
-        log.warning(
-            "embeddings fill %.1f directions and what they are pulled to fills %.1f: %s",
-            found.embeddings,
-            found.targets,
-            COLLAPSE_REMEDY,
-        )
     if not settings.privacy.tells_of_alignment:
+        if found is not None and found.collapsed:
+            log.warning(
+                "embeddings fill %.1f directions and what they are pulled to fills %.1f: %s",
+                found.embeddings,
+                found.targets,
+                COLLAPSE_REMEDY,
+            )
         return None
     if found is None:
         return AlignmentFigures(stated=trained.stated)

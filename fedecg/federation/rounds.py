@@ -83,17 +83,21 @@ def has_collapsed(figures: Mapping[str, Any]) -> bool:
     return rank is not None and target_rank is not None and rank < COLLAPSED_BELOW * target_rank
 
 
-def alignment_notes(record: RoundRecord) -> list[str]:
-    """What is to be said of an alignment round: who reconstructs only (once), and whose embeddings have collapsed."""
+def alignment_notes(record: RoundRecord, before: Sequence[RoundRecord] = ()) -> list[str]:
+    """What is to be said of an alignment round after those `before` it, of each site once.
+
+    Who reconstructs only, and whose embeddings have collapsed.
+    """
     where, lines = f"{record.stage} round {record.round}", []
     if record.silent and record.round == 1:
         lines.append(
             f"{where}: {some_of(record.silent)} state(s) nothing of what its ECGs show (no codes, no reports): "
             "reconstruction only"
         )
-    if record.collapsed:
+    known = {site for earlier in before for site in earlier.collapsed}
+    if collapsed := [site for site in record.collapsed if site not in known]:
         lines.append(
-            f"{where}: embeddings collapse at {some_of(record.collapsed)} (they fill less than half of the "
+            f"{where}: embeddings collapse at {some_of(collapsed)} (they fill less than half of the "
             f"directions of what they are pulled to): {COLLAPSE_REMEDY}"
         )
     return lines

@@ -250,7 +250,7 @@ class Study(StudyState):
         if record.missing or record.late:
             absent = ", ".join([*record.missing, *record.late])
             self.progress.warn(f"{record.stage} round {record.round}: no answer from {absent}")
-        for line in alignment_notes(record):
+        for line in alignment_notes(record, self.records[:-1]):
             self.progress.warn(line)
         if record.repeated:
             self.progress.warn(f"{record.stage} round {record.round} repeated with a fresh baseline hazard")

@@ -20,16 +20,20 @@ def test_below_half_of_the_targets_rank_is_a_collapse_and_unseen_is_none() -> No
     assert not has_collapsed({})
 
 
-def test_a_collapse_is_told_with_its_remedy_in_every_round_in_which_it_is_seen() -> None:
-    (line,) = alignment_notes(
-        record(5, north=figures(rank=2.0, target=9.0), south=figures(rank=8.0, target=9.0), west=figures())
+def test_a_collapse_is_told_with_its_remedy_once_for_each_site() -> None:
+    first = record(
+        5, north=figures(rank=2.0, target=9.0), south=figures(rank=8.0, target=9.0), west=figures()
     )
+    (line,) = alignment_notes(first)
     assert line == (
         "align round 5: embeddings collapse at north (they fill less than half of the directions of what they are "
         f"pulled to): {COLLAPSE_REMEDY}"
     )
     assert 'else align.loss = "bank", a lower align.temperature' in line
     assert alignment_notes(record(6, north=figures(), south=figures())) == []
+    again = record(10, north=figures(rank=3.0, target=9.0), south=figures(rank=4.0, target=9.0))
+    (line,) = alignment_notes(again, [first])
+    assert line.startswith("align round 10: embeddings collapse at south (")
 
 
 def test_sites_that_state_nothing_are_named_in_the_first_round_alone() -> None:
