@@ -36,17 +36,20 @@ CHANCE = 0.5  # C-index of a score that knows nothing
 DIFFERENCES: dict[str, str] = {
     "federated-minus-pooled": "pooled",
     "federated-minus-local-mean": "local mean",
+    "federated-minus-local-own": "each site's own model, on its own patients",
     "federated-minus-local-best": "local best",
     "federated-minus-age-sex": "age + sex",
 }
 
 # Order of every table and figure: the ceiling, the three ways to train, then the controls.
+# "local, mean" is the mean of every site's model on all sites' patients; "own patients": each on those of its own site.
 COLUMNS: dict[str, str] = {
     "true-hazard": "true hazard",
     "pooled": "pooled",
     "federated": "federated",
     "local-best": "local, best",
     "local-mean": "local, mean",
+    "local-own": "local, own patients",
     "age-sex": "age + sex",
     "site-only": "site only",
 }
@@ -127,11 +130,8 @@ def result_sentence(summary: Summary) -> str:
     federated = _stratified(summary, "federated")
     if federated is None:
         return "No federated model was scored, so this run cannot say whether federation was worth it."
-    gap = _difference(summary, "federated-minus-local-mean")
-    if gap.value is None:
-        local = _stratified(summary, "local-mean")
-        gap = Estimate(None if local is None else federated - local, None, None)
-    parts = [_against_pooled(federated, summary) + _against_local(gap) + "."]
+    gap, alone = _trained_alone(federated, summary)
+    parts = [_against_pooled(federated, summary) + _against_local(gap, alone) + "."]
     if (verdict := _verdict(federated, gap)) is not None:
         parts.append(verdict)
     if (best := _against_best_local(federated, summary)) is not None:
@@ -245,15 +245,29 @@ def _against_pooled(federated: float, summary: Summary) -> str:
     return f"Federated training {verb} {percent(share)} of pooled training's gain over chance"
 
 
-def _against_local(gap: Estimate) -> str:
+def _trained_alone(federated: float, summary: Summary) -> tuple[Estimate, str]:
+    """Difference to the models that were trained alone, and their name: of a simulation, else of what sites tell."""
+    for key, words in (
+        ("local-mean", "the mean local model"),
+        ("local-own", "each site's own model on its own patients"),
+    ):
+        gap, local = _difference(summary, f"federated-minus-{key}"), _stratified(summary, key)
+        if gap.value is None and local is not None:
+            gap = Estimate(federated - local, None, None)
+        if gap.value is not None:
+            return gap, words
+    return Estimate(None, None, None), ""
+
+
+def _against_local(gap: Estimate, alone: str) -> str:
     if gap.value is None:
         return "; there are no local models to compare with"
     size = f"{abs(gap.value):.3f}"
     if float(size) == 0.0:
-        return " and was level with the mean local model" + _interval(gap)
+        return f" and was level with {alone}" + _interval(gap)
     if gap.value > 0:
-        return f" and was {size} above the mean local model" + _interval(gap)
-    return f" and was {size} below the mean local model" + _interval(gap)
+        return f" and was {size} above {alone}" + _interval(gap)
+    return f" and was {size} below {alone}" + _interval(gap)
 
 
 def _against_best_local(federated: float, summary: Summary) -> str | None:

@@ -2,8 +2,8 @@
 
 In:  the files of a run. Out: one document; what only a simulation can know is null. Called by the server when a study
 ends, and by `fedecg report`. The pooled and the site-only column need patients side by side, and a hazard that is
-known; a site's own model stays at its site, so "local-mean" is each site's model on that site's own patients, and there
-is no best of them.
+known. A site's own model stays at its site, so there is "local-own", each site's model on that site's own patients, and
+neither a best of them nor their mean on everybody's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def coordinator_summary(
     part = (result.get("evaluation") or {}).get((assessment or {}).get("part", "test"))
     columns = {
         "federated": _column(pairs) if pairs else None,
-        "local-mean": _within((baselines or {}).get("local")),
+        "local-own": _within((baselines or {}).get("local")),
         "age-sex": _within((baselines or {}).get("age-sex")),
     }
     return {

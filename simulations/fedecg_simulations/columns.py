@@ -124,6 +124,7 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
         "federated": federated[None],
         "local-mean": None,
         "local-best": None,
+        "local-own": None,
     }
     seconds: dict[str, float] = {}
     if bench.settings.evaluation.comparison:
@@ -132,7 +133,7 @@ def all_columns(bench: Bench, federated: Floats, progress: Progress) -> tuple[Ri
         seconds["pooled"] = round(time.monotonic() - start, 3)
     if bench.settings.evaluation.comparison and bench.settings.evaluation.local_models:
         start = time.monotonic()
-        risks["local-mean"], risks["local-best"] = _local(bench, progress)
+        risks |= _local(bench, progress)
         seconds["local"] = round(time.monotonic() - start, 3)
     if bench.settings.evaluation.comparison and bench.settings.evaluation.leave_one_site_out:
         start = time.monotonic()
@@ -190,6 +191,7 @@ def _unseen_site(bench: Bench) -> Floats:
         federation = bench.settings.federation.model_copy(update={"quorum": quorum})
         settings = bench.settings.model_copy(
             update={
+                "align": bench.one_site.align,  # from the public network where the study has one
                 "federation": federation,
                 "evaluation": bench.evaluation,
                 # One site fewer than the study has is not fewer than it may have.
@@ -202,9 +204,17 @@ def _unseen_site(bench: Bench) -> Floats:
     return unseen
 
 
-def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | None]:
-    """Each site alone: all models' log hazards, and those of the model that validates best on all sites."""
+def _local(bench: Bench, progress: Progress) -> Risks:
+    """Each site alone.
+
+    Returns:
+        local-mean: of every model, for all sites' patients: what it is worth wherever it comes.
+        local-best: of the model that validates best on all sites.
+        local-own: each patient's from their own site's model, which is what that site has without the others; patients
+            of a site that could train none are level. Only pairs within a site may be compared.
+    """
     validation = bench.outcomes("validation")
+    own = np.zeros(len(bench.test.event))
     risks, scores = [], []
     for number, (name, rows) in enumerate(sorted(bench.parts.items()), start=1):
         sites = bench.write_site(name, rows)
@@ -215,10 +225,12 @@ def _local(bench: Bench, progress: Progress) -> tuple[Floats | None, Floats | No
             bench.without_model[name] = error.code
             continue
         risks.append(bench.score(sites.parent))
+        own[bench.test.site == name] = risks[-1][bench.test.site == name]
         scores.append(validation.stratified_c(bench.score(sites.parent, "validation")))
     if not risks:
-        return None, None
-    return np.stack(risks), risks[int(np.argmax(np.nan_to_num(scores)))][None]
+        return dict.fromkeys(("local-mean", "local-best", "local-own"))
+    best = risks[int(np.argmax(np.nan_to_num(scores)))]
+    return {"local-mean": np.stack(risks), "local-best": best[None], "local-own": own[None]}
 
 
 def _controls(bench: Bench) -> Risks:

@@ -33,6 +33,7 @@ COLUMNS = (
     "random-encoder",
     "local-mean",
     "local-best",
+    "local-own",
     "age-sex",
     "age-sex-hr-qrs",
     "site-only",

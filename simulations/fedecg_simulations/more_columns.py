@@ -116,7 +116,7 @@ def random_encoder(bench: Bench, run_column: Run) -> Floats:
     """Log hazards of a federation whose encoder stays as it was drawn: what the risk head alone can learn."""
     settings = bench.settings.model_copy(update={"evaluation": bench.evaluation})
     survival = settings.survival.model_copy(
-        update={"freeze_rounds": settings.survival.rounds, "reconstruction": 0.0}
+        update={"start": "", "freeze_rounds": settings.survival.rounds, "reconstruction": 0.0}
     )
     align = settings.align.model_copy(update={"rounds": 0, "start": ""})
     folder = bench.out / "columns" / "random-encoder"

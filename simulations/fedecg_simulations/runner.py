@@ -41,7 +41,13 @@ from fedecg_simulations.sources import load_dataset
 
 __all__ = ["run_simulation"]
 
-COMPARED = ("finetuned", "shared-norms", "random-encoder", "age-sex-hr-qrs")  # where a study has them
+COMPARED = (
+    "local-own",
+    "finetuned",
+    "shared-norms",
+    "random-encoder",
+    "age-sex-hr-qrs",
+)  # where a study has them
 
 Parts = dict[str, NDArray[np.int64]]
 
@@ -193,7 +199,8 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
     federated_risk = own_norms_risk(bench, federated) if own_norms else bench.score(bench.out)
     risks, seconds = all_columns(bench, federated_risk, progress)
     columns = {name: None if risk is None else column_entry(bench.test, risk) for name, risk in risks.items()}
-    for name in ("unseen-site", "finetuned"):  # each site by another model: there is no C over all pairs
+    by_another_model = {"unseen-site", "finetuned", "local-own"} | ({"federated"} if own_norms else set())
+    for name in sorted(by_another_model):  # at each site: there is no C over all pairs
         if by_site := columns.get(name):
             by_site.update({"c-index": None, "ci-low": None, "ci-high": None})
     generator = np.random.default_rng([settings.seed, *b"bootstrap"])

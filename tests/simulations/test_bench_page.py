@@ -40,7 +40,7 @@ def table(effect: float) -> pd.DataFrame:
                 row["federated.c-index-stratified"] = level + added + 0.001 * rng.normal()
                 if algorithm == "fedavg":
                     row["pooled.c-index-stratified"] = level + 0.02 + 0.001 * rng.normal()
-                    row["local-mean.c-index-stratified"] = level - 0.05 + 0.001 * rng.normal()
+                    row["local-own.c-index-stratified"] = level - 0.05 + 0.001 * rng.normal()
                 rows.append(row)
     return pd.DataFrame(rows)
 

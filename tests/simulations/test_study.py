@@ -91,7 +91,7 @@ def test_a_study_writes_everything_it_promises(finished: tuple[Path, dict[str, A
     assert summary["rounds"] == {"align": 1, "survival": 2}
     assert [site["name"] for site in summary["sites"]] == ["city", "coast", "rural"]
     assert set(summary["columns"]) == {
-        "pooled", "federated", "local-mean", "local-best", "age-sex", "site-only", "true-hazard"
+        "pooled", "federated", "local-mean", "local-best", "local-own", "age-sex", "site-only", "true-hazard"
     }  # fmt: skip
     for column in summary["columns"].values():
         assert {"c-index", "c-index-stratified", "ci-low", "ci-high"} <= set(column)
@@ -112,6 +112,27 @@ def test_the_federated_c_index_bounds_hold_the_raw_one(finished: tuple[Path, dic
     assert federated["lower"] <= federated["pooled-reference"] <= federated["upper"]
     columns = finished[1]["columns"]
     assert federated["stratified"] == columns["federated"]["c-index-stratified"]
+
+
+def test_the_models_of_sites_alone_are_also_judged_where_they_are_at_home(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    """From the sites' own runs; pairs of a site that could train no model would be level."""
+    folder, summary = finished
+    own = summary["columns"]["local-own"]
+    assert own["c-index"] is None  # scores of different models
+    pairs, right = summary["test"]["comparable-pairs-stratified"], 0.0
+    at_home = 0
+    for site in ("city", "coast"):
+        file = folder / "out" / "columns" / site / "assessment.json"
+        counts = json.loads(file.read_text())["concordance"]
+        at_home += counts["comparable-within"]
+        right += (counts["stratified"] or 0.0) * counts["comparable-within"]
+    assert 0 < at_home <= pairs
+    assert own["c-index-stratified"] == pytest.approx((right + 0.5 * (pairs - at_home)) / pairs)
+    assert summary["differences"]["federated-minus-local-own"]["difference"] == pytest.approx(
+        summary["columns"]["federated"]["c-index-stratified"] - own["c-index-stratified"]
+    )
 
 
 def test_a_site_alone_knows_nothing_within_sites(finished: tuple[Path, dict[str, Any]]) -> None:
