@@ -28,6 +28,7 @@ CODES: dict[str, str] = {
     "FECG-115": "fewer training events than outcomes that are to stay known",
     "FECG-116": "studies of a grid to be run that it does not have",
     "FECG-117": "reports asked of virtual sites that have none",
+    "FECG-118": "cells of a grid that were finished with other settings",
     "FECG-121": "a folder that is not empty, or a file that would be written over, at a site",
     "FECG-122": "a file that is not the coordinator's certificate authority",
     "FECG-123": "a folder that is no site's",

@@ -6,16 +6,21 @@ Called by the runner, and by a grid for each of its cells before the first one r
 
 from __future__ import annotations
 
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+
 from fedecg.config import StudySettings
-from fedecg.errors import SettingsError
+from fedecg.errors import RunError, SettingsError
 from fedecg.federation.aggregation import refuse_too_few
 from fedecg.federation.few_sites import refuse_few_sites
 from fedecg.federation.noised import refuse_more_than_noise
 from fedecg.federation.participation import number_taking_part
 from fedecg.model import build_network, load_aligned, load_finished
+from fedecg.model.package import SETTINGS
 from fedecg.text import load_bank
 
-__all__ = ["refuse_impossible", "refuse_wrong_start", "start_of"]
+__all__ = ["refuse_impossible", "refuse_wrong_start", "start_of", "starts_sha256"]
 
 
 def refuse_impossible(settings: StudySettings, sites: int) -> None:
@@ -23,9 +28,19 @@ def refuse_impossible(settings: StudySettings, sites: int) -> None:
 
     Raises:
         SettingsError: FECG-107; FECG-110 a single site cannot be left out; FECG-560. ModelError: FECG-386.
+        RunError: FECG-603 Ray is asked for and not installed. TextError: FECG-241 no such bank.
         FederationError: FECG-563, FECG-506 too few sites a round for what is to hold against hostile ones.
     """
     refuse_more_than_noise(settings)
+    load_bank(settings.align.bank)
+    if settings.federation.backend == "ray" and find_spec("ray") is None:
+        raise RunError(
+            "FECG-603",
+            "backend",
+            found="ray is not installed",
+            expected='federation.backend = "in-process"',
+            fix="Or: pip install 'fedecg[ray]'.",
+        )
     refuse_few_sites(settings, sites)
     if settings.federation.quorum > sites:
         raise SettingsError(
@@ -54,6 +69,16 @@ def start_of(settings: StudySettings) -> str:
         return ""
     sections = settings.model_dump(include={"model", "signals"})
     return repr((settings.align.start, settings.survival.start, settings.align.bank, sections))
+
+
+def starts_sha256(settings: StudySettings) -> dict[str, str]:
+    """Setting -> sha256 of the model that it names: settings name a folder, and another model may come to lie there."""
+    named = {"align.start": settings.align.start, "survival.start": settings.survival.start}
+    return {
+        key: sha256((Path(folder) / SETTINGS).read_bytes()).hexdigest()  # which names the weights by theirs
+        for key, folder in named.items()
+        if folder and (Path(folder) / SETTINGS).is_file()
+    }
 
 
 def refuse_wrong_start(settings: StudySettings) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,6 +22,9 @@ from fedecg.config import StudySettings, load_study
 from fedecg.progress import Progress
 from fedecg_simulations.cox import add_cox
 from fedecg_simulations.published.commands import add_data
+
+if TYPE_CHECKING:
+    from fedecg_simulations.grid_cells import Outcome
 
 __all__ = ["main"]
 
@@ -97,6 +102,9 @@ def _add_grid(commands: Commands[argparse.ArgumentParser]) -> None:
         default=[],
         metavar="AXIS=VARIANT[,VARIANT]",
         help="run these studies of the grid only, e.g. loss=cox-site seed=0,1; the tables are of all",
+    )
+    grid.add_argument(
+        "--replace", action="store_true", help="run studies again that were finished with other settings"
     )
     grid.add_argument("--dry-run", action="store_true", help="check and list the studies, run nothing")
     add_json(grid, "print the rows of the table as JSON")
@@ -189,17 +197,24 @@ def _grid(options: argparse.Namespace) -> int:
         outcomes = read_outcomes(plan, out)
         check_cells(cell for cell in chosen if not outcomes[cell.name].finished)
     else:
-        outcomes = run_grid(plan, out, options.jobs, progress, chosen)
+        outcomes = run_grid(plan, out, options.jobs, progress, chosen, options.replace)
         progress.say(f"written: {', '.join(str(out / name) for name in REPORT_FILES)}")
     rows = grid_rows(plan, outcomes)
     if options.json:
         print(json.dumps({"grid": plan.name, "outcomes": outcomes_of(rows), "rows": rows}, indent=2))
     elif options.dry_run:
-        print("\n".join(f"{outcomes[cell.name].status:17} {cell.name}" for cell in chosen))
+        print("\n".join(f"{_standing(outcomes[cell.name]):17} {cell.name}" for cell in chosen))
+        counted = Counter(_standing(outcomes[cell.name]) for cell in chosen)
+        progress.say(f"grid {plan.name}: {', '.join(f'{some} {how}' for how, some in counted.items())}")
     else:
         print(summary_text(plan, rows), end="")
     failed = any(outcome.status == "failed" for outcome in outcomes.values())
     return 5 if failed and not options.dry_run else 0
+
+
+def _standing(outcome: Outcome) -> str:
+    """A cell's status; "changed": finished with other settings, and kept unless --replace is given."""
+    return "changed" if outcome.other_settings else outcome.status
 
 
 if __name__ == "__main__":

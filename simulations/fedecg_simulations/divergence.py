@@ -64,6 +64,7 @@ class Divergence:
         labels_bits: generalised Jensen-Shannon divergence between the sites' label mixes, bits: what the site of a
             patient tells of the label.
         labels_bits_by_chance: the same, mean of 20 deals of the same patients at random to sites of the same sizes.
+        event_bits, event_bits_by_chance: likewise of having an event or not.
         horizon_years: of survival; None where no horizon can be had.
         survival: of all patients there; None likewise.
         largest_difference: between two sites' survival there.
@@ -72,6 +73,8 @@ class Divergence:
     sites: tuple[SiteDivergence, ...]
     labels_bits: float
     labels_bits_by_chance: float
+    event_bits: float
+    event_bits_by_chance: float
     horizon_years: float | None
     survival: float | None
     largest_difference: float | None
@@ -81,6 +84,8 @@ class Divergence:
         return {
             "label-divergence-bits": _rounded(self.labels_bits),
             "label-divergence-bits-by-chance": _rounded(self.labels_bits_by_chance),
+            "event-divergence-bits": _rounded(self.event_bits),
+            "event-divergence-bits-by-chance": _rounded(self.event_bits_by_chance),
             "survival-horizon-years": self.horizon_years,
             "survival-of-all": _rounded(self.survival),
             "largest-difference-of-survival": _rounded(self.largest_difference),
@@ -127,19 +132,23 @@ def divergence(
     """
     names = sorted(parts)
     everyone = _learned(dataset, [parts[name] for name in names])
-    counts = _table(everyone, len(names))
+    event = everyone.event.astype(np.int64)
+    counts = _table(everyone.site, everyone.label, len(names))
     rng = np.random.default_rng([seed, zlib.crc32(b"divergence by chance")])
-    shuffled = [
-        jensen_shannon_bits(_table(everyone, len(names), rng.permutation(everyone.site)))
-        for _ in range(SHUFFLES)
-    ]
+    shuffled = [rng.permutation(everyone.site) for _ in range(SHUFFLES)]
+
+    def by_chance(label: Rows) -> float:
+        return float(np.mean([jensen_shannon_bits(_table(site, label, len(names))) for site in shuffled]))
+
     horizon = _horizon_years(everyone, len(names), horizons_years)
     sites = tuple(_of_site(name, number, everyone, counts, horizon) for number, name in enumerate(names))
     known = [site.survival for site in sites if site.survival is not None]
     return Divergence(
         sites=sites,
         labels_bits=jensen_shannon_bits(counts),
-        labels_bits_by_chance=float(np.mean(shuffled)),
+        labels_bits_by_chance=by_chance(everyone.label),
+        event_bits=jensen_shannon_bits(_table(everyone.site, event, len(names))),
+        event_bits_by_chance=by_chance(event),
         horizon_years=horizon,
         survival=None if horizon is None else _survival_where_watched(everyone, horizon),
         largest_difference=max(known) - min(known) if known else None,
@@ -231,10 +240,10 @@ def _learned(dataset: Dataset, rows_of: Sequence[Rows]) -> _Learned:
     )
 
 
-def _table(everyone: _Learned, sites: int, site: Rows | None = None) -> NDArray[np.int64]:
+def _table(site: Rows, label: Rows, sites: int) -> NDArray[np.int64]:
     """(S, K) patients by site and label."""
-    labels = int(everyone.label.max(initial=0)) + 1
-    cell = (everyone.site if site is None else site) * labels + everyone.label
+    labels = int(label.max(initial=0)) + 1
+    cell = site * labels + label
     return np.bincount(cell, minlength=sites * labels).reshape(sites, labels)
 
 

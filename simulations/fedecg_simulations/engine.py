@@ -88,18 +88,10 @@ def _ray_with_room(wanted: Mapping[str, float], sites: Path) -> Iterator[None]:
     processes learn from the environment that they are born with.
 
     Raises:
-        RunError: FECG-603 Ray is not installed; FECG-634 it has no room.
+        RunError: FECG-634 it has no room.
     """
-    try:
-        import ray
-    except ImportError:
-        raise RunError(
-            "FECG-603",
-            "backend",
-            found="ray is not installed",
-            expected='federation.backend = "in-process"',
-            fix="Or: pip install 'fedecg[ray]'.",
-        ) from None
+    import ray
+
     born_with = {SITES_VARIABLE: str(sites.resolve()), "PYTHONPATH": os.pathsep.join(sys.path)}
     ray.init(include_dashboard=False, runtime_env={"env_vars": born_with})
     try:

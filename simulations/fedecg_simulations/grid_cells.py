@@ -3,7 +3,8 @@
 In:  a cell and the grid's folder. Out: its `Outcome`. Called by `grid_run`.
 
 A cell is the run folder `GRID/cells/AXIS=VARIANT,...,seed=S`. It is finished when its summary.json carries the
-sha256 of the cell's settings; the code that made it is reported, and does not count. `failed.json` says of a failed
+sha256 of the cell's settings and of the models that it began with; the code that made it is reported, and does not
+count. `failed.json` says of a failed
 cell how it ended, `run.log` what it printed. Of a cell that has ended only the files are kept (study.toml,
 summary.json, rounds.json, result.json, assessment.json, run.log; `fedecg report` draws a cell's page from them): its
 folders (`sites/`, `columns/`, `model/`) would fill the disk, a hundred cells like the demo 2 GB.
@@ -24,6 +25,7 @@ from fedecg.errors import RunError
 from fedecg.files import write_whole
 from fedecg.fingerprint import code_fingerprint
 from fedecg_server.run_folder import STUDY, read_json, write_json
+from fedecg_simulations.beforehand import starts_sha256
 from fedecg_simulations.grid_plan import Cell
 
 __all__ = ["LOG", "Outcome", "cell_folder", "drop_folders", "make_room", "read_outcome", "settle"]
@@ -58,7 +60,8 @@ def read_outcome(cell: Cell, grid: Path) -> Outcome:
     """How a cell stands; what was left half-written or belongs to other settings is `waiting`."""
     folder = cell_folder(cell, grid)
     summary, failure = _read(folder / "summary.json"), _read(folder / FAILED)
-    if summary.get("settings-sha256") == cell.sha256:
+    same = summary.get("settings-sha256") == cell.sha256
+    if same and summary.get("starts-sha256", {}) == starts_sha256(cell.settings):
         return Outcome(summary["status"], summary=summary)
     if failure.get("settings-sha256") == cell.sha256:
         return Outcome("failed", failure=failure)
@@ -118,7 +121,7 @@ def _reason(log: Path, exit_status: int) -> tuple[str, str]:
             fix="Code or settings changed while the grid ran: run the grid again.",
         )
         return error.code, str(error)
-    printed = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    printed = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     coded = [line for line in printed if re.match(r"FECG-\d{3} ", line)]
     if coded:
         return coded[-1][: len("FECG-nnn")], coded[-1]

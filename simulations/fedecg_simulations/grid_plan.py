@@ -192,7 +192,7 @@ def _grid_settings(path: Path) -> GridSettings:
         raise SettingsError(
             "FECG-111",
             path.name,
-            found=in_words(error),
+            found=in_words(error) if isinstance(error, OSError) else f"{error!s:.200}",
             expected="a readable TOML file",
             fix="Check the path and the syntax.",
         ) from None

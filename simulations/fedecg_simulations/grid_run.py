@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from fedecg.errors import FedecgError, SettingsError
+from fedecg.errors import FedecgError, SettingsError, some_of
 from fedecg.fingerprint import code_fingerprint
 from fedecg.progress import Progress
 from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start, start_of
@@ -31,6 +31,7 @@ from fedecg_simulations.grid_plan import Cell, GridPlan
 from fedecg_simulations.grid_report import write_report
 from fedecg_simulations.lock import only_one
 from fedecg_simulations.partitions import virtual_sites
+from fedecg_simulations.sites import with_reports
 from fedecg_simulations.sources import load_dataset
 
 __all__ = ["Outcomes", "check_cells", "read_outcomes", "run_grid"]
@@ -66,6 +67,7 @@ def check_cells(cells: Iterable[Cell]) -> None:
             events = cell.settings.data.events
             _, parts = virtual_sites(dataset, cell.settings.partition, cell.seed, events)
             refuse_impossible(cell.settings, len(parts))
+            with_reports(dataset, parts, cell.settings.site_defaults)
         except FedecgError as error:
             lines.append(f"{cell.name}: {error}")
     if lines:
@@ -79,7 +81,12 @@ def check_cells(cells: Iterable[Cell]) -> None:
 
 
 def run_grid(
-    plan: GridPlan, out: Path, jobs: int, progress: Progress, chosen: Sequence[Cell] | None = None
+    plan: GridPlan,
+    out: Path,
+    jobs: int,
+    progress: Progress,
+    chosen: Sequence[Cell] | None = None,
+    replace: bool = False,
 ) -> Outcomes:
     """Run the cells that are not finished, `jobs` at once; tables are written after each.
 
@@ -89,9 +96,10 @@ def run_grid(
         jobs: processes at once.
         progress: says how far it is.
         chosen: cells to run; None = all.
+        replace: run cells again that were finished with other settings.
 
     Raises:
-        SettingsError: FECG-114 before anything runs.
+        SettingsError: FECG-114 before anything runs; FECG-118 cells would be replaced.
         RunError: FECG-605 another grid is writing there; FECG-601 tables cannot be written.
         KeyboardInterrupt: all cells' processes are ended first.
     """
@@ -103,6 +111,8 @@ def run_grid(
             if outcomes[cell.name].finished:  # a kill may have come before this
                 drop_folders(cell, out)
         to_run = [cell for cell in chosen if not outcomes[cell.name].finished]
+        if not replace:
+            _refuse_replacing([cell for cell in to_run if outcomes[cell.name].other_settings])
         _say_what_is_there(plan, outcomes, progress)
         write_report(plan, outcomes, out)
         with (
@@ -117,6 +127,18 @@ def run_grid(
                 advance(done, cell.name)
     _warn_of_other_code(outcomes, progress)
     return outcomes
+
+
+def _refuse_replacing(cells: Sequence[Cell]) -> None:
+    if cells:
+        raise SettingsError(
+            "FECG-118",
+            "cells",
+            found=f"{len(cells)} that were finished with other settings, or from another model: "
+            f"{some_of([cell.name for cell in cells])}",
+            expected="finished cells that stay as they are",
+            fix="Give the changed grid a folder of its own with --out, or run them again with --replace.",
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,13 @@ def _run_cells(
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                running.append(_start(waiting.popleft(), out, lock))
+                cell = waiting.popleft()
+                try:
+                    running.append(_start(cell, out, lock))
+                except (
+                    OSError
+                ) as error:  # no memory for a process, say; a full disk ends the grid by FECG-601
+                    yield cell, settle(cell, out, error.errno or 1, 0.0)
             ended = [one for one in running if one.process.exitcode is not None]
             for one in ended:
                 running.remove(one)
@@ -175,9 +203,6 @@ def _say_what_is_there(plan: GridPlan, outcomes: Outcomes, progress: Progress) -
     finished = sum(outcome.finished for outcome in outcomes.values())
     failed = sum(outcome.status == "failed" for outcome in outcomes.values())
     progress.say(f"grid {plan.name}: {len(outcomes)} cells, {finished} finished, {failed} failed earlier")
-    others = sum(outcome.other_settings for outcome in outcomes.values())
-    if others:
-        progress.warn(f"{others} cells were finished with other settings, and are run again")
 
 
 def _warn_of_other_code(outcomes: Outcomes, progress: Progress) -> None:

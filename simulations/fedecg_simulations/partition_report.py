@@ -93,8 +93,12 @@ def partition_lines(document: Mapping[str, Any]) -> list[str]:
     """How far the sites are from each other, in words."""
     lines = [
         f"{document['partition']}: the site of a patient tells {document['label-divergence-bits']:.3f} bits of the"
-        f" label ({document['label-divergence-bits-by-chance']:.3f} by chance)"
+        f" superclass ({document['label-divergence-bits-by-chance']:.3f} by chance),"
+        f" {document['event-divergence-bits']:.3f} of the event"
+        f" ({document['event-divergence-bits-by-chance']:.3f} by chance)"
     ]
+    if document["outcomes"] != "observed":
+        lines.append("Outcomes are SIMULATED: events and survival are those of a generator.")
     if document["survival-horizon-years"] is not None:
         difference = document["largest-difference-of-survival"]
         apart = (

@@ -27,7 +27,7 @@ from fedecg.report import save_figures, without_curves, write_model_card, write_
 from fedecg.signals import SignalStore, build_store, store_key
 from fedecg_server.run_folder import read_json, write_json
 from fedecg_simulations.aligned import with_aligned_network
-from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start
+from fedecg_simulations.beforehand import refuse_impossible, refuse_wrong_start, starts_sha256
 from fedecg_simulations.columns import Bench, all_columns, run_column
 from fedecg_simulations.comparison import column_entry, difference_entry
 from fedecg_simulations.dataset import Dataset
@@ -41,6 +41,9 @@ from fedecg_simulations.sources import load_dataset
 
 __all__ = ["run_simulation"]
 
+CODE = code_fingerprint(
+    "fedecg_simulations"
+)  # of what this process has imported, whatever becomes of the files
 COMPARED = (
     "local-own",
     "finetuned",
@@ -83,6 +86,7 @@ def _run(settings: StudySettings, out: Path, progress: Progress, with_report: bo
             f"{unseen} records lie outside their site's window (partition.follow-up) and are left out"
         )
     refuse_impossible(settings, len(parts))
+    warn_of_sites_without_events(dataset, parts, progress)
     store = ingest(dataset, settings, progress)
     refused = refused_recordings(dataset, store, progress)
     parts = without_refused(dataset, store, parts)
@@ -151,6 +155,14 @@ def ingest(dataset: Dataset, settings: StudySettings, progress: Progress) -> Sig
             powerline=settings.signals.powerline,
             progress=lambda done, _: advance(done),
         )
+
+
+def warn_of_sites_without_events(dataset: Dataset, parts: Parts, progress: Progress) -> None:
+    """A site without an event to learn from takes part, and its steps of survival training say little."""
+    learning = dataset.cohort.part == "train"
+    without = [name for name, rows in parts.items() if not (dataset.cohort.event & learning)[rows].any()]
+    if without:
+        progress.warn(f"{len(without)} of {len(parts)} sites have no event to learn from: {some_of(without)}")
 
 
 def refused_recordings(dataset: Dataset, store: SignalStore, progress: Progress) -> dict[str, int]:
@@ -232,9 +244,10 @@ def summarise(bench: Bench, federated: dict[str, Any], progress: Progress) -> di
         "privacy": federated["privacy"],
         "bytes-per-round": federated["bytes-per-round"],
         "seconds": federated["seconds"] | seconds,
-        "code-fingerprint": code_fingerprint("fedecg_simulations"),
+        "code-fingerprint": CODE,
         "federation-code-fingerprint": federated["code-fingerprint"],
         "settings-sha256": settings_sha256(settings),
+        "starts-sha256": starts_sha256(settings),
     }
 
 

@@ -16,6 +16,18 @@ LABELS = ({"NORM": 100.0}, {"IMI": 100.0}, {"LVH": 100.0})
 DAYS_A_YEAR = 365.25
 
 
+def test_sites_apart_by_the_event_differ_in_that_and_not_in_the_label() -> None:
+    data = made(2000)
+    parts = {"with": np.flatnonzero(data.cohort.event), "without": np.flatnonzero(~data.cohort.event)}
+    found = divergence(data, parts, [1.0], seed=0)
+    learned = np.isin(data.cohort.part, ("train", "validation"))
+    share = data.cohort.event[learned].mean()
+    assert found.event_bits == pytest.approx(-share * np.log2(share) - (1 - share) * np.log2(1 - share))
+    assert found.event_bits_by_chance < 0.01
+    assert found.labels_bits < 0.01
+    assert found.entry()["event-divergence-bits"] == pytest.approx(found.event_bits, abs=1e-4)
+
+
 def made(patients: int, seed: int = 0, label: np.ndarray | None = None) -> Dataset:
     rng = np.random.default_rng(seed)
     numbers = rng.integers(0, 3, patients) if label is None else label

@@ -154,7 +154,8 @@ def test_a_grid_file_that_is_missing_or_not_toml_and_a_wrong_base_have_codes(tmp
         load_grid(tmp_path / "none.toml")
     assert str(tmp_path) not in str(caught.value)
     with pytest.raises(
-        SettingsError, match=r"FECG-111 grid\.toml: found text that is not TOML; expected a readable TOML"
+        SettingsError,
+        match=r"FECG-111 grid\.toml: found Invalid value \(at line 1, column 5\); expected a read",
     ):
         plan(tmp_path, "a = = 1")
     with pytest.raises(SettingsError, match=r"FECG-103 settings: found 1 problem.*\s+survivall: unknown key"):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from tiny_studies import tiny_study
 from fedecg.cli import main as fedecg
 from fedecg.config import load_study, settings_sha256
 from fedecg.errors import SettingsError
+from fedecg_simulations.beforehand import starts_sha256
 from fedecg_simulations.cli import main
-from fedecg_simulations.grid_cells import cell_folder, make_room, read_outcome, settle
+from fedecg_simulations.grid_cells import Outcome, cell_folder, make_room, read_outcome, settle
 from fedecg_simulations.grid_plan import Cell, load_grid
 from fedecg_simulations.grid_run import check_cells
 
@@ -162,6 +164,8 @@ def test_a_misspelt_key_is_a_message_and_nothing_runs(store: Path, tmp_path: Pat
         ('"data.source" = "ptbxl"', "FECG-106 data.path: found nothing"),
         ('"federation.algorithm" = "krum"', "FECG-506 updates for krum: found 2 site(s); expected at least 5"),
         ('"align.start" = "nowhere"', "FECG-306 model folder, model.json: found no such file"),
+        ('"align.bank" = "nowhere"', "FECG-241 "),
+        ('"site-defaults.text" = { encoder = "nowhere", sites = ["mars"] }', "FECG-117 site-defaults"),
     ],
 )  # fmt: skip
 def test_a_cell_that_cannot_be_is_refused_before_anything_runs(
@@ -210,6 +214,48 @@ def test_a_cell_that_was_killed_and_one_with_other_settings_have_codes(store: Pa
     make_room(cell, tmp_path)
     assert read_outcome(cell, tmp_path).status == "waiting"
     assert [file.name for file in folder.iterdir()] == ["study.toml"]
+
+
+def test_a_cell_whose_process_never_came_to_its_log_is_a_failed_one(store: Path, tmp_path: Path) -> None:
+    grid_file(tmp_path, store, GRID)
+    cell = cells(tmp_path)[SOME]
+    make_room(cell, tmp_path)
+    failure = settle(cell, tmp_path, -9, 0.1).failure
+    assert failure is not None
+    assert failure["code"] == "FECG-631"
+
+
+def test_a_changed_grid_keeps_what_was_finished_unless_told_otherwise(
+    finished: tuple[Path, int], tmp_path: Path, capsys: Any
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "copy")
+    out, file = tmp_path / "copy" / "out", tmp_path / "copy" / "grid.toml"
+    file.write_text(file.read_text().replace("some = {}", 'some = { "survival.rounds" = 2 }'))
+    before = (out / "cells" / SOME / "summary.json").read_bytes()
+    assert main(["grid", str(file), "--out", str(out), "--dry-run"]) == 0
+    assert capsys.readouterr().out.split() == ["changed", SOME, "failed", NOBODY]
+    command = ["grid", str(file), "--out", str(out), "--only", "people=some"]
+    assert main(command) == 3
+    assert "FECG-118 cells: found 1 that were finished with other settings" in capsys.readouterr().err
+    assert (out / "cells" / SOME / "summary.json").read_bytes() == before
+    assert main([*command, "--replace"]) == 5  # the other one has failed before
+    assert json.loads((out / "cells" / SOME / "summary.json").read_text())["rounds"]["survival"] == 2
+
+
+def test_a_cell_that_began_with_another_model_is_not_taken_for_finished(store: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.json").write_text("{}")
+    grid_file(tmp_path, store, GRID.replace("some = {}", f'some = {{ "align.start" = "{model}" }}'))
+    cell = cells(tmp_path)[SOME]
+    make_room(cell, tmp_path)
+    began_with = starts_sha256(cell.settings)
+    assert list(began_with) == ["align.start"]
+    summary = {"settings-sha256": cell.sha256, "status": "completed", "starts-sha256": began_with}
+    (cell_folder(cell, tmp_path) / "summary.json").write_text(json.dumps(summary))
+    assert read_outcome(cell, tmp_path).finished
+    (model / "model.json").write_text('{"another": "model"}')
+    assert read_outcome(cell, tmp_path) == Outcome("waiting", other_settings=True)
 
 
 def start_endless(

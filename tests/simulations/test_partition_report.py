@@ -66,7 +66,9 @@ def test_the_command_draws_a_composed_partition_and_trains_nothing(
     assert {"site-01", "site-04"} < {site["site"] for site in document["sites"]}
     assert not (tmp_path / "store").exists()
     said = capsys.readouterr()
-    assert "bits of the label" in said.out
+    assert "bits of the superclass" in said.out
+    assert "of the event (" in said.out
+    assert "Outcomes are SIMULATED" in said.out
     assert "partition.png" in said.err
 
 

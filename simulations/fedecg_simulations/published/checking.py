@@ -138,8 +138,14 @@ def _missing(one: PublishedSet, files: int, missing: Sequence[str]) -> CohortErr
         f"files of {one.name}",
         found=f"{len(missing)} of {files} missing ({by_folder(missing)})",
         expected="all of them",
-        fix=f"Complete it: fedecg-simulate data fetch {one.name} PATH; or check a part: --only.",
+        fix=f"Complete it: {_source_of(one)}; or check a part: --only.",
     )
+
+
+def _source_of(one: PublishedSet) -> str:
+    if one.access == "credentialed":
+        return f"version {one.version} of {one.page}, which its users download themselves"
+    return f"fedecg-simulate data fetch {one.name} PATH"
 
 
 def _altered(one: PublishedSet, files: int, different: Sequence[str]) -> CohortError:

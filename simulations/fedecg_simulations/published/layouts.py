@@ -75,7 +75,8 @@ def _ptbxl(folder: Path) -> Layout:
     if rows and not names:
         layout.not_there("ptbxl", "neither records100 nor records500", "records100/, records500/ or both")
     layout.counts["records"] = len(rows)
-    layout.files = lambda: [f"{name}{ending}" for name in names for ending in (".hea", ".dat")]
+    tables = ["ptbxl_database.csv", "scp_statements.csv"] if rows else []
+    layout.files = lambda: tables + [f"{name}{ending}" for name in names for ending in (".hea", ".dat")]
     _judge_records(layout, "ptbxl", len(rows), OTHER_VERSIONS)
     return layout
 
@@ -85,7 +86,8 @@ def _code15(folder: Path) -> Layout:
     rows = _rows(layout, "code15", folder / "exams.csv", ("exam_id", "trace_file"), ("trace_file",))
     parts = sorted({part for (part,) in rows if part})
     layout.counts |= {"records": len(rows), "parts": sum((folder / part).is_file() for part in parts)}
-    layout.files = lambda: [part for part in parts if Path(part).name == part]
+    tables = ["exams.csv"] if rows else []
+    layout.files = lambda: tables + [part for part in parts if Path(part).name == part]
     _judge_records(layout, "code15", len(rows), {})
     return layout
 
@@ -132,7 +134,8 @@ def _mimic_iv_ecg(folder: Path) -> Layout:
     layout.counts |= {"records": len(rows), "folders": len(there)}
     if groups and not there:
         layout.not_there("mimic-iv-ecg", "no folder of recordings", "files/pNNNN/")
-    layout.files = lambda: [f"{path}{ending}" for (path,) in rows for ending in (".hea", ".dat")]
+    tables = ["record_list.csv", "machine_measurements.csv"] if rows else []
+    layout.files = lambda: tables + [f"{path}{ending}" for (path,) in rows for ending in (".hea", ".dat")]
     _judge_records(layout, "mimic-iv-ecg", len(rows), {})
     return layout
 
