@@ -7,6 +7,7 @@ been told and its fix done. A disturbance may have `prepare`, called before anyt
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -27,7 +28,7 @@ from chaos_world import (
     training,
 )
 from tcp_line import Trap
-from whole_study import wait_until
+from whole_study import read_object, wait_until
 
 MBIT_PER_S = 125_000.0
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -41,16 +42,16 @@ Happening = Callable[[World], None]
 
 
 def killed(victims: tuple[str, ...], moment: Callable[[World], Any]) -> Happening:
-    """kill -9 at a moment; a line that holds half a reply is cut then."""
+    """kill -9 at a moment; what the moment holds is let go then."""
 
     def happen(world: World) -> None:
         for victim in victims:  # known before the moment comes
             world.until(lambda world, victim=victim: world.pid(victim))  # type: ignore[misc]
         world.until(moment)
         world.kill(*victims)
-        if world.lines[SITE].trap:
-            world.lines[SITE].trap.release(cut=True)
+        world.release()
 
+    happen.prepare = getattr(moment, "prepare", lambda _: None)  # type: ignore[attr-defined]
     return happen
 
 
@@ -190,10 +191,12 @@ class SmallDisk:
 def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happening:
     """A disk is full from a moment on; room is made when the documented code has been told, or a round later.
 
-    What a site cannot record does not leave it (FECG-448). The last page of its record takes one reply more, or two,
-    or none: the study may end a round later, and cannot do without room until its end.
+    As docs/deploy.md has it: a coordinator ends with FECG-692, after which `start` goes on, or with FECG-601, after
+    which `resume` does. A site fails its task (FECG-601), or cannot record what leaves (FECG-448), and the study ends
+    for want of its quorum (FECG-507): `resume`. The last page of a site's record takes one reply more, or two, or none:
+    the study may end a round later, and cannot do without room until its end.
     """
-    codes = ("FECG-601", "FECG-684", "FECG-687") if where == "coordinator" else ("FECG-448",)
+    codes = {"FECG-692": "start", "FECG-601": "resume"} if where == "coordinator" else {"FECG-507": "resume"}
 
     def prepare(world: World) -> None:
         deployment = world.deployment
@@ -209,11 +212,13 @@ def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happeni
         if not told:
             wait_until(lambda: at("survival", 2)(world) or deployment.ended, WITHIN_S, deployment.describe)
         ends = told or deployment.ended
-        if ends:
-            _ends_with(world, *codes)
+        code = _ends_with(world, *codes) if ends else ""
+        if ends and where == "site":
+            said = deployment.server.log.read_text()
+            assert re.search(rf"{SITE}: (FECG-448|FECG-601) ", said), deployment.describe()
         disk.free()
         if ends:
-            _start_again(world, "resume")
+            _start_again(world, codes[code])
 
     def clean(world: World) -> None:
         if disk := getattr(happen, "disk", None):
@@ -223,17 +228,18 @@ def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happeni
     return happen
 
 
-def _ends_with(world: World, *codes: str) -> None:
-    """The coordinator ends by itself and says one of these codes."""
-    server = world.deployment.server
+def _ends_with(world: World, *codes: str) -> str:
+    """The coordinator ends by itself with one of these codes, and not with another one after it; the code."""
+    server, run = world.deployment.server, world.deployment.run
     server.restarts = False
     wait_until(lambda: not server.alive, WITHIN_S, world.deployment.describe)
     server.tend()
-    said = server.log.read_text()
-    told = [code for code in codes if code in said]
-    assert told, f"none of {codes}: {world.deployment.describe()}"
+    of_the_study = read_object(run / "failed.json").get("code")
+    code = of_the_study or ["", *re.findall(r"^FECG-\d{3}", server.log.read_text(), re.MULTILINE)][-1]
+    assert code in codes, f"{code}, none of {codes}: {world.deployment.describe()}"
     assert server.statuses[-1] not in (0, 5), server.statuses
-    world.notes.append(f"ended with {told[0]}, status {server.statuses[-1]}")
+    world.notes.append(f"ended with {code}, status {server.statuses[-1]}")
+    return str(code)
 
 
 def _start_again(world: World, command: str = "start") -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tcp_line import Line, Trap
@@ -22,6 +23,7 @@ WITHIN_S = 300.0  # an undisturbed study: 30 s on two quiet cores
 SITE = "city"  # to which things happen
 REPLY_BYTES = 400_000  # about 100 thousand parameters of the survival stage
 LOOK_S = 0.003
+SLOW_DISK = Path(__file__).with_name("slow_disk")
 
 
 @dataclass
@@ -69,6 +71,17 @@ class World:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    @property
+    def gate(self) -> Path:
+        """Where it lies, a slow disk keeps the coordinator waiting before it writes its book of rounds."""
+        return self.deployment.run / "held"
+
+    def release(self) -> None:
+        """Whatever a moment holds goes on; half a reply on its line is cut off."""
+        if self.lines[SITE].trap:
+            self.lines[SITE].trap.release(cut=True)
+        self.gate.unlink(missing_ok=True)
 
 
 # --- moments -------------------------------------------------------------------------------------------------------
@@ -123,6 +136,29 @@ def reply_half_sent(world: World) -> bool:
     if line.trap is None and training(world):
         line.trap = Trap(after=REPLY_BYTES // 2)
     return line.trap is not None and line.trap.sprung.is_set()
+
+
+def aggregation(world: World) -> bool:
+    """All replies to the first survival round are taken and averaged, and nothing of that is on the disk yet."""
+    if not world.gate.exists() and (at("survey")(world) or at("survival", 1)(world)):
+        world.gate.touch()
+    reached = {int(file.name.removeprefix("reached-")) for file in world.deployment.run.glob("reached-*")}
+    if not reached:
+        return False
+    assert reached == {world.deployment.children().get("host")}, "another process waits"
+    assert at("survival", 1)(world), "another round"
+    assert all(entry["stage"] != "survival" for entry in world.deployment.rounds()), "the round is booked"
+    assert not list((world.deployment.run / "state").glob("*.part")), "a checkpoint is being written"
+    world.notes.append("replies taken, no checkpoint begun")
+    return True
+
+
+def _on_a_slow_disk(world: World) -> None:
+    paths = [str(SLOW_DISK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    world.deployment.server.environment = {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+aggregation.prepare = _on_a_slow_disk  # type: ignore[attr-defined]
 
 
 def writing_state(world: World) -> bool:

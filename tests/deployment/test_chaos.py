@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import chaos_disturbances
 import pytest
-from chaos import CASES, Bench, run_case
+from chaos import BOOK, CASES, Bench, main, run_case
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -27,3 +28,15 @@ def test_a_disturbed_study_ends_as_if_nothing_had_been(name: str, bench: Bench, 
     if line["outcome"].startswith("not tested"):
         pytest.skip(line["outcome"])
     assert line["outcome"] == "completed"
+
+
+def test_a_case_that_this_machine_cannot_do_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chaos_disturbances, "FAKETIME", tmp_path / "no libfaketime")
+    words = ["--out", str(tmp_path), "--only", "clock of a site 10 min fast"]
+    assert main(words) == 1
+    assert "not tested: no libfaketime" in capsys.readouterr().out
+    assert not (tmp_path / BOOK).exists()
+    assert main([*words, "--allow-untested"]) == 0
+    assert "1 cases, 0 failed, 1 not tested; 0 were in the book" in capsys.readouterr().out
