@@ -1,10 +1,12 @@
 """A consortium on loopback, shared by the deployment tests; nothing that a test starts outlives it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fleet_server import FleetServers
+from guide import ROOT, Terminal
 from loopback import AgentProcess, Authority, Driver, Processes, SuperLink, until, write_site
 
 from fedecg.federation.bundle import bundle_files
@@ -62,3 +64,12 @@ def serve() -> Iterator[Callable[..., int]]:
     servers = FleetServers()
     yield servers.start
     servers.end()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """A folder with the repository's configs, as docs/deploy.md begins; whatever is left running ends with the test."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shell = Terminal(tmp_path)
+    yield shell
+    shell.close()
