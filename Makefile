@@ -26,8 +26,9 @@ types: .venv/.installed-dev
 benchmarks: .venv/.installed-dev  ## one JSON line each; run with nothing else on the machine
 	for script in benchmarks/[!_]*.py; do $(BIN)/python $$script || exit 1; done
 
-wheelhouse: .venv/bin/python  ## everything to install without an index, for a site without internet: wheelhouse/
-	$(PIP) wheel --quiet -c constraints.txt -w wheelhouse .
+wheelhouse: .venv/bin/python  ## everything to install without an index, readers of vendors' formats too: wheelhouse/
+	rm -rf wheelhouse
+	$(PIP) wheel --quiet -c constraints.txt -w wheelhouse '.[vendors]'
 	cp constraints.txt wheelhouse/
 
 clean:

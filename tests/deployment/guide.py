@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ class Terminal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.groups: list[int] = []
+        self.shells: list[subprocess.Popen[bytes]] = []
         scripts = str(Path(sys.executable).parent)
         self.environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
 
@@ -70,18 +71,18 @@ class Terminal:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            self.groups.append(shell.pid)
+            self.shells.append(shell)
             shell.wait(timeout=timeout_s)
             text = os.pread(said.fileno(), os.fstat(said.fileno()).st_size, 0).decode()
         assert shell.returncode == 0, text
         return text
 
     def close(self) -> None:
-        for group in self.groups:
-            try:
-                os.killpg(group, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
+        """End what was left running."""
+        for shell in self.shells:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)
+            shell.wait()
 
 
 def with_free_ports(commands: str, ports: dict[str, str]) -> str:
