@@ -21,7 +21,7 @@ __all__ = ["coordinator_summary"]
 ONLY_A_SIMULATION_KNOWS = (
     "endpoint",
     *("outcomes", "folds", "notes", "local-models-left-out", "differences"),
-    *("refused-recordings", "quality"),
+    *("refused-recordings", "quality", "starts-sha256"),
 )
 FROM_THE_RESULT = (
     *("status", "rounds", "best-round", "alignment", "privacy", "bytes-per-round", "seconds"),

@@ -22,8 +22,9 @@ NULL = {
     "outcomes",  # "simulated": nobody tells a coordinator
     "quality",  # of the store that all virtual sites share
     "refused-recordings",  # the same
+    "starts-sha256",  # of model folders that its settings name, for a grid to know its cells by
 }
-NULL_COLUMNS = {"local-best", "pooled", "site-only", "true-hazard"}
+NULL_COLUMNS = {"local-best", "local-mean", "pooled", "site-only", "true-hazard"}
 OF_THE_MACHINE = {
     "bytes-per-round",  # a lock with keys and names, and a ledger of what was accepted, travel with real tasks
     "code-fingerprint",  # of all code that has run: there that of the simulation, too; the federation's is compared
@@ -75,7 +76,7 @@ def _compare_columns(deployed: Summary, simulated: Summary) -> None:
     """
     ours, theirs = deployed["columns"], simulated["columns"]
     assert {name for name, column in ours.items() if column is None} == NULL_COLUMNS
-    assert NULL_COLUMNS | {"federated", "local-mean", "age-sex"} == set(ours) == set(theirs)
+    assert NULL_COLUMNS | {"federated", "local-own", "age-sex"} == set(ours) == set(theirs)
     pairs = simulated["assessment"]["concordance"]
     assert ours["federated"] == {key: pairs[name] for key, name in FROM_THE_ASSESSMENT.items()}
     assert pairs["lower"] <= theirs["federated"]["c-index"] <= pairs["upper"]
@@ -83,7 +84,7 @@ def _compare_columns(deployed: Summary, simulated: Summary) -> None:
 
 def _compare_own(deployed: Summary, baselines: Summary) -> None:
     """Each site's own model, and age and sex, on its own patients; scores of different models do not compare."""
-    for name, entry in (("local-mean", baselines["local"]), ("age-sex", baselines["age-sex"])):
+    for name, entry in (("local-own", baselines["local"]), ("age-sex", baselines["age-sex"])):
         within = {f"stratified-{end}": entry[f"stratified-{end}"] for end in ("ci-low", "ci-high")}
         over_all = dict.fromkeys(("c-index", "ci-low", "ci-high"))
         column = {"c-index-stratified": entry["stratified"], **within, **over_all}
