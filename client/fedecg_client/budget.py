@@ -8,21 +8,27 @@ epsilon and delta come from the site's own site.toml alone.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 from fedecg.config import SiteSettings, StudySettings
-from fedecg.errors import PolicyError
+from fedecg.errors import PolicyError, RunError
 from fedecg.federation.spent import Budget
-from fedecg.privacy.accountant import Noise, Plan, Spend
+from fedecg.files import write_whole
+from fedecg.privacy.accountant import Noise, Part, Plan, Spend
 from fedecg.privacy.budget import study_noise
-from fedecg.privacy.ledger import Head, Purpose, open_ledger, patients_by_part
+from fedecg.privacy.ledger import Head, Ledger, Purpose, open_ledger, patients_by_part
 from fedecg.privacy.withdrawal import read_site_cohort
+from fedecg_client.site_status import EPSILON_LEFT
 
 __all__ = [
     "budget_document",
     "budget_of",
+    "most_spent",
     "noise_here",
     "refuse_without_budget",
     "spend_here",
@@ -111,4 +117,19 @@ def spend_here(folder: Path, site: SiteSettings, purpose: Purpose, spends: Seque
     epsilon, delta = budget_of(site)
     cohort = read_site_cohort(folder, site.cohort)
     with open_ledger(folder) as ledger:
-        return ledger.spend(purpose, spends, patients_by_part(ledger, cohort), epsilon, delta)
+        head = ledger.spend(purpose, spends, patients_by_part(ledger, cohort), epsilon, delta)
+        _tell_left(folder, epsilon - most_spent(ledger, delta))
+    return head
+
+
+def most_spent(ledger: Ledger, delta: float) -> float:
+    """Epsilon of the patient of any part about whom most was released."""
+    return max(ledger.epsilon({part: ledger.patients_of(part)}, delta) for part in get_args(Part))
+
+
+def _tell_left(folder: Path, left: float) -> None:
+    """For `fedecg-client status`, which must not hold the ledger while a task wants it."""
+    state = folder / "state"
+    if state.is_dir():
+        with suppress(RunError):  # a full disk costs the line, not the work
+            write_whole(state / EPSILON_LEFT, json.dumps({"epsilon-left": max(left, 0.0)}) + "\n")

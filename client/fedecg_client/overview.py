@@ -19,7 +19,7 @@ from fedecg.federation.lock import StudyLock
 from fedecg_client.folder import SiteFolder
 from fedecg_client.pinned import AGREED, PROPOSED, agreed_sha256
 from fedecg_client.running import running_agent
-from fedecg_client.site_status import LEFT_OUT
+from fedecg_client.site_status import EPSILON_LEFT, LEFT_OUT
 
 __all__ = ["Joined", "joined_studies", "overview", "read_events", "status_lines"]
 
@@ -57,9 +57,9 @@ def overview(site: SiteFolder) -> dict[str, Any]:
 
     Returns:
         The keys of state/status.json, `state` corrected by what is true now, `said` what the file says of it,
-        `running`, `pid`, and the last events. `code` is the agent's, or that of the last task if this site refused it;
-        `left-out` what the coordinator said of the last reply if it could not use it; `waits` the studies that wait
-        for `fedecg-client accept`.
+        `running`, `pid`, and the last events. `epsilon-left` is what is left of the site's privacy budget, None without
+        one. `code` is the agent's, or that of the last task if this site refused it; `left-out` what the coordinator
+        said of the last reply if it could not use it; `waits` the studies that wait for `fedecg-client accept`.
 
     Raises:
         RunError: FECG-659 if it cannot be told whose lock it is.
@@ -80,9 +80,19 @@ def overview(site: SiteFolder) -> dict[str, Any]:
         "connected": bool(pid and said.get("connected")),
         "code": said.get("code") or _refused_last(events),
         "left-out": _object(site.state / LEFT_OUT) or None,
+        "epsilon-left": _epsilon_left(site),
         "waits": [entry.study for entry in joined_studies(site.state) if entry.waits],
         "events": events[-LAST_EVENTS:],
     }
+
+
+def _epsilon_left(site: SiteFolder) -> float | None:
+    """After the last release; all of the budget before the first."""
+    budget = site.settings.privacy.epsilon
+    if budget is None or not (site.state / EPSILON_LEFT).is_file():
+        return None if any(site.folder.glob("ledger.*")) else budget
+    left = _object(site.state / EPSILON_LEFT).get("epsilon-left")
+    return float(left) if isinstance(left, int | float) else None
 
 
 def status_lines(document: dict[str, Any]) -> list[str]:
@@ -106,6 +116,8 @@ def status_lines(document: dict[str, Any]) -> list[str]:
     if done is not None:
         sent, received = (float(document.get(f"{way}-bytes") or 0) / BYTES_MB for way in ("sent", "received"))
         lines.append(f"since    start: {done} tasks, {sent:.1f} MB sent, {received:.1f} MB received")
+    if document["epsilon-left"] is not None:
+        lines.append(f"privacy  epsilon {document['epsilon-left']:.3f} is left. See: fedecg-client ledger")
     for event in document["events"]:
         code = f"  {event['code']}" if event.get("code") else ""
         lines.append(f"event    {event.get('time', '?')}  {event.get('event', '?')}{code}")

@@ -177,6 +177,33 @@ def test_the_command_shows_what_was_spent_and_what_is_left(tmp_path, capsys):
         assert f"left at least {left:.3f}" in told
 
 
+def test_the_sites_status_says_how_much_epsilon_is_left_beside_an_open_ledger(tmp_path, capsys):
+    folder = write_site(tmp_path, privacy=BUDGET)
+    (folder / "state").mkdir(exist_ok=True)
+
+    def shown(command: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert main([command, str(folder), "--json"]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    assert shown("status")["epsilon-left"] == 4.0
+    spend(folder, Spend("hazard", "train", 9.0))
+    left = shown("ledger")["left"]
+    assert 0 < left < 4.0
+    with open_ledger(folder):  # as a task has it while it spends
+        assert shown("status")["epsilon-left"] == left
+        assert main(["status", str(folder)]) == 0
+        assert f"privacy  epsilon {left:.3f} is left" in capsys.readouterr().out
+    (folder / "state" / "epsilon-left.json").unlink()
+    assert shown("status")["epsilon-left"] is None  # something was spent, and nobody has written what is left
+
+
+def test_a_site_without_a_budget_has_no_epsilon_left_to_tell(tmp_path, capsys):
+    folder = write_site(tmp_path)
+    assert main(["status", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epsilon-left"] is None
+
+
 def test_the_command_shows_each_study_by_itself_with_its_runs(tmp_path, capsys):
     folder = write_site(tmp_path, privacy=BUDGET)
     spend(folder, Spend("hazard", "train", 9.0), purpose=Purpose("hf", RUN, "survival", 1))
