@@ -16,7 +16,16 @@ from fedecg.errors import FedecgError, SettingsError
 from fedecg_client.folder import SiteFolder, open_site, split_address
 from fedecg_client.keys import load_key
 from fedecg_client.preflight import local, privacy
-from fedecg_client.preflight.check import Check, exit_status_of, of_error, passed, skipped, tried, wrong
+from fedecg_client.preflight.check import (
+    Check,
+    exit_status_of,
+    failed,
+    of_error,
+    passed,
+    skipped,
+    tried,
+    wrong,
+)
 from fedecg_client.preflight.data import SiteDataChecks
 from fedecg_client.preflight.fleet import Fleet
 from fedecg_client.preflight.line import Line
@@ -100,7 +109,9 @@ def line_checks(site: SiteFolder) -> list[Check]:
     """The way to the coordinator, and what it says of this site."""
     server = site.settings.server
     if server is None:
-        return [skipped(name, "connection", "no [server] in site.toml") for name in LINE]
+        fix = "Write [server] with the coordinator's address, as fedecg-client init does."
+        first = failed(LINE[0], "settings", "FECG-643", "no [server] in site.toml", fix)
+        return [first, *(skipped(name, "connection", "no [server] in site.toml") for name in LINE[1:])]
     try:
         line = Line(*split_address(server.address), site.ca)
     except SettingsError as error:
