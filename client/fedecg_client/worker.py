@@ -1,31 +1,32 @@
 """The warm process that does a site's work: torch and the installed app are imported once, messages come one at a time.
 
-In:  a message's bytes over a pipe from the agent. Out: the reply's bytes. Started by the agent, as
+In:  a message's bytes over a socket from the agent. Out: the reply's bytes. Started by the agent, as
 `python -P -m fedecg_client.worker FD PARENT FOLDER`; whoever kills it, the agent stays online and starts another.
 
 What came by wire is read by Flower's own message classes alone (protobuf, numpy without pickle); no received code is
-imported. The worker never outlives its agent: on Linux the kernel kills it, elsewhere it ends when the pipe does.
-A frame on the pipe is: JSON {"objects": [id, ...]}, the message's head (protobuf), then the bytes of each object.
+imported. The worker never outlives its agent: on Linux the kernel kills it, elsewhere it ends when the socket does.
+A worker that was stopped (SIGSTOP, a debugger, a frozen container) is no reason to wait: handing over a message and
+taking the reply end with the task's limit and with the agent's stop, as the work between them does.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedecg_client.faults import StoppedError, version_error
+from fedecg_client.frames import Frames
 
 if TYPE_CHECKING:
     from fedecg_client.wire import Contents, Received, Reply
@@ -35,7 +36,6 @@ __all__ = ["FLOWER_ENVIRONMENT", "UNKNOWN_FAULT", "TaskLimitError", "Worker", "W
 READY = b"ready"
 UNKNOWN_FAULT = "FECG-599"  # all that the coordinator is told of an exception
 START_S = 300.0  # importing torch on a slow disk
-SLICE_S = 0.2
 END_S = 2.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 FLOWER_ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
@@ -63,7 +63,8 @@ class Worker:
     def __init__(self, folder: Path, stop: threading.Event, tick: Callable[[], None]) -> None:
         self.folder, self.stop, self.tick = folder, stop, tick
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection | None = None
+        self._line: Frames | None = None
+        self._until_s = 0.0
         self._ready = False
 
     @property
@@ -75,12 +76,13 @@ class Worker:
         """Start it and wait until it has imported the app. Must be called in the agent's main thread.
 
         Raises:
-            WorkerDiedError: it was killed before it was ready.
+            WorkerDiedError: it was killed before it was ready, or was not ready in time and was ended.
             RunError: FECG-642 if it ended by itself before it was ready: the installed programs do not fit.
             StoppedError: the agent is to stop.
         """
         self.end()
-        self._pipe, theirs = Pipe()
+        ours, theirs = socket.socketpair()
+        self._line = Frames(ours, self._look)
         try:
             arguments = [str(theirs.fileno()), str(os.getpid()), str(self.folder)]
             self._process = subprocess.Popen(
@@ -92,8 +94,8 @@ class Worker:
         finally:
             theirs.close()
         try:
-            self._wait(START_S)
-            self._ready = self._pipe.recv_bytes() == READY
+            self._until_s = time.monotonic() + START_S
+            self._ready = self._line.receive() == READY
         except (EOFError, OSError, TaskLimitError):
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_S)
@@ -101,7 +103,7 @@ class Worker:
             return
         status = self._process.poll()
         self.end()
-        if status is not None and status < 0:
+        if status is None or status < 0:
             raise WorkerDiedError
         raise version_error("an app that does not start (its last words are in the agent's log)")
 
@@ -110,17 +112,17 @@ class Worker:
 
         Raises:
             WorkerDiedError: it ended before it answered; `start` it again.
-            TaskLimitError: it was ended after `limit_s`.
+            TaskLimitError: it was ended after `limit_s`, whether it worked, did not read or did not write.
             StoppedError: the agent is to stop.
         """
         from fedecg_client.wire import Reply
 
-        if self._pipe is None:
+        if self._line is None:
             raise WorkerDiedError
+        self._until_s = time.monotonic() + limit_s
         try:
-            send_frame(self._pipe, received.to_bytes(), contents)
-            self._wait(limit_s)
-            head, contents = read_frame(self._pipe)
+            self._line.send_frame(received.to_bytes(), contents)
+            head, contents = self._line.receive_frame()
         except (EOFError, OSError):
             self.end()
             raise WorkerDiedError from None
@@ -130,11 +132,11 @@ class Worker:
         return Reply.from_bytes(head, contents)
 
     def end(self) -> None:
-        """End the process: at once if it is idle, after at most 2 s if it works."""
+        """End the process: at once if it is idle, after at most 2 s if it works or stands still."""
         self._ready = False
-        if self._pipe is not None:
-            self._pipe.close()
-            self._pipe = None
+        if self._line is not None:
+            self._line.close()
+            self._line = None
         if self._process is None:
             return
         self._process.terminate()
@@ -145,39 +147,17 @@ class Worker:
             self._process.wait()
         self._process = None
 
-    def _wait(self, limit_s: float) -> None:
-        """Until the pipe has something to read, or its other end is closed."""
-        assert self._pipe is not None
-        until = time.monotonic() + limit_s
-        while not self._pipe.poll(SLICE_S):
-            if self.stop.is_set():
-                raise StoppedError
-            if time.monotonic() > until:
-                raise TaskLimitError
-            self.tick()
-
-
-def send_frame(pipe: Connection, head: bytes, contents: Contents) -> None:
-    """One message or reply, object by object: nothing is copied together, nothing is pickled."""
-    pipe.send_bytes(json.dumps({"objects": list(contents)}).encode())
-    pipe.send_bytes(head)
-    for content in contents.values():
-        pipe.send_bytes(content)
-
-
-def read_frame(pipe: Connection) -> tuple[bytes, Contents]:
-    """What `send_frame` sent.
-
-    Raises:
-        EOFError: the other side is gone.
-    """
-    names = json.loads(pipe.recv_bytes())["objects"]
-    head = pipe.recv_bytes()
-    return head, {name: pipe.recv_bytes() for name in names}
+    def _look(self) -> None:
+        """Called while something is waited for: a stop and the limit end that."""
+        if self.stop.is_set():
+            raise StoppedError
+        if time.monotonic() > self._until_s:
+            raise TaskLimitError
+        self.tick()
 
 
 def main(arguments: list[str]) -> int:
-    """The process itself: import the app, then answer until the pipe ends."""
+    """The process itself: import the app, then answer until the socket ends."""
     descriptor, parent, folder = int(arguments[0]), int(arguments[1]), arguments[2]
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the agent's, who ends this process
@@ -186,15 +166,15 @@ def main(arguments: list[str]) -> int:
     os.environ.update(FLOWER_ENVIRONMENT)
     from fedecg_client.wire import Received
 
-    pipe = Connection(descriptor)
+    line = Frames(socket.socket(fileno=descriptor))
     answer = answering(folder)
-    pipe.send_bytes(READY)
+    line.send(READY)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            head, contents = read_frame(pipe)
+            head, contents = line.receive_frame()
             reply = answer(Received.from_bytes(head), contents)
             del contents
-            send_frame(pipe, reply.request.SerializeToString(), reply.contents)
+            line.send_frame(reply.request.SerializeToString(), reply.contents)
             del reply
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending by itself
     return 0
@@ -223,7 +203,7 @@ def answering(folder: str) -> Callable[[Received, Contents], Reply]:
 
 
 def die_with(parent: int) -> None:
-    """Be killed by the kernel when the agent ends, however it ends (Linux; elsewhere the pipe's end is the sign)."""
+    """Be killed by the kernel when the agent ends, however it ends (Linux; elsewhere the socket's end is the sign)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it ended before we could say so
