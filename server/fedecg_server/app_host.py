@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ from fedecg.errors import FedecgError
 from fedecg.federation.bundle import bundle_sha256
 from fedecg.memory import return_freed_memory
 from fedecg_server.coordinator import Coordinator, open_coordinator
+from fedecg_server.host_process import ALIVE
 from fedecg_server.superlink import check_flower_version
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 LOOK_EVERY_S, AWAY_EVERY_S = 0.25, 0.5
+ALIVE_EVERY_S = 5.0
 FAILED = "failed.json"
 
 
@@ -137,8 +141,24 @@ class Host:
         """One line to the log and to the supervisor."""
         print(f"{event} {run or ''} {details}".strip(), flush=True)
         if self.report is not None:
-            line = json.dumps({"event": event, "run": str(run), "details": details}) + "\n"
-            os.write(self.report, line.encode())
+            os.write(self.report, _line(event, run, details))
+
+    def say_alive(self) -> None:
+        """Tell the supervisor every few seconds, from a thread that ends with the process."""
+        if self.report is not None:
+            threading.Thread(target=self._say_alive, args=(self.report,), daemon=True).start()
+
+    def _say_alive(self, report: int) -> None:
+        while True:
+            # A supervisor that stands still fills the pipe: room is left for what the study has to tell.
+            if select.select([], [report], [], 0.0)[1]:
+                with suppress(OSError):
+                    os.write(report, _line(ALIVE))  # one write: never in the middle of another line
+            time.sleep(ALIVE_EVERY_S)
+
+
+def _line(event: str, run: int = 0, details: str = "") -> bytes:
+    return (json.dumps({"event": event, "run": str(run), "details": details}) + "\n").encode()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     return_freed_memory()  # a coordinator trains nothing: what a model took is given back, not kept for the next
     try:
-        Host(open_coordinator(options.folder), options.report).serve()
+        host = Host(open_coordinator(options.folder), options.report)
+        host.say_alive()
+        host.serve()
     except StopRequestedError:
         return 0
     except FedecgError as error:

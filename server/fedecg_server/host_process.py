@@ -1,6 +1,10 @@
 """The app host as the supervisor sees it: a child, and a pipe on which it tells what becomes of the runs it takes.
 
-In:  the coordinator's folder. Out: a running app host and its events. Called by the supervisor.
+In:  the coordinator's folder. Out: a running app host, its events, and whether it stands still. Called by the
+supervisor.
+A thread of the host says `alive` every few seconds. It is heard from a host that computes, too, unless one call into
+compiled code keeps Python's lock for minutes, which none of ours does; a host that is stopped, or stuck in such a call
+for good, is silent.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,10 +20,14 @@ from fedecg_server.child import Child, keep_bounded
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.superlink import flower_environment
 
-__all__ = ["HostEvent", "HostProcess"]
+__all__ = ["ALIVE", "HostEvent", "HostProcess"]
 
 STOP_S = 4.0
 READ_BYTES = 65_536
+ALIVE, READY = "alive", "ready"
+READY_S = 300.0  # importing torch on a slow disk
+SILENT_S = 120.0  # of a host that was ready
+LOOK_S = 2.0  # the most that a pause between two looks counts: while the supervisor slept, nobody listened
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class HostProcess:
         self._child: Child | None = None
         self._pipe: int | None = None
         self._rest = b""
+        self._ready = False
+        self._looked_s = self.silent_s = 0.0  # time of the last look; seconds without a word
 
     @property
     def alive(self) -> bool:
@@ -53,9 +64,20 @@ class HostProcess:
         """Process id, if it was started."""
         return self._child.pid if self._child else None
 
+    @property
+    def patience_s(self) -> float:
+        """How long it may be silent: until it is ready, and from then on."""
+        return SILENT_S if self._ready else READY_S
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it runs, and has been silent for longer than anything that it does takes."""
+        return self.alive and self.silent_s > self.patience_s
+
     def start(self) -> None:
         """Start it; it loads torch and then says `ready`."""
         self._close_pipe()
+        self._ready, self._looked_s, self.silent_s = False, time.monotonic(), 0.0
         self._pipe, write = os.pipe()
         os.set_blocking(self._pipe, False)
         self._rest = b""
@@ -72,14 +94,21 @@ class HostProcess:
             os.close(write)
 
     def events(self) -> list[HostEvent]:
-        """What it has told since the last call."""
+        """What it has told since the last call, but for that it is alive."""
         if self._pipe is None:
             return []
+        now = time.monotonic()
+        self.silent_s += min(now - self._looked_s, LOOK_S)
+        self._looked_s = now
         with suppress(BlockingIOError):
             while part := os.read(self._pipe, READ_BYTES):
                 self._rest += part
         *lines, self._rest = self._rest.split(b"\n")
-        return [HostEvent(**json.loads(line)) for line in lines]
+        events = [HostEvent(**json.loads(line)) for line in lines]
+        self._ready = self._ready or any(event.event == READY for event in events)
+        if events and self._ready:  # before, being alive is no progress
+            self.silent_s = 0.0
+        return [event for event in events if event.event != ALIVE]
 
     def tend(self) -> None:
         """Keep its log bounded."""

@@ -154,9 +154,12 @@ class Supervisor:
         return None
 
     def _tend(self) -> None:
-        """Keep logs bounded and pages served; end a SuperLink that no longer answers: the next turn starts another."""
+        """Keep logs bounded and pages served; end what runs and stands still: the next turn starts another."""
         self.link.tend()
         self.host.tend()
+        if self.host.stands_still:
+            self.progress.warn(f"the app host has stood still for {self.host.patience_s:.0f} s; it is ended")
+            self.host.stop(within_s=0.0)
         if self.pages:
             self.pages.tend()
         if time.monotonic() - self.probe_s < PROBE_EVERY_S:
