@@ -38,6 +38,7 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 
 
 PIECE_BYTES = 1 << 24
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class NotRegularError(OSError):
@@ -105,13 +106,14 @@ def require_folder(folder: Path) -> None:
     )
 
 
-def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> None:
+def write_whole(path: Path, content: bytes | str, *, private: bool = False, durable: bool = True) -> None:
     """Write beside the target, sync, then rename; makes the folder.
 
     Args:
         path: of the file.
         content: text is written as UTF-8.
         private: for its owner alone from the first byte on.
+        durable: as of `whole_file`.
 
     Raises:
         RunError: FECG-601 if the file cannot be written; nothing half-written stays behind.
@@ -125,7 +127,7 @@ def write_whole(path: Path, content: bytes | str, *, private: bool = False) -> N
             fix="Add a file name to --out.",
         )
     data = content.encode() if isinstance(content, str) else content
-    with whole_file(path, private=private) as part, part.open("wb") as file:
+    with whole_file(path, private=private, durable=durable) as part, part.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -139,14 +141,31 @@ def _make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
 
 
+def _sync_folder(folder: Path) -> None:
+    """A rename lasts once its folder has been synced; some file systems (of networks) cannot, and say so."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except PermissionError:  # a folder that may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
-def whole_file(path: Path, what: str = "", *, private: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, what: str = "", *, private: bool = False, durable: bool = True) -> Iterator[Path]:
     """A new, empty file beside the target, which takes its place when the block has ended well; makes the folder.
 
     Args:
         path: of the target.
         what: it is, for the message; by default "file" and its name.
         private: for its owner alone from the first byte on.
+        durable: its name, too, is on the disk when this returns, and outlives a power cut: what was told to somebody
+            stays true. Not worth the milliseconds for a file that is replaced every second.
 
     Raises:
         RunError: FECG-601 if it, or what the block writes, cannot be written; nothing half-written stays behind.
@@ -155,9 +174,13 @@ def whole_file(path: Path, what: str = "", *, private: bool = False) -> Iterator
     mode, how = (0o600, os.O_EXCL) if private else (0o666, os.O_TRUNC)
     try:
         _make_folder(path.parent)
+        if private:  # half-written, of a killed process that had this number
+            part.unlink(missing_ok=True)
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | how | getattr(os, "O_NOFOLLOW", 0), mode))
         yield part
         part.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise RunError(
             "FECG-601",

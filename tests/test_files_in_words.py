@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import tomllib
@@ -96,3 +97,32 @@ def test_a_folder_that_nobody_may_write_to_is_refused_before_the_work_it_is_for(
     )
     require_folder(tmp_path / "new" / "out")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("durable", "synced"), [(True, ["file", "folder"]), (False, ["file"])])
+def test_a_file_that_is_to_last_has_its_name_synced_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, synced: list[str]
+) -> None:
+    """Order as the kernel is asked: the name must be the new file's when the folder is synced."""
+    seen: list[str] = []
+    sync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        assert (tmp_path / "x").exists() is folder
+        seen.append("folder" if folder else "file")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_whole(tmp_path / "x", "content", durable=durable)
+    assert seen == synced
+    assert (tmp_path / "x").read_text() == "content"
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(tmp_path: Path) -> None:
+    left = tmp_path / f".x.{os.getpid()}.part"
+    left.symlink_to(tmp_path / "elsewhere")
+    write_whole(tmp_path / "x", "content", private=True)
+    assert (tmp_path / "x").read_text() == "content"
+    assert not left.is_symlink()
+    assert not (tmp_path / "elsewhere").exists()

@@ -86,7 +86,9 @@ class SiteStatus:
         self._document["updated"] = now()
         self._written = time.monotonic()
         with suppress(Exception):  # a full disk is told by the app, in its reply
-            write_whole(self.folder / "status.json", json.dumps(self._document, indent=1) + "\n")
+            write_whole(
+                self.folder / "status.json", json.dumps(self._document, indent=1) + "\n", durable=False
+            )
 
 
 def add_event(folder: Path, event: str, **details: int | float | str | None) -> None:

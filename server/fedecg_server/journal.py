@@ -168,7 +168,8 @@ class Journal:
             "started": self._started,
             "updated": now(),
         }
-        write_whole(self.folder / STATUS, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / STATUS, text, durable=False)
 
 
 def now() -> str:
