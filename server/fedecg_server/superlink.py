@@ -86,13 +86,14 @@ def flower_environment(coordinator: Coordinator) -> dict[str, str]:
 def prepare_folder(coordinator: Coordinator) -> None:
     """Write the secret of the app host, once, and Flower's settings file, anew.
 
+    A secret of another length is one that a kill left half-written: Flower would refuse it at every start.
+
     Raises:
         RunError: FECG-601.
     """
     coordinator.superlink.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not coordinator.secret.exists():
-        with os.fdopen(os.open(coordinator.secret, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
+    if not coordinator.secret.exists() or coordinator.secret.stat().st_size != SECRET_BYTES:
+        write_whole(coordinator.secret, secrets.token_bytes(SECRET_BYTES), private=True)
     link = {"address": coordinator.settings.control_address, "root-certificates": str(coordinator.tls.ca)}
     tree = {"superlink": {"default": CONNECTION, CONNECTION: link}}
     write_whole(coordinator.flower_home / "config.toml", tomli_w.dumps(tree))

@@ -193,6 +193,23 @@ def test_a_superlink_that_ends_at_once_is_told(coordinator: Coordinator) -> None
     assert "secret" in coordinator.superlink_log.read_text()
 
 
+@pytest.mark.parametrize("left", [b"", b"half"])
+def test_a_secret_that_a_kill_left_half_written_is_made_anew_and_a_whole_one_stays(
+    coordinator: Coordinator, left: bytes
+) -> None:
+    coordinator.superlink.mkdir(exist_ok=True)
+    coordinator.secret.write_bytes(left)
+    coordinator.secret.with_name(f".secret.{os.getpid()}.part").write_bytes(
+        left
+    )  # of a process of this number
+    prepare_folder(coordinator)
+    made = coordinator.secret.read_bytes()
+    assert len(made) == 48
+    assert coordinator.secret.stat().st_mode & 0o777 == 0o600
+    prepare_folder(coordinator)
+    assert coordinator.secret.read_bytes() == made
+
+
 def test_settings_of_the_shell_do_not_reach_flower(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
