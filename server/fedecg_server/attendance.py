@@ -82,7 +82,7 @@ class Attendance:
                 enough_s = elapsed
             if self._complete(enough_s, elapsed):
                 break
-            self._wait_to_join(elapsed)
+            self._wait_to_join(elapsed, enough_s)
         for name, code in self.refused.items():
             self.progress.warn(f"{name} cannot take part: {code}")
         if enough_s is None:
@@ -189,8 +189,11 @@ class Attendance:
         heard_all = len(self._online) >= self.settings.quorum and not self._greeted
         return heard_all or elapsed >= self.settings.deadline_s
 
-    def _wait_to_join(self, elapsed: float) -> None:
+    def _wait_to_join(self, elapsed: float, enough_s: float | None) -> None:
         absent = [name for name in self.expected() if name not in self.members]
-        at_most = self.settings.patience_s if self.lock.sites else self.settings.deadline_s
+        if enough_s is not None:  # the quorum is there: only the grace is left
+            at_most = enough_s + self.settings.grace_s
+        else:
+            at_most = self.settings.patience_s if self.lock.sites else self.settings.deadline_s
         self.journal.wait(absent, elapsed, at_most, len(self.members) < self.settings.quorum)
         time.sleep(look_s(elapsed))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Context, Error, Message
@@ -305,6 +307,32 @@ def test_joining_waits_for_the_sites_of_the_lock_but_not_longer_than_the_grace(
     grid.takes_s = {2: 1.2}
     ask(sites)  # whoever comes later is greeted in a round and takes part from the next
     assert sorted(ask(sites).replies) == ["city", "coast", "valley"]
+
+
+def test_the_end_of_joining_that_status_names_is_that_of_the_grace_once_the_quorum_is_there(
+    grid: LineGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedecg_server.journal.UPDATE_EVERY_S", 0.0)
+    grid.away = {3, 4}
+    sites = consortium(grid, tmp_path, ("city", "coast", "valley"), NODES, **{"grace-s": 1.0})
+    threading.Timer(0.5, grid.away.discard, (3,)).start()
+    seen: list[dict[str, Any]] = []
+    honest = sites.journal.write
+
+    def watch() -> None:
+        honest()
+        seen.append(json.loads((tmp_path / "status.json").read_text()))
+
+    sites.journal.write = watch  # type: ignore[method-assign]
+    start = time.monotonic()
+    sites.join()
+    took_s = time.monotonic() - start
+    before = [entry["at-most-s"] for entry in seen if "coast" in entry["waiting-for"]]
+    after = [entry["at-most-s"] for entry in seen if entry["waiting-for"] == ["valley"]]
+    assert before
+    assert set(before) == {5.0}  # patience-s
+    assert after
+    assert all(abs(at_most_s - took_s) < 0.5 for at_most_s in after)  # and not 5 s
 
 
 def test_too_few_sites_end_the_greeting_with_their_codes(grid: LineGrid, tmp_path: Path) -> None:
