@@ -122,7 +122,7 @@ class Host:
         except KeyboardInterrupt:
             return "lost", "stopped at the SuperLink, or not heard of for too long"
         except Exception as error:
-            traceback.print_exc()
+            _say_where(error)
             lost = isinstance(error, httpx.HTTPError) or type(error).__name__ == "RunNotRunningException"
             return ("lost" if lost else "crashed"), type(error).__name__
         return "completed", ""
@@ -155,6 +155,16 @@ class Host:
                 with suppress(OSError):
                     os.write(report, _line(ALIVE))  # one write: never in the middle of another line
             time.sleep(ALIVE_EVERY_S)
+
+
+def _say_where(error: Exception) -> None:
+    """Kind and places of a fault to the log; never its text, which may hold what sites have sent."""
+    traceback.print_tb(error.__traceback__)
+    print(
+        f"{type(error).__name__} (its text is left out: it may hold sums of sites)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _line(event: str, run: int = 0, details: str = "") -> bytes:
