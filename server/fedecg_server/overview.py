@@ -20,10 +20,12 @@ from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import read_sites
+from fedecg_server.waits import present_wait
 
 __all__ = ["overview", "print_overview"]
 
 FINISHED = ("completed", "completed-partial")
+RUNNING, WAITING = "running", "waiting"
 NOT_SEEN = {"state": "not-seen", "last-round": None, "code": None, "seconds": None}
 
 
@@ -32,7 +34,8 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
 
     Returns:
         The keys of run/status.json, `state` corrected by what stands in the folder, and `running`, `message`,
-        `sites` (those of the list, then any other), `certificate`.
+        `sites` (those of the list, then any other), `certificate`. Where the supervisor itself waits, for the
+        SuperLink, say, its wait stands in `waiting-for`: whatever the study waits for comes after it.
 
     Raises:
         RunError: FECG-602, FECG-672, FECG-673 for a damaged file.
@@ -40,6 +43,8 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
     pid = running_pid(coordinator)
     status = _json_if_there(coordinator.run / "status.json")
     failed = _json_if_there(coordinator.run / "failed.json")
+    wait = {} if pid is None else present_wait(coordinator)
+    state = _state(coordinator, pid is not None, status, bool(failed))
     return {
         "study": None,
         "code": None,
@@ -49,8 +54,9 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "waiting-for": [],
         "c-index": None,
         **status,
+        **wait,
         **({"code": failed.get("code")} if failed else {}),
-        "state": _state(coordinator, pid is not None, status, bool(failed)),
+        "state": WAITING if wait and state == RUNNING else state,
         "running": pid is not None,
         "message": failed.get("message"),
         "sites": _sites(coordinator, status),
@@ -62,7 +68,7 @@ def print_overview(document: dict[str, Any], console: Console) -> None:
     """The document for people."""
     lines = [f"state    {_state_words(document)}"]
     if document["waiting-for"]:
-        label = "waiting" if document["state"] == "waiting" else "at work"
+        label = "at work" if document["state"] == RUNNING else "waiting"
         lines.append(f"{label}  {_waiting_words(document)}")
     if document["c-index"]:
         lines.append(f"C-index  {_c_index_words(document['c-index'])}")

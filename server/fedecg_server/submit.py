@@ -19,9 +19,9 @@ from fedecg_server.child import Child
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.superlink import CONNECTION, flower_environment
 
-__all__ = ["SubmissionError", "submit_study"]
+__all__ = ["SUBMIT_S", "SubmissionError", "submit_study"]
 
-COMMAND_S, LOOK_EVERY_S = 60.0, 0.1
+SUBMIT_S, LOOK_EVERY_S = 120.0, 0.1  # for all commands together
 FINISHED = "finished"
 
 
@@ -40,16 +40,19 @@ def submit_study(coordinator: Coordinator, stopped: Callable[[], bool] = lambda:
         SubmissionError: the SuperLink is away or refuses; submit again later.
         RunError: FECG-601.
     """
-    for run in _flower(coordinator, stopped, "list", CONNECTION)["runs"]:
+    until = time.monotonic() + SUBMIT_S
+    for run in _flower(coordinator, stopped, until, "list", CONNECTION)["runs"]:
         if not str(run["status"]).startswith(FINISHED):
-            _flower(coordinator, stopped, "stop", str(run["run-id"]), CONNECTION)
+            _flower(coordinator, stopped, until, "stop", str(run["run-id"]), CONNECTION)
     shutil.rmtree(coordinator.bundle, ignore_errors=True)  # whatever lies there would get into the bundle
     for name, text in bundle_files().items():
         write_whole(coordinator.bundle / name, text)
-    return str(_flower(coordinator, stopped, "run", str(coordinator.bundle), CONNECTION)["run-id"])
+    return str(_flower(coordinator, stopped, until, "run", str(coordinator.bundle), CONNECTION)["run-id"])
 
 
-def _flower(coordinator: Coordinator, stopped: Callable[[], bool], *words: str) -> dict[str, Any]:
+def _flower(
+    coordinator: Coordinator, stopped: Callable[[], bool], until: float, *words: str
+) -> dict[str, Any]:
     """What `flwr WORDS --format json` answers."""
     child = Child(
         ["flwr", *words, "--format", "json"],
@@ -57,7 +60,7 @@ def _flower(coordinator: Coordinator, stopped: Callable[[], bool], *words: str) 
         coordinator.superlink_log,
         read=True,
     )
-    until, output = time.monotonic() + COMMAND_S, b""
+    output = b""
     while True:
         try:
             output, _ = child.process.communicate(timeout=LOOK_EVERY_S)
@@ -65,7 +68,9 @@ def _flower(coordinator: Coordinator, stopped: Callable[[], bool], *words: str) 
         except subprocess.TimeoutExpired:
             if stopped() or time.monotonic() > until:
                 child.stop(within_s=0.0)
-                raise SubmissionError(f"flwr {words[0]} took longer than {COMMAND_S:.0f} s") from None
+                raise SubmissionError(
+                    f"flwr {words[0]} was not done within {SUBMIT_S:.0f} s of a submission"
+                ) from None
     try:
         answer = json.loads(output)
     except ValueError:

@@ -8,29 +8,24 @@ children end too, and the next start goes on from `run/state`.
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from fedecg.codes import CODES
-from fedecg.errors import RunError
+from fedecg.errors import FedecgError, RunError
 from fedecg.progress import Progress
-from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.host_process import HostEvent, HostProcess
 from fedecg_server.narrator import Narrator
 from fedecg_server.room import no_room
 from fedecg_server.server_lock import only_one, stop_running
 from fedecg_server.sites import register_all
-from fedecg_server.submit import SubmissionError, submit_study
-from fedecg_server.superlink import SuperLink
-from fedecg_server.unfinished import check_same_study
+from fedecg_server.submit import SUBMIT_S, SubmissionError, submit_study
+from fedecg_server.superlink import READY_S, SuperLink
+from fedecg_server.verdict import FAILED, RESULT, STATUS, json_or_none, opened, verdict
+from fedecg_server.waits import Waits
 from fedecg_server.watch import Pages, watch
 
 __all__ = ["start", "stop"]
@@ -44,18 +39,13 @@ PROBE_EVERY_S, MOST_MISSES = (
     10.0,
     12,
 )  # a SuperLink that runs and does not answer: two minutes, it may be busy
+REGISTER_S, REGISTER_AGAIN_S = (
+    40.0,
+    30.0,
+)  # another command's turn and an unheard call; then it is tried again
+SILENT_S = 15.0  # an app host that has missed three times to say that it is alive
 NOT_READY, KEYS_REFUSED = "FECG-682", "FECG-675"
-BELOW_QUORUM, NOT_WRITTEN = "FECG-507", "FECG-601"
-STATUS, ROUNDS, RESULT, FAILED, STUDY = (
-    "status.json",
-    "rounds.json",
-    "result.json",
-    "failed.json",
-    "study.toml",
-)  # run_folder.py has them too, but loads torch
-PARTIAL, PARTIAL_STATUS = "completed-partial", 5
-NEEDS_A_PERSON = 3
-STATUS_OF_CLASS = {"1": 3, "2": 3, "3": 3, "4": 4}  # first digit of a code -> exit status; else 1
+ROUNDS = "rounds.json"
 
 
 def start(coordinator: Coordinator, resume: bool = False, new: bool = False) -> int:
@@ -74,11 +64,11 @@ def start(coordinator: Coordinator, resume: bool = False, new: bool = False) -> 
     """
     progress = Progress("coordinator")
     with only_one(coordinator), _asked_to_stop() as asked:
-        ended = _opened(coordinator, resume, new, progress)
+        ended = opened(coordinator, resume, new, progress)
         if ended is not None:
             return ended
         with watch(coordinator, progress) as pages:
-            return Supervisor(coordinator, progress, asked, pages).run()
+            return Supervisor(coordinator, progress, asked, pages).run(resume)
 
 
 def stop(coordinator: Coordinator, timeout_s: float = 30.0) -> int:
@@ -115,19 +105,28 @@ class Supervisor:
         self.run_id: str | None = None  # of the run that was submitted last, while it is alive
         self.submitted_s = 0.0
         self.taken = self.host_ready = False
-        self.pause_until_s = 0.0
+        self.pause_until_s, self.pause_s, self.paused_for = 0.0, 0.0, ""
+        self.registered, self.register_s, self.register_said = False, 0.0, ""
+        self.waits = Waits(coordinator)
         self.failures, self.failed_s, self.rounds = 0, 0.0, 0
         self.probe_s, self.misses = 0.0, 0
 
-    def run(self) -> int:
-        """From nothing to the end of the study."""
+    def run(self, resume: bool = False) -> int:
+        """From nothing to the end of the study.
+
+        Args:
+            resume: take an earlier verdict away, once the SuperLink runs: a resumption that comes to nothing leaves it.
+        """
         try:
             self.link.check()
             self.host.start()  # loads torch while the SuperLink starts
+            self.waits.say("the SuperLink to answer", READY_S)
             self.link.launch(self.asked)
             if not self.asked():
-                self._register()
+                self._register(first=True)
                 self.progress.say(f"sites reach port {self.coordinator.settings.port}")
+                if resume:
+                    (self.coordinator.run / FAILED).unlink(missing_ok=True)
             while not self.asked():
                 ended = self._turn()
                 if ended is not None:
@@ -138,6 +137,7 @@ class Supervisor:
         finally:
             self.host.stop()
             self.link.stop()
+            self.waits.over()
 
     def _turn(self) -> int | None:
         """Look at everything once; the exit status if the study has ended."""
@@ -151,7 +151,23 @@ class Supervisor:
                 return ended
         if time.monotonic() >= self.pause_until_s:
             self._mend()
+        self._tell_wait()
         return None
+
+    def _tell_wait(self) -> None:
+        """What this turn leaves to be waited for, beside what the study itself waits for."""
+        if time.monotonic() < self.pause_until_s:
+            self.waits.say(f"a pause, since {self.paused_for}", self.pause_s)
+        elif self.misses:
+            self.waits.say("the SuperLink, which does not answer", PROBE_EVERY_S * MOST_MISSES)
+        elif not self.host_ready:
+            self.waits.say("the app host to be ready", self.host.patience_s)
+        elif self.host.silent_s > SILENT_S:
+            self.waits.say("the app host, which is silent", self.host.patience_s)
+        elif self.run_id is not None and not self.taken:
+            self.waits.say("the app host to take the study", TAKEN_WITHIN_S)
+        else:
+            self.waits.over()
 
     def _tend(self) -> None:
         """Keep logs bounded and pages served; end what runs and stands still: the next turn starts another."""
@@ -174,6 +190,8 @@ class Supervisor:
         """Start again whatever is not there; one thing a turn."""
         if not self.link.alive:
             self._restart_link()
+        elif not self.registered and time.monotonic() >= self.register_s:
+            self._register()
         elif not self.host.alive:
             self._restart_host()
         elif self.run_id is None:
@@ -215,6 +233,7 @@ class Supervisor:
 
     def _restart_link(self) -> None:
         self._failed("the SuperLink ended (log/superlink.log)")
+        self.waits.say("the SuperLink to answer", READY_S)
         try:
             self.link.start(self.asked)
         except RunError as error:
@@ -222,6 +241,7 @@ class Supervisor:
                 raise
             return  # counted at the next turn
         self.progress.say("the SuperLink runs again")
+        self._register()  # whoever was removed while it was away
 
     def _restart_host(self) -> None:
         self.host.stop()
@@ -232,6 +252,7 @@ class Supervisor:
         self.host.start()
 
     def _submit(self) -> None:
+        self.waits.say("the SuperLink to be given the study", SUBMIT_S)
         try:
             self.run_id = submit_study(self.coordinator, self.asked)
         except SubmissionError as error:
@@ -240,13 +261,24 @@ class Supervisor:
             return
         self.taken, self.submitted_s = False, time.monotonic()
 
-    def _register(self) -> None:
+    def _register(self, first: bool = False) -> None:
+        """Make the SuperLink's list of nodes that of sites.json; what fails is tried again while the study goes on.
+
+        Args:
+            first: nothing runs yet, so that a list that cannot be used is the end.
+        """
+        self.registered, self.register_s = False, time.monotonic() + REGISTER_AGAIN_S
+        self.waits.say("the SuperLink to take the list of sites", REGISTER_S)
         try:
             register_all(self.coordinator)
-        except RunError as error:
-            if error.code != KEYS_REFUSED:
+        except FedecgError as error:
+            if first and error.code != KEYS_REFUSED:
                 raise
-            self.progress.warn(str(error))  # the other sites are registered, and the quorum decides
+            if str(error) != self.register_said:
+                self.progress.warn(str(error))  # the other sites are registered, and the quorum decides
+            self.register_said = str(error)
+            return
+        self.registered, self.register_said = True, ""
 
     def _failed(self, what: str) -> None:
         """Count a failure, and wait longer after each; too many without a new round are the end.
@@ -278,92 +310,13 @@ class Supervisor:
             )
         self.progress.warn(f"{what}; {full}" if full else what)
         # The first failure is mended at once.
-        self.pause_until_s = now + min(LONGEST_PAUSE_S, 2.0 ** (self.failures - 1) - 1.0)
-
-
-def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
-    """How the run has ended: an exit status, said in a line; None if it has not.
-
-    Args:
-        coordinator: the folder.
-        progress: where the line goes; None: nowhere.
-    """
-    result, failed = _read(coordinator.run / RESULT), _read(coordinator.run / FAILED)
-    if isinstance(result, dict):
-        status = str(result.get("status", "completed"))
-        line = f"{status}; everything is in {coordinator.run.name}/"
-        spent = site_level_lines(result)
-        code = PARTIAL_STATUS if status == PARTIAL else 0
-    elif isinstance(failed, dict):
-        line, spent = f"the study ended: {failed.get('message')}", ()
-        code = STATUS_OF_CLASS.get(str(failed.get("code"))[5:6], 1)
-    else:
-        return None
-    if progress:
-        progress.say(line)
-        for words in spent:
-            progress.say(words)
-        for words in _causes(coordinator, failed) if isinstance(failed, dict) else ():
-            progress.say(words)
-    return code
-
-
-def _causes(coordinator: Coordinator, failed: dict[str, Any]) -> Iterator[str]:
-    """What stopped a study that ended with a code, as far as the folder tells, and where it is mended."""
-    status = _read(coordinator.run / STATUS)
-    sites = status.get("sites") if isinstance(status, dict) and failed.get("code") == BELOW_QUORUM else None
-    for site in sites or []:
-        code = site.get("code")
-        if site.get("state") in ("rejected", "refused") and code:
-            yield f"{site.get('name')}: {code} {CODES.get(code, '')}; at that site: fedecg-client doctor"
-    if failed.get("code") == NOT_WRITTEN and (full := no_room(coordinator)):
-        yield full
-
-
-def _opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress) -> int | None:
-    """Make the run folder ready; the exit status if there is nothing left to run.
-
-    Raises:
-        RunError: FECG-686 if there is no run to resume; FECG-520 if it cannot go on with study.toml as it is now.
-    """
-    begun = any((coordinator.run / name).exists() for name in (STUDY, STATUS, FAILED))
-    finished = (coordinator.run / RESULT).exists()
-    if resume and (finished or not begun):
-        raise RunError(
-            "FECG-686",
-            "run to resume",
-            found="one that is finished" if finished else "none that was begun",
-            expected="an unfinished run, or one that ended with a code",
-            fix="Begin one: fedecg-server start, or, beside a finished one, fedecg-server start --new.",
-        )
-    if not new and not finished:
-        check_same_study(coordinator.run, coordinator.study())
-    if new and (begun or finished):
-        aside = coordinator.run.with_name(f"run-{datetime.now():%Y%m%d-%H%M%S}")
-        coordinator.run.rename(aside)
-        progress.say(f"the earlier run is in {aside.name}/")
-    elif resume:
-        (coordinator.run / FAILED).unlink(missing_ok=True)
-    coordinator.run.mkdir(mode=0o700, exist_ok=True)
-    ended = verdict(coordinator, progress)
-    if ended is not None:
-        progress.say("nothing to do; another run: fedecg-server start --new")
-        if (coordinator.run / FAILED).exists():
-            progress.say("when its cause is mended, it goes on with: fedecg-server resume")
-            return max(ended, NEEDS_A_PERSON)  # a service manager must not begin it again and again
-    return ended
+        self.pause_s, self.paused_for = min(LONGEST_PAUSE_S, 2.0 ** (self.failures - 1) - 1.0), what
+        self.pause_until_s = now + self.pause_s
 
 
 def _rounds(coordinator: Coordinator) -> int:
-    entries = _read(coordinator.run / ROUNDS)
+    entries = json_or_none(coordinator.run / ROUNDS)
     return len(entries) if isinstance(entries, list) else 0
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 class StopRequest:

@@ -154,9 +154,34 @@ def test_start_on_a_failed_run_tells_its_code_again(
     assert (coordinator.run / "failed.json").exists()
 
 
+def test_a_resumption_that_comes_to_nothing_leaves_the_code_that_the_study_ended_with(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"code": "FECG-507", "message": "FECG-507 what: found this; expected that."}
+    (coordinator.run / "failed.json").write_text(json.dumps(failed))
+    monkeypatch.setattr("fedecg_server.superlink.PORTS_FREE_S", 0.1)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", coordinator.settings.port))
+        other.listen()
+        with pytest.raises(RunError, match="FECG-683 port"):
+            start(coordinator, resume=True)
+    assert json.loads((coordinator.run / "failed.json").read_text()) == failed
+    certificate = coordinator.tls.certificate.read_bytes()
+    coordinator.tls.certificate.unlink()
+    with pytest.raises(RunError, match="FECG-673"):
+        start(coordinator, resume=True)
+    coordinator.tls.certificate.write_bytes(certificate)
+    coordinator.superlink.mkdir(exist_ok=True)
+    (coordinator.superlink / "database.made").touch()  # and none beside it: it was lost
+    with pytest.raises(RunError, match="FECG-684"):
+        start(coordinator, resume=True)
+    assert start(coordinator) == 3  # so a service manager does not begin it again and again
+    assert not coordinator.app_log.exists()
+
+
 def test_new_puts_the_earlier_run_aside(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     (coordinator.run / "result.json").write_text('{"status": "completed"}')
-    monkeypatch.setattr(Supervisor, "run", lambda _: 0)  # the folders alone are looked at
+    monkeypatch.setattr(Supervisor, "run", lambda *_: 0)  # the folders alone are looked at
     assert start(coordinator, new=True) == 0
     (aside,) = coordinator.folder.glob("run-*")
     assert (aside / "result.json").exists()

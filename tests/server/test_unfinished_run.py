@@ -89,7 +89,7 @@ def test_a_new_run_and_a_finished_one_are_not_compared(
     (coordinator.run / "result.json").write_text('{"status": "completed"}')
     assert start(coordinator) == 0
     (coordinator.run / "result.json").unlink()
-    monkeypatch.setattr(Supervisor, "run", lambda _: 0)
+    monkeypatch.setattr(Supervisor, "run", lambda *_: 0)
     assert start(coordinator, new=True) == 0
 
 
