@@ -34,7 +34,14 @@ from fedecg_client.faults import AWAY, LinkError, RunOverError, StoppedError, cr
 from fedecg_client.in_hand import InHand, Kept
 from fedecg_client.running import only_one
 from fedecg_client.site_status import SiteStatus, now
-from fedecg_client.worker import FLOWER_ENVIRONMENT, UNKNOWN_FAULT, TaskLimitError, Worker, WorkerDiedError
+from fedecg_client.worker import (
+    FLOWER_ENVIRONMENT,
+    START_S,
+    UNKNOWN_FAULT,
+    TaskLimitError,
+    Worker,
+    WorkerDiedError,
+)
 
 if TYPE_CHECKING:
     from fedecg_client.link import Link
@@ -201,8 +208,12 @@ class Agent:
         if node_id is not None:
             self.link.deactivate(node_id)
             self.node_id = None
-            if self.reply_may_be_lost and self.stop.wait(AWARE_S):
-                raise StoppedError
+            if self.reply_may_be_lost:
+                self.status.say(
+                    waiting_for="coordinator: to see that this site was offline", at_most_s=AWARE_S
+                )
+                if self.stop.wait(AWARE_S):
+                    raise StoppedError
         self.reply_may_be_lost = False
 
     def _serve(self) -> None:
@@ -309,15 +320,22 @@ class Agent:
     def _start_worker(self) -> None:
         """Whatever kills it (memory is short, say) may pass; a worker that ends by itself cannot work here."""
         while True:
+            self.status.say(
+                code=None, waiting_for="worker: started; expected torch and the app loaded", at_most_s=START_S
+            )
             try:
                 self.worker.start()
                 break
             except WorkerDiedError:
                 self.status.event("worker-died", times=0)
+                self.status.say(
+                    waiting_for="worker: ended before it was ready; started again after a pause",
+                    at_most_s=MOST_WAIT_AWAY_S,
+                )
                 if self.stop.wait(MOST_WAIT_AWAY_S):
                     raise StoppedError from None
         self.status.event("worker-start")
-        self.status.say(worker_pid=self.worker.pid)
+        self.status.say(worker_pid=self.worker.pid, waiting_for=None, at_most_s=None)
 
     def _wait(self, fault: LinkError) -> None:
         """Back-off: 1, 2, 4 .. s and jitter, said in status.json; shorter while nobody is at home there."""

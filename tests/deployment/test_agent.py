@@ -192,6 +192,42 @@ def test_a_stop_in_mid_task_tells_the_coordinator_and_leaves_nothing(
     assert agent.processes.left() == []
 
 
+def test_a_stop_is_as_quick_while_the_worker_stands_still(make_site: MakeSite, driver: Driver) -> None:
+    agent = make_site().start()
+    node = agent.online()
+    worker = int(agent.status["worker-pid"])
+    os.kill(worker, signal.SIGSTOP)
+    driver.say(node, within_s=60)
+    until(lambda: agent.status["state"] == "working", 15, f"working: {agent.status}")
+    began = time.monotonic()
+    assert agent.stop() == 0
+    assert time.monotonic() - began < 5
+    (reply,) = driver.read()
+    assert reply["error"] == NODE_UNAVAILABLE
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def starting_worker(agent: AgentProcess) -> int:
+    """The worker that is loading the app; 0 if there is none."""
+    assert agent.process
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children").read_text().split()
+    return next((int(pid) for pid in children if agent.status.get("worker-pid") is None), 0)
+
+
+def test_the_wait_for_a_worker_is_named_with_its_bound(make_site: MakeSite, driver: Driver) -> None:
+    del driver  # its run gives the fleet port something to serve
+    agent = make_site().start()
+    worker = until(lambda: starting_worker(agent), 30, "a worker")
+    until(lambda: "torch and the app loaded" in str(agent.status["waiting-for"]), 5, str(agent.status))
+    assert agent.status["at-most-s"] == 300.0
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: "started again" in str(agent.status["waiting-for"]), 5, str(agent.status))
+    assert agent.status["at-most-s"] == 10.0
+    agent.online(within_s=60.0)
+    assert (agent.status["waiting-for"], agent.status["at-most-s"]) == (None, None)
+    assert names(agent).count("worker-died") == 1
+
+
 def test_a_stop_while_the_coordinator_is_away_is_as_quick(make_site: MakeSite, proxy: Proxy) -> None:
     agent = make_site(address=proxy.address).start()
     agent.online()
