@@ -104,6 +104,10 @@ def status_lines(document: dict[str, Any]) -> list[str]:
     if document["code"]:
         words = document.get("waiting-for") or CODES.get(str(document["code"]), "")
         lines.append(f"code     {document['code']}" + (f" {words}" if words else ""))
+    elif document["running"] and document["waiting-for"]:
+        at_most = document.get("at-most-s")
+        bound = f", at most {at_most:.0f} s" if isinstance(at_most, int | float) else ""
+        lines.append(f"waits    for {document['waiting-for']}{bound}")
     for study in document["waits"]:
         lines.append(f"study    {study} waits for this site's consent. See: fedecg-client studies")
     told = document["left-out"]

@@ -72,6 +72,13 @@ def test_status_says_what_is_true_and_not_what_a_dead_agent_left_behind(
     told = capsys.readouterr().out
     assert "hf: survival, round 3, step 5 of 20, about 12 s left" in told
     assert "7 tasks, 2.0 MB sent" in told
+    said(site, state="idle", pid=pid, connected=True, updated=now.isoformat(), code=None,
+         **{"waiting-for": "worker: started; expected torch and the app loaded", "at-most-s": 300.0})  # fmt: skip
+    assert main(["status", str(site)]) == 0
+    assert (
+        "waits    for worker: started; expected torch and the app loaded, at most 300 s"
+        in capsys.readouterr().out
+    )
     old = now - datetime.timedelta(minutes=3)
     said(site, state="idle", pid=pid, connected=True, updated=old.isoformat())
     assert state_of(site, capsys)["state"] == "silent"
