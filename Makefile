@@ -3,10 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-slow check lint types benchmarks wheelhouse clean
+.PHONY: demo bench test test-slow check lint types benchmarks wheelhouse clean
 
 demo: .venv/.installed  ## train the synthetic consortium; results in runs/demo
 	$(BIN)/fedecg-simulate run configs/demo.toml --out runs/demo
+
+bench: .venv/.installed  ## the table of docs/bench.md: algorithms on splits, 350 studies (two cores: 80 minutes)
+	test -f runs/aligned/summary.json || $(BIN)/fedecg-simulate run configs/demo.toml --out runs/aligned --set seed=200 \
+		evaluation.comparison=false evaluation.explain=false survival.rounds=0 signals.samples=512
+	OMP_NUM_THREADS=1 $(BIN)/fedecg-simulate grid configs/grids/bench.toml --jobs $$(nproc)
+	$(BIN)/python docs/bench.py
 
 test: .venv/.installed-dev  ## the tests that every change must pass
 	$(BIN)/python -m pytest

@@ -1,16 +1,19 @@
 """fedadam, fedyogi, scaffold and fedbn through the real apps: what they keep survives kills, to the bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from fedecg.config import StudySettings, parse_settings
-from fedecg.errors import SettingsError
-from fedecg.federation.tasks import TrainTask
+from fedecg.errors import FederationError, SettingsError
+from fedecg.federation.messages import unpack
+from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg.progress import Progress
 from fedecg.training import read_sealed, write_sealed
 from fedecg_client import work
@@ -133,6 +136,32 @@ def test_a_round_that_was_lost_before_its_checkpoint_is_done_again_to_the_same_b
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_makes_as_many_steps_and_sends_as_many_numbers(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docs/algorithms.md says; scaffold's way to a site is twice as wide, and tested below."""
+    pull = InProcessGrid.pull_messages
+    sent: dict[str, list[tuple[str, int, int, int]]] = {}
+
+    def listening(grid: InProcessGrid, messages: Iterable[str]) -> Iterator[Message]:
+        for reply in pull(grid, messages):
+            with suppress(FederationError):  # another kind of document
+                told, vector = unpack(reply.content, TrainReply)
+                assert vector is not None
+                sent[algorithm].append((told.site, told.round, told.steps, len(vector)))
+            yield reply
+
+    monkeypatch.setattr(InProcessGrid, "pull_messages", listening)
+    for algorithm in ["fedavg", "fedprox", *ALGORITHMS]:
+        sent[algorithm] = []
+        more = {"proximal_mu": 0.1} if algorithm == "fedprox" else {}
+        to_the_end(make(algorithm, tmp_path / algorithm, rounds=1, **more))
+    assert len(sent["fedavg"]) >= 4  # two sites, two stages
+    assert all(steps > 0 and numbers > 1000 for _, _, steps, numbers in sent["fedavg"])
+    for algorithm, told in sent.items():
+        assert told == sent["fedavg"], algorithm
+
+
 def test_it_is_another_federation_than_fedavg(
     make: Make, whole: Whole, tmp_path: Path, algorithm: str
 ) -> None:
