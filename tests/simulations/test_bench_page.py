@@ -67,12 +67,15 @@ def test_a_grid_that_has_not_begun_says_so(bench: ModuleType) -> None:
     assert bench.sentences(empty) == "Nothing is finished yet that could be compared."
 
 
-def test_megabytes_come_from_the_cells_own_summary(bench: ModuleType, tmp_path: Path) -> None:
-    cell = tmp_path / "cells" / "partition=iid,algorithm=scaffold,seed=0"
-    cell.mkdir(parents=True)
-    (cell / "summary.json").write_text(json.dumps({"bytes-per-round": 1_234_567.0}))
-    assert bench.megabytes(tmp_path, "iid", "scaffold") == "1.23"
-    assert bench.megabytes(tmp_path, "iid", "fedavg") == ""
+def test_the_chosen_round_and_megabytes_come_from_the_cells_own_summaries(
+    bench: ModuleType, tmp_path: Path
+) -> None:
+    for seed, chosen in ((0, 3), (1, 8)):
+        cell = tmp_path / "cells" / f"partition=iid,algorithm=scaffold,seed={seed}"
+        cell.mkdir(parents=True)
+        (cell / "summary.json").write_text(json.dumps({"bytes-per-round": 1_234_567.0, "best-round": chosen}))
+    assert bench.told_by_cells(tmp_path, "iid", "scaffold") == ["5.5", "1.23"]
+    assert bench.told_by_cells(tmp_path, "iid", "fedavg") == ["", ""]
 
 
 @pytest.mark.slow
