@@ -98,7 +98,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             "FECG-101",
-            path.name,
+            path.name or str(path),
             found=in_words(error),
             expected="a readable TOML file",
             fix="Check the path.",

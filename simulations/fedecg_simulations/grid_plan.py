@@ -191,7 +191,7 @@ def _grid_settings(path: Path) -> GridSettings:
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(
             "FECG-111",
-            path.name,
+            path.name or str(path),
             found=in_words(error) if isinstance(error, OSError) else f"{error!s:.200}",
             expected="a readable TOML file",
             fix="Check the path and the syntax.",

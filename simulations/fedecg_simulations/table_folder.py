@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -159,7 +160,7 @@ def _outcomes(cells: _Cells, endpoint: str) -> Outcomes:
     return Outcomes(
         event=np.array(cells.values("event", _flag, "1 or 0", False), dtype=np.bool_),
         died=np.array(cells.values("died", _flag_or_blank, "1, 0 or blank", False), dtype=np.bool_),
-        follow_up_days=np.array(cells.values("follow_up_days", float, "days, > 0", 1.0)),
+        follow_up_days=np.array(cells.values("follow_up_days", _days, "days, > 0", 1.0)),
         entry_days=np.array(cells.values("entry_days", _days_or_blank, "days, or blank", 0.0)),
         known="observed",
         endpoint=endpoint,
@@ -182,8 +183,18 @@ def _flag_or_blank(text: str) -> bool:
     return bool(text) and _flag(text)
 
 
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 < days < inf:
+        raise ValueError
+    return days
+
+
 def _days_or_blank(text: str) -> float:
-    return float(text or 0)
+    days = float(text or 0)
+    if not 0 <= days < inf:
+        raise ValueError
+    return days
 
 
 def _age(text: str) -> float:

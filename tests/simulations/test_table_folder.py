@@ -100,9 +100,9 @@ def test_parquet_and_gzip_are_tables_too(folder: Path) -> None:
 
 def test_all_cells_that_cannot_be_used_are_counted_at_once(folder: Path) -> None:
     rows = [
-        row("a", "ecgs/e0", hf="perhaps", age=300),
+        row("a", "ecgs/e0", hf="perhaps", age=300, days=-5),
         row("b", "ecgs/e1", days="long", sex="x"),
-        row("c", "", scp="NOPE"),
+        row("c", "", scp="NOPE", days="nan"),
         row("", "ecgs/e3"),
         row("", "ecgs/e4"),
     ]
@@ -113,7 +113,8 @@ def test_all_cells_that_cannot_be_used_are_counted_at_once(folder: Path) -> None
         "FECG-629 data.table: found 2 of 5 cells of patient that are blank; "
         "1 of 4 cells of file that are not the name of a file; "
     )
-    for column in ("codes", "age-years", "sex", "event", "follow-up-days"):
+    assert "3 of 4 cells of follow-up-days that are not days, > 0" in text
+    for column in ("codes", "age-years", "sex", "event"):
         assert f"1 of 4 cells of {column} that are not" in text
     assert not any(value in text for value in ("perhaps", "300", "NOPE", "long"))
 
@@ -159,7 +160,7 @@ def test_rules_of_cohorts_hold_for_the_tables_numbers(folder: Path) -> None:
         CohortError, match=r"FECG-222 follow_up_days: found 1 of 2 values that are not in \(0, 43,830\]"
     ):
         load_table_folder(
-            folder, write(folder, [row("a", "ecgs/e0", days=0), row("b", "ecgs/e1")]), NAMES, 0, 0.3
+            folder, write(folder, [row("a", "ecgs/e0", days=50_000), row("b", "ecgs/e1")]), NAMES, 0, 0.3
         )
 
 
