@@ -246,10 +246,13 @@ def _against_pooled(federated: float, summary: Summary) -> str:
 
 
 def _trained_alone(federated: float, summary: Summary) -> tuple[Estimate, str]:
-    """Difference to the models that were trained alone, and their name: of a simulation, else of what sites tell."""
+    """Difference to the models that were trained alone, and their name.
+
+    What a site has without the others is its own model for its own patients; on everybody's it would look worse.
+    """
     for key, words in (
-        ("local-mean", "the mean local model"),
         ("local-own", "each site's own model on its own patients"),
+        ("local-mean", "the mean local model"),
     ):
         gap, local = _difference(summary, f"federated-minus-{key}"), _stratified(summary, key)
         if gap.value is None and local is not None:
