@@ -82,6 +82,7 @@ every key. Send DIR/node.pub to the coordinator, and nothing else of that folder
         metavar="NAME",
         help="that this site takes part in (default: none)",
     )
+    add_json(init)
 
 
 def _add_checks(parsers: Commands[argparse.ArgumentParser]) -> None:
@@ -184,6 +185,7 @@ Rounds in between go on without this site, as when its line is cut.
 """,
     )
     renew.add_argument("--use", action="store_true", help="put the new key in the place of the old one")
+    add_json(renew)
 
 
 def _add_ledger(parsers: Commands[argparse.ArgumentParser]) -> None:

@@ -31,9 +31,13 @@ def init(options: Options) -> int:
     site = create_site(
         options.dir, options.name, options.server, options.ca, options.cohort, options.store, options.study
     )
+    own, authority = public_key_of(load_key(site.key)), certificate_fingerprint(authority_of(site.ca))
+    if options.json:
+        made = {"folder": str(options.dir), "site": options.name, "public-key": str(public_file(site.key))}
+        return _print_json(made | {"key-fingerprint": own.fingerprint, "ca-fingerprint": authority})
     print(f"made {options.dir} for site {options.name}")
-    print(f"node.pub  {public_key_of(load_key(site.key)).fingerprint}")
-    print(f"ca.crt    {certificate_fingerprint(authority_of(site.ca))}")
+    print(f"node.pub  {own.fingerprint}")
+    print(f"ca.crt    {authority}")
     print(
         f"Next: send {public_file(site.key)} to the coordinator, and nothing else of this folder.\n"
         "Over the phone: read the first fingerprint to the coordinator, who compares it with what `fedecg-server site\n"
@@ -236,6 +240,10 @@ def renew_key(options: Options) -> int:
     if not options.use:
         public = new_key(site.key)
         waiting = waiting_key(site.key) or site.key
+        if options.json:
+            return _print_json(
+                {"public-key": str(public_file(waiting)), "key-fingerprint": public.fingerprint}
+            )
         print(f"{public_file(waiting).name}  {public.fingerprint}")
         print(
             f"The site goes on with the old key. Next: send {public_file(waiting)} to the coordinator and read the\n"
@@ -245,7 +253,10 @@ def renew_key(options: Options) -> int:
         return 0
     if waiting_key(site.key) is not None:
         _must_be_registered(site)
-    print(f"node.pub  {use_new_key(site.key).fingerprint}")
+    used = use_new_key(site.key)
+    if options.json:
+        return _print_json({"public-key": str(public_file(site.key)), "key-fingerprint": used.fingerprint})
+    print(f"node.pub  {used.fingerprint}")
     print("in use from the next start: fedecg-client stop, then fedecg-client start")
     return 0
 

@@ -62,6 +62,7 @@ Next: edit DIR/study.toml; give DIR/tls/ca.crt to every site.
     init.add_argument("dir", type=Path, metavar="DIR", help="must not exist")
     init.add_argument("--name", required=True, metavar="HOST", help="public DNS name or IPv4 address")
     init.add_argument("--port", type=int, metavar="N", help="that sites reach (default: 9092)")
+    add_json(init)
     renew = _command(
         parsers,
         "renew",
@@ -74,6 +75,7 @@ fedecg-server stop; fedecg-server resume. Sites come back by themselves and no r
     renew.add_argument(
         "--new-key", action="store_true", help="also make a new key (when the old one was seen)"
     )
+    add_json(renew)
     backup = _command(
         parsers,
         "backup",

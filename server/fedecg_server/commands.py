@@ -39,6 +39,9 @@ def init(options: Options) -> int:
     """Make a coordinator's folder."""
     coordinator = create_coordinator(options.dir, options.name, options.port)
     settings = coordinator.settings
+    if options.json:
+        made = {"folder": str(options.dir), "name": settings.name, "port": settings.port}
+        return _print_json(made | {"ca-fingerprint": ca_fingerprint(coordinator.tls.ca)})
     print(f"made {options.dir}: sites will reach it as {settings.name}:{settings.port}")
     print(f"ca.crt  {ca_fingerprint(coordinator.tls.ca)}")
     print(
@@ -53,6 +56,9 @@ def renew(options: Options) -> int:
     coordinator = open_coordinator(options.dir)
     renew_server_certificate(coordinator.tls, coordinator.settings.name, new_key=options.new_key)
     state = tls_state(coordinator.tls)
+    if options.json:
+        until = {"expires": f"{state.expires:%Y-%m-%d}", "days-left": state.days_left}
+        return _print_json({"names": state.names, **until, "warnings": state.warnings})
     print(
         f"new certificate for {', '.join(state.names)}, until {state.expires:%Y-%m-%d} ({state.days_left} days)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -78,6 +79,18 @@ def test_init_makes_a_key_at_the_site_and_prints_the_fingerprints_that_both_side
         address="127.0.0.1:9", ca=str(folder / "ca.crt"), key=str(folder / "node.key")
     )
     assert settings.cohort == str(folder / "cohort.csv")
+
+
+def test_init_says_the_same_as_one_document(tmp_path: Path, tls: TlsFiles, capsys: Captured) -> None:
+    folder = tmp_path / "site"
+    assert main(words(folder, tls, "--json")) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "folder": str(folder),
+        "site": "north",
+        "public-key": str(folder / "node.pub"),
+        "key-fingerprint": read_public_key(folder / "node.pub").fingerprint,
+        "ca-fingerprint": ca_fingerprint(tls.ca),
+    }
 
 
 def test_two_sites_never_have_the_same_key(tmp_path: Path, tls: TlsFiles) -> None:

@@ -38,6 +38,14 @@ def test_a_new_key_waits_beside_the_old_one_and_is_never_written_over(site: Path
     assert other.key == site / "node.key"
 
 
+def test_a_new_key_is_also_told_as_a_document(site: Path, capsys: Captured) -> None:
+    assert main(["renew-key", str(site), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "public-key": str(site / "node.new.pub"),
+        "key-fingerprint": read_public_key(site / "node.new.pub").fingerprint,
+    }
+
+
 def test_the_old_key_stays_until_the_coordinator_can_be_asked(site: Path, capsys: Captured) -> None:
     assert main(["renew-key", str(site), "--use"]) == 1
     assert "FECG-660 new key: found none; expected node.new.key" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from server_words import PYTHON, Captured
 from fedecg.config import StudySettings, load_study
 from fedecg.errors import SettingsError
 from fedecg.federation.lock import ONLY_THE_COORDINATORS
-from fedecg_server.certificates import check_tls, tls_state
+from fedecg_server.certificates import ca_fingerprint, check_tls, tls_state
 from fedecg_server.cli import main
 from fedecg_server.coordinator import CoordinatorSettings, create_coordinator, open_coordinator
 
@@ -89,6 +90,18 @@ def test_init_makes_a_folder_that_only_its_owner_reads_and_says_what_comes_next(
     assert coordinator.settings == CoordinatorSettings(name="ecg.example.org", port=19092)
     check_tls(coordinator.tls, "ecg.example.org")
     assert coordinator.study() == StudySettings()
+
+
+def test_init_and_renew_say_the_same_as_documents(tmp_path: Path, capsys: Captured) -> None:
+    folder = tmp_path / "here"
+    assert main(["init", str(folder), "--name", "192.0.2.9", "--port", "9999", "--json"]) == 0
+    tls = open_coordinator(folder).tls
+    made = {"folder": str(folder), "name": "192.0.2.9", "port": 9999}
+    assert json.loads(capsys.readouterr().out) == made | {"ca-fingerprint": ca_fingerprint(tls.ca)}
+    assert main(["renew", "--dir", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["names"] == tls_state(tls).names
+    assert (document["days-left"], document["warnings"]) == (tls_state(tls).days_left, [])
 
 
 def test_the_study_template_states_every_default_that_concerns_a_coordinator() -> None:
