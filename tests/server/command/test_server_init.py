@@ -98,7 +98,7 @@ def test_init_and_renew_say_the_same_as_documents(tmp_path: Path, capsys: Captur
     tls = open_coordinator(folder).tls
     made = {"folder": str(folder), "name": "192.0.2.9", "port": 9999}
     assert json.loads(capsys.readouterr().out) == made | {"ca-fingerprint": ca_fingerprint(tls.ca)}
-    assert main(["renew", "--dir", str(folder), "--json"]) == 0
+    assert main(["renew", str(folder), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["names"] == tls_state(tls).names
     assert (document["days-left"], document["warnings"]) == (tls_state(tls).days_left, [])
