@@ -135,7 +135,6 @@ def test_a_round_that_was_lost_before_its_checkpoint_is_done_again_to_the_same_b
     assert weights(tmp_path / "killed") == undisturbed
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_makes_as_many_steps_and_sends_as_many_numbers(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +161,7 @@ def test_every_algorithm_makes_as_many_steps_and_sends_as_many_numbers(
         assert told == sent["fedavg"], algorithm
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_it_is_another_federation_than_fedavg(
     make: Make, whole: Whole, tmp_path: Path, algorithm: str
 ) -> None:
