@@ -138,7 +138,7 @@ def others_table(table: pd.DataFrame) -> str:
 def sentences(table: pd.DataFrame) -> str:
     """Three sentences that the table supports, made from it."""
     algorithms = [name for name in table["algorithm"].unique() if name != REFERENCE]
-    to_pooled, to_local, changed = [], [], []
+    to_pooled, to_local, changed, most = [], [], [], 0.0
     for partition, label in PARTITIONS.items():
         own = by_seed(table, partition, REFERENCE)
         for found, column in ((to_pooled, "pooled"), (to_local, "local-own")):
@@ -151,12 +151,13 @@ def sentences(table: pd.DataFrame) -> str:
                 low, mean, high = bounds(difference)
                 if low > 0 or high < 0:
                     changed.append(f"{algorithm} on {label} ({mean:+.3f})")
+                    most = max(most, abs(mean))
     if not to_pooled or not to_local:
         return "Nothing is finished yet that could be compared."
     near, far = max(to_pooled, key=lambda item: item[2]), min(to_pooled, key=lambda item: item[2])
     above = [label for label, low, *_ in to_local if low > 0]
     pairs = len(algorithms) * len(to_pooled)
-    listed = "; ".join(changed) if changed else "none"
+    listed = f"by at most {most:.3f}: {'; '.join(changed)}" if changed else "none"
     return (
         f"Fedavg lies between {far[2]:+.3f} ({far[0]}) and {near[2]:+.3f} ({near[0]}) of pooled training. "
         f"It is above each site's own model on its own patients, with an interval that excludes 0, on {len(above)} of "
