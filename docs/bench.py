@@ -220,6 +220,8 @@ def page(table: pd.DataFrame, runs: Path, survival: Path) -> str:
     brca = survival / "fed_tcga_brca"
     linear = brca_table(brca) if brca.is_dir() else "(no Fed-TCGA-BRCA in the folder of real data)"
     asked = int(table["seed"].nunique()) if len(table) else 0
+    adamw = "`fedavg-adamw`: AdamW at the sites, fedecg's default. "
+    adamw = adamw if "fedavg-adamw" in set(table["algorithm"]) else ""
     not_whole = int((table["status"] != "completed").sum())
     partial = (
         f" In {not_whole} of {len(table)} studies some site was left out of some round." if not_whole else ""
@@ -246,7 +248,7 @@ Splits: IID; as the generator's six unlike hospitals have them; Dirichlet 0.1 ov
 IID with a window of follow-up for each site; IID with recorders that differ in gain, mains hum and rate, some with
 exchanged arms or missing leads.
 
-`fedavg-adamw`: AdamW at the sites, fedecg's default. `fedbn`: each site is judged with its own norms; in the `fedecg`
+{adamw}`fedbn`: each site is judged with its own norms; in the `fedecg`
 preset these are but the scales and shifts of its LayerNorms, so that little can come of it (BatchNorms, for which it
 was made, are in the `paper` preset and in `xresnet1d`). `scaffold` sends the control variate of all sites with the
 weights, which is half as much again both ways together; a site's own change of it follows from its update and is not
