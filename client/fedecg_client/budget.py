@@ -23,12 +23,11 @@ from fedecg.privacy.accountant import Noise, Part, Plan, Spend
 from fedecg.privacy.budget import study_noise
 from fedecg.privacy.ledger import Head, Ledger, Purpose, open_ledger, patients_by_part
 from fedecg.privacy.withdrawal import read_site_cohort
-from fedecg_client.site_status import EPSILON_LEFT
+from fedecg_client.site_status import EPSILON_SPENT
 
 __all__ = [
     "budget_document",
     "budget_of",
-    "most_spent",
     "noise_here",
     "refuse_without_budget",
     "spend_here",
@@ -118,18 +117,14 @@ def spend_here(folder: Path, site: SiteSettings, purpose: Purpose, spends: Seque
     cohort = read_site_cohort(folder, site.cohort)
     with open_ledger(folder) as ledger:
         head = ledger.spend(purpose, spends, patients_by_part(ledger, cohort), epsilon, delta)
-        _tell_left(folder, epsilon - most_spent(ledger, delta))
+        _tell_spent(folder, ledger, delta)
     return head
 
 
-def most_spent(ledger: Ledger, delta: float) -> float:
-    """Epsilon of the patient of any part about whom most was released."""
-    return max(ledger.epsilon({part: ledger.patients_of(part)}, delta) for part in get_args(Part))
-
-
-def _tell_left(folder: Path, left: float) -> None:
-    """For `fedecg-client status`, which must not hold the ledger while a task wants it."""
+def _tell_spent(folder: Path, ledger: Ledger, delta: float) -> None:
+    """Epsilon of whom most was released about, for `fedecg-client status`: it must not hold the ledger open itself."""
     state = folder / "state"
     if state.is_dir():
+        spent = max(ledger.epsilon({part: ledger.patients_of(part)}, delta) for part in get_args(Part))
         with suppress(RunError):  # a full disk costs the line, not the work
-            write_whole(state / EPSILON_LEFT, json.dumps({"epsilon-left": max(left, 0.0)}) + "\n")
+            write_whole(state / EPSILON_SPENT, json.dumps({"epsilon-spent": spent}) + "\n")

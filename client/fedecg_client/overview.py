@@ -19,7 +19,7 @@ from fedecg.federation.lock import StudyLock
 from fedecg_client.folder import SiteFolder
 from fedecg_client.pinned import AGREED, PROPOSED, agreed_sha256
 from fedecg_client.running import running_agent
-from fedecg_client.site_status import EPSILON_LEFT, LEFT_OUT
+from fedecg_client.site_status import EPSILON_SPENT, LEFT_OUT
 
 __all__ = ["Joined", "joined_studies", "overview", "read_events", "status_lines"]
 
@@ -87,12 +87,13 @@ def overview(site: SiteFolder) -> dict[str, Any]:
 
 
 def _epsilon_left(site: SiteFolder) -> float | None:
-    """After the last release; all of the budget before the first."""
+    """Of today's budget; None where there is none, or where something was released and nobody wrote what it cost."""
     budget = site.settings.privacy.epsilon
-    if budget is None or not (site.state / EPSILON_LEFT).is_file():
-        return None if any(site.folder.glob("ledger.*")) else budget
-    left = _object(site.state / EPSILON_LEFT).get("epsilon-left")
-    return float(left) if isinstance(left, int | float) else None
+    nothing_yet = 0.0 if not any(site.folder.glob("ledger.*")) else None
+    spent = _object(site.state / EPSILON_SPENT).get("epsilon-spent", nothing_yet)
+    if budget is None or not isinstance(spent, int | float):
+        return None
+    return max(budget - float(spent), 0.0)
 
 
 def status_lines(document: dict[str, Any]) -> list[str]:

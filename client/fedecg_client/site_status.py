@@ -16,15 +16,13 @@ from typing import Any, Literal
 
 from fedecg.files import write_whole
 
-__all__ = ["EPSILON_LEFT", "LEFT_OUT", "SiteStatus", "State", "add_event"]
+__all__ = ["EPSILON_SPENT", "LEFT_OUT", "SiteStatus", "State", "add_event"]
 
 State = Literal["connecting", "idle", "working", "stopped", "refused"]
 EVERY_S = {"working": 1.0, "idle": 5.0}
 MOST_EVENT_BYTES = 2_000_000  # then events.jsonl becomes events.1.jsonl, and the one before that is gone
 LEFT_OUT = "left-out.json"  # what the coordinator says of the site's last reply, if it could not use it
-EPSILON_LEFT = (
-    "epsilon-left.json"  # of the site's budget after the last release; written where the ledger is open
-)
+EPSILON_SPENT = "epsilon-spent.json"  # after the last release; written where the ledger is open
 PROGRESS = ("study", "phase", "round", "step", "steps")
 
 

@@ -35,14 +35,10 @@ TAKEN_WITHIN_S = 60.0  # a submitted run that nobody takes
 FAILURES = 5  # without a new round: something that waiting does not mend
 HEALTHY_S = 900.0  # without any failure: earlier ones no longer count
 LONGEST_PAUSE_S = 16.0
-PROBE_EVERY_S, MOST_MISSES = (
-    10.0,
-    12,
-)  # a SuperLink that runs and does not answer: two minutes, it may be busy
-REGISTER_S, REGISTER_AGAIN_S = (
-    40.0,
-    30.0,
-)  # another command's turn and an unheard call; then it is tried again
+PROBE_EVERY_S = 10.0
+MOST_MISSES = 12  # of a SuperLink that runs and does not answer: two minutes, it may be busy
+REGISTER_S = 40.0  # another command's turn and an unheard call
+REGISTER_AGAIN_S = 30.0
 SILENT_S = 15.0  # an app host that has missed three times to say that it is alive
 NOT_READY, KEYS_REFUSED = "FECG-682", "FECG-675"
 ROUNDS = "rounds.json"

@@ -194,7 +194,10 @@ def test_the_sites_status_says_how_much_epsilon_is_left_beside_an_open_ledger(tm
         assert shown("status")["epsilon-left"] == left
         assert main(["status", str(folder)]) == 0
         assert f"privacy  epsilon {left:.3f} is left" in capsys.readouterr().out
-    (folder / "state" / "epsilon-left.json").unlink()
+    toml = (folder / "site.toml").read_text()
+    (folder / "site.toml").write_text(toml.replace("epsilon = 4.0", "epsilon = 6.0"))
+    assert shown("status")["epsilon-left"] == pytest.approx(left + 2.0)  # of the budget as it stands now
+    (folder / "state" / "epsilon-spent.json").unlink()
     assert shown("status")["epsilon-left"] is None  # something was spent, and nobody has written what is left
 
 

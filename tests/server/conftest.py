@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from coordinator_process import make_coordinator
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
@@ -13,6 +14,7 @@ from fedecg.config import DataSettings, ModelSettings, SignalSettings, StudySett
 from fedecg.progress import Progress
 from fedecg.signals import build_store, store_key
 from fedecg_client.app import app as client_app
+from fedecg_server.coordinator import Coordinator
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.study import Study
 from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
@@ -21,6 +23,12 @@ from fedecg_simulations.sites import write_sites
 from fedecg_simulations.sources import load_dataset
 
 Tamper = Callable[[Message], Message]
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    """A coordinator's folder with sites, of the test's own."""
+    return make_coordinator(tmp_path / "coordinator")
 
 
 @pytest.fixture(scope="session")

@@ -234,9 +234,9 @@ def test_a_site_outside_its_hours_is_asked_again_and_named_if_it_stays_away(
     assert grid.pushed.count((3, "train")) == 2
 
 
-def status_while(sites: Consortium, folder: Path) -> list[dict[str, object]]:
-    """Every status.json that is written while an exchange goes on."""
-    seen: list[dict[str, object]] = []
+def status_while(sites: Consortium, folder: Path, work: Callable[[], object]) -> list[dict[str, Any]]:
+    """Every status.json that is written while something goes on."""
+    seen: list[dict[str, Any]] = []
     honest = sites.journal.write
 
     def watch() -> None:
@@ -244,7 +244,7 @@ def status_while(sites: Consortium, folder: Path) -> list[dict[str, object]]:
         seen.append(json.loads((folder / "status.json").read_text()))
 
     sites.journal.write = watch  # type: ignore[method-assign]
-    ask(sites)
+    work()
     sites.journal.write = honest  # type: ignore[method-assign]
     return seen
 
@@ -253,7 +253,7 @@ def test_the_status_names_whom_it_waits_for_and_for_how_long(grid: LineGrid, tmp
     grid.takes_s = {4: 1.6}
     sites = consortium(grid, tmp_path, quorum=3)
     sites.join()
-    seen = status_while(sites, tmp_path)
+    seen = status_while(sites, tmp_path, lambda: ask(sites))
     waiting = [entry for entry in seen if entry["waiting-for"] == ["valley"]]
     assert waiting[-1]["state"] == "running"  # it works, and nobody knows yet how long it usually takes
     assert waiting[-1]["at-most-s"] == 5.0
@@ -275,9 +275,9 @@ def test_an_ordinary_round_runs_and_one_that_takes_longer_than_usual_waits(
     sites = consortium(grid, tmp_path, quorum=3)
     sites.join()
     for _ in range(2):
-        assert {entry["state"] for entry in status_while(sites, tmp_path)} == {"running"}
+        assert {entry["state"] for entry in status_while(sites, tmp_path, lambda: ask(sites))} == {"running"}
     grid.takes_s = {2: 0.3, 3: 0.3, 4: 1.8}
-    states = [entry["state"] for entry in status_while(sites, tmp_path)]
+    states = [entry["state"] for entry in status_while(sites, tmp_path, lambda: ask(sites))]
     assert states[0] == "running"
     assert states[-1] == "waiting"
     assert states == sorted(states)  # it changes once
@@ -291,7 +291,7 @@ def test_a_round_that_too_few_sites_work_on_waits_from_its_beginning(
     sites = consortium(grid, tmp_path, quorum=3, **{"patience-s": 0.8, "deadline-s": 0.8})
     sites.join()
     grid.away = {4}
-    assert {entry["state"] for entry in status_while(sites, tmp_path)} == {"waiting"}
+    assert {entry["state"] for entry in status_while(sites, tmp_path, lambda: ask(sites))} == {"waiting"}
 
 
 def test_joining_waits_for_the_sites_of_the_lock_but_not_longer_than_the_grace(
@@ -316,16 +316,8 @@ def test_the_end_of_joining_that_status_names_is_that_of_the_grace_once_the_quor
     grid.away = {3, 4}
     sites = consortium(grid, tmp_path, ("city", "coast", "valley"), NODES, **{"grace-s": 1.0})
     threading.Timer(0.5, grid.away.discard, (3,)).start()
-    seen: list[dict[str, Any]] = []
-    honest = sites.journal.write
-
-    def watch() -> None:
-        honest()
-        seen.append(json.loads((tmp_path / "status.json").read_text()))
-
-    sites.journal.write = watch  # type: ignore[method-assign]
     start = time.monotonic()
-    sites.join()
+    seen = status_while(sites, tmp_path, sites.join)
     took_s = time.monotonic() - start
     before = [entry["at-most-s"] for entry in seen if "coast" in entry["waiting-for"]]
     after = [entry["at-most-s"] for entry in seen if entry["waiting-for"] == ["valley"]]

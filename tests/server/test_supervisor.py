@@ -31,11 +31,6 @@ from fedecg_server.server_lock import running_pid
 from fedecg_server.supervisor import StopRequest, Supervisor, start, stop
 
 
-@pytest.fixture
-def coordinator(tmp_path: Path) -> Coordinator:
-    return make_coordinator(tmp_path / "coordinator")
-
-
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One that waits for its sites, for all tests that leave it as it is."""

@@ -34,11 +34,6 @@ from fedecg_server.superlink import SuperLink, flower_environment
 from fedecg_server.supervisor import StopRequest, Supervisor, stop
 
 
-@pytest.fixture
-def coordinator(tmp_path: Path) -> Coordinator:
-    return make_coordinator(tmp_path / "coordinator")
-
-
 def flower(coordinator: Coordinator, *words: str) -> dict[str, Any]:
     """What Flower's own command line answers."""
     command = [Path(sys.executable).with_name("flwr"), *words, "coordinator", "--format", "json"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coordinator_process import make_coordinator
 from safetensors.numpy import save
 
 from fedecg.config import StudySettings, load_study
@@ -25,11 +24,6 @@ from fedecg_server.supervisor import StopRequest, Supervisor, start
 from fedecg_server.unfinished import check_same_study
 
 Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def coordinator(tmp_path: Path) -> Coordinator:
-    return make_coordinator(tmp_path / "coordinator")
 
 
 def begun(coordinator: Coordinator, study: StudySettings | None = None) -> None:
