@@ -67,7 +67,7 @@ __all__ = ["Credentials", "Link", "load_credentials"]
 CALL_S, LAST_CALL_S = 20.0, 1.0
 OBJECT_S = 6 * 3600.0  # a slow line is not a fault; a silent one is
 SILENT_S = 60.0
-LARGE_BYTES = 65_536  # of an object that is not sent twice if that can be helped
+LARGE_BYTES = 65_536  # of an object that does not travel twice if that can be helped
 SLICE_S = 0.2  # how late a stop is noticed in a call
 BEAT_S = HEARTBEAT_DEFAULT_INTERVAL * 2 / 3
 BEAT_AGAIN_S = 3.0
@@ -131,6 +131,7 @@ class Link:
         self._heard = time.monotonic()
         self._node: Node | None = None
         self._announced: tuple[Reply, Announced] | None = None  # whose upload is not finished
+        self._held: Contents = {}  # large objects of the last weights, and of those that are on their way
         self._ended = threading.Event()
         self._beats: threading.Thread | None = None
         self._open()
@@ -194,11 +195,22 @@ class Link:
         return str(self._call("GetRun", GetRunRequest(node=self._node, run_id=run_id)).run.fab_hash)
 
     def fetch(self, received: Received) -> Contents:
-        """The bytes of each of a message's objects."""
+        """The bytes of each of a message's objects.
+
+        A large one that the weights before had as well, or that had come when the line broke, is not asked for again:
+        an object's id is the hash of its bytes.
+        """
         contents = {}
         for object_id in received.object_ids:
-            contents[object_id] = self._fetch_object(received.run_id, object_id)
-            self.received_bytes += len(contents[object_id])
+            content = self._held.get(object_id)
+            if content is None:
+                content = self._fetch_object(received.run_id, object_id)
+                self.received_bytes += len(content)
+                if len(content) > LARGE_BYTES:
+                    self._held[object_id] = content
+            contents[object_id] = content
+        if any(object_id in self._held for object_id in contents):  # there are weights
+            self._held = {name: content for name, content in contents.items() if name in self._held}
         return contents
 
     def confirm(self, received: Received) -> None:

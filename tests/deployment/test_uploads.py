@@ -1,4 +1,4 @@
-"""Replies of several objects: over a line of 100 kbit/s, and half sent by an agent that was killed."""
+"""Vectors of several objects: over 100 kbit/s, half sent by an agent that was killed, half known to the other side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 import tomli_w
 from flwr.app import Message
 from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
-from tcp_line import Line
+from numpy.typing import NDArray
+from tcp_line import Line, Trap
 from whole_study import wait_until
 
 # `whole_study` makes tests/server importable.
@@ -104,9 +105,9 @@ def connected(tmp_path: Path) -> Iterator[tuple[Task, LargeSite, Line]]:
         yield task, large, line
 
 
-def pushed(task: Task, site: LargeSite) -> str:
-    """A small task for the site; its id."""
-    content = pack(Failure(site="server", failed="FECG-599"))
+def pushed(task: Task, site: LargeSite, weights: NDArray[np.float32] | None = None) -> str:
+    """A task for the site; its id."""
+    content = pack(Failure(site="server", failed="FECG-599"), weights)
     (identity,) = task.grid.push_messages([Message(content, site.node, "train")])
     return identity
 
@@ -159,6 +160,54 @@ def test_a_half_sent_reply_of_a_killed_agent_is_completed_by_the_next_one(
     assert vector.tobytes() == site.vector.tobytes()
     assert link.sent_bytes < REPLY_BYTES - PIECE_BYTES / 2  # what had arrived was not sent again
     link.close()
+
+
+def test_numbers_that_a_round_has_not_moved_do_not_travel_again(
+    connected: tuple[Task, LargeSite, Line],
+) -> None:
+    """As with an encoder that `freeze-rounds` keeps fixed: five pieces, of which the head's alone is another."""
+    task, site, _ = connected
+    head, first = np.zeros_like(site.vector), site.vector.copy()
+    head[-100:] = 1.0
+    travelled = []
+    for number in range(3):
+        sent = (first + number * head).astype(np.float32)
+        identity, before = pushed(task, site, sent), site.link.received_bytes
+        received = site.pulled()
+        _, came = unpack(inflate(received, site.link.fetch(received)).content, Failure)
+        assert came is not None
+        assert came.tobytes() == sent.tobytes()
+        down, before = site.link.received_bytes - before, site.link.sent_bytes
+        site.vector = (sent + head / 2).astype(np.float32)
+        site.link.push(site.answer(site.link, received))
+        site.link.confirm(received)
+        _, back = unpack(reply_to(task, identity, 20.0).content, Failure)
+        assert back is not None
+        assert back.tobytes() == site.vector.tobytes()
+        travelled.append((down, site.link.sent_bytes - before))
+    print(f"bytes down and up, three rounds of {REPLY_BYTES}: {travelled}")
+    assert travelled[0][0] > REPLY_BYTES
+    assert all(down < PIECE_BYTES for down, _ in travelled[1:])
+    assert all(up < PIECE_BYTES for _, up in travelled)
+
+
+def test_weights_whose_line_broke_half_way_go_on_where_they_stopped(
+    connected: tuple[Task, LargeSite, Line],
+) -> None:
+    task, site, line = connected
+    pushed(task, site, site.vector)
+    received = site.pulled()
+    line.trap = Trap(after=REPLY_BYTES // 2, up=False)
+    line.trap.release(cut=True)
+    with pytest.raises(LinkError):
+        site.link.fetch(received)
+    came = site.link.received_bytes
+    assert PIECE_BYTES <= came < REPLY_BYTES - PIECE_BYTES
+    site.link.reopen()
+    _, vector = unpack(inflate(received, site.link.fetch(received)).content, Failure)
+    assert vector is not None
+    assert vector.tobytes() == site.vector.tobytes()
+    assert site.link.received_bytes < REPLY_BYTES + PIECE_BYTES / 2
 
 
 def test_a_reply_of_more_than_180_s_arrives_over_100_kbit_per_s(
