@@ -26,6 +26,7 @@ from fedecg_server.loopback_http import HTML, JSON, Answer, LoopbackServer, serv
 from fedecg_server.run_view import Event, Round, RunFiles, RunView
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import read_sites
+from fedecg_server.waits import Wait, present_wait, wait_keys
 
 __all__ = ["Dashboard", "dashboard_server", "serve_dashboard"]
 
@@ -52,6 +53,7 @@ class Dashboard:
         self._looked_s = float("-inf")
         self._running: bool | None = None
         self._listed: Sequence[str] = ()
+        self._wait: Wait | None = None
         self._made: tuple[RunView, Facts, Page] | None = None
 
     def routes(self) -> dict[str, Callable[[], Answer]]:
@@ -77,13 +79,14 @@ class Dashboard:
         return _json(asdict(self._page()))
 
     def status(self) -> Answer:
-        """status.json, its `state` as it is by now, and what could not be read."""
+        """status.json, its `state` and whom it waits for as it is by now, and what could not be read."""
         view = self.files.view()
-        running = self._facts(view).running
+        facts = self._facts(view)
+        wait = wait_keys(facts.wait) if facts.wait else {}
         status = view.status.model_dump(mode="json", by_alias=True) if view.status else {}
         failure = {"code": view.failed.code, "message": view.failed.message} if view.failed else {}
-        now = {"state": view.state(running), "running": running, "problems": view.problems}
-        return _json(status | failure | now)
+        now = {"state": facts.state_of(view), "running": facts.running, "problems": view.problems}
+        return _json(status | wait | failure | now)
 
     def rounds(self) -> Answer:
         """rounds.json."""
@@ -110,10 +113,12 @@ class Dashboard:
             if time.monotonic() - self._looked_s > LOOK_EVERY_S:
                 self._running = True if self.supervised else _or_none(self._runs)
                 self._listed = _or_none(lambda: list(read_sites(self.coordinator).sites)) or ()
+                self._wait = present_wait(self.coordinator) if self._running else None
                 self._looked_s = time.monotonic()
             return Facts(
                 running=self._running,
                 listed=self._listed,
+                wait=self._wait,
                 code_fingerprint=code_fingerprint(),
                 settings_sha256=settings_sha256(view.settings) if view.settings else None,
                 authority=self._authority,

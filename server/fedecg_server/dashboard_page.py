@@ -31,6 +31,7 @@ from fedecg_server.dashboard_words import (
     phase_words,
 )
 from fedecg_server.run_view import Event, Round, RunView, SiteEntry
+from fedecg_server.waits import Wait
 
 __all__ = ["Facts", "Page", "content_security_policy", "page_html", "page_of", "time_left_s"]
 
@@ -70,14 +71,20 @@ class Facts:
     Attributes:
         running: whether a coordinator runs in the folder; None: it cannot be told.
         listed: names that may take part.
+        wait: of the supervisor itself; whatever the study waits for comes after it.
         code_fingerprint, authority: of the installed code, of ca.crt.
     """
 
     running: bool | None = None
     listed: Sequence[str] = ()
+    wait: Wait | None = None
     code_fingerprint: str | None = None
     settings_sha256: str | None = None
     authority: str | None = None
+
+    def state_of(self, view: RunView) -> str:
+        """Where the study stands."""
+        return view.state(self.running, self.wait is not None)
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,13 @@ class Page:
 
 def page_of(view: RunView, facts: Facts) -> Page:
     """Everything that changes."""
-    state = view.state(facts.running)
+    state = facts.state_of(view)
     study = _study(view)
     context = _context(view, facts, state)
     macros = ENVIRONMENT.get_template("dashboard_parts.html.j2").module
     return Page(
         title=f"{state} · {study}",
-        said=_said(view, state),
+        said=_said(view, facts, state),
         kind="bad" if state == "failed" else "odd" if state in ODD_STATES else "good",
         parts={name.replace("_", "-"): str(getattr(macros, name)(context)).strip() for name in PARTS},
         updated=view.status.updated.timestamp() if view.status else None,
@@ -183,6 +190,7 @@ def _context(view: RunView, facts: Facts, state: str) -> dict[str, Any]:
         "problems": view.problems,
         "steps": _steps(view, state),
         "progress": _progress(view, state),
+        "waiting": _waiting(view, facts.wait) if state in LIVELY else None,
         "sites": _sites(view, facts.listed),
         "lively": state in LIVELY,
         "c_chart": c_index_chart(view.rounds, best),
@@ -202,8 +210,10 @@ def _study(view: RunView) -> str:
     return printable(named or "study")
 
 
-def _said(view: RunView, state: str) -> str:
+def _said(view: RunView, facts: Facts, state: str) -> str:
     words = STATE_WORDS.get(state, f"{printable(state)}.")
+    if facts.wait and state == "waiting":
+        words = "Waiting for the coordinator itself."
     if view.failed:
         return f"{words} {printable(view.failed.message)}" if state == "failed" else words
     if view.status and state in ("running", "waiting"):
@@ -242,7 +252,6 @@ def _progress(view: RunView, state: str) -> dict[str, Any] | None:
         else f"{count(done)} rounds done",
         "stage": f"{printable(status.phase)}, {in_stage}" if in_stage else "",
         "left": _left_words(view) if lively else "",
-        "waiting": _waiting(view) if lively else None,
         "started": f"{status.started:%Y-%m-%d %H:%M:%S} UTC",
         "updated": f"{status.updated:%Y-%m-%d %H:%M:%S} UTC",
     }
@@ -279,16 +288,18 @@ def _short(time_s: float) -> str:
     return duration(time_s).removesuffix(" 0 s").removesuffix(" 0 min").replace(".0 s", " s")
 
 
-def _waiting(view: RunView) -> dict[str, Any] | None:
-    status = view.status
-    if status is None or not (status.waiting_for or status.state == "waiting"):
-        return None
-    whom = ", ".join(map(printable, status.waiting_for)) or "sites to join"
+def _waiting(view: RunView, wait: Wait | None) -> dict[str, Any] | None:
+    if wait is None:
+        status = view.status
+        if status is None or not (status.waiting_for or status.state == "waiting"):
+            return None
+        whom = ", ".join(map(printable, status.waiting_for)) or "sites to join"
+        wait = Wait(whom, status.waited_s, status.at_most_s)
     return {
-        "whom": whom,
-        "waited_s": min(status.waited_s, status.at_most_s),
-        "at_most_s": status.at_most_s,
-        "words": f"{_short(status.waited_s)} of at most {_short(status.at_most_s)}",
+        "whom": printable(wait.what),
+        "waited_s": min(wait.waited_s, wait.at_most_s),
+        "at_most_s": wait.at_most_s,
+        "words": f"{_short(wait.waited_s)} of at most {_short(wait.at_most_s)}",
     }
 
 

@@ -19,6 +19,7 @@ from fedecg_server.coordinator import Coordinator
 from fedecg_server.loopback_http import Answer, LoopbackServer
 from fedecg_server.run_view import CIndex, RunFiles, RunView, SiteEntry
 from fedecg_server.sites import read_sites
+from fedecg_server.waits import present_wait
 
 __all__ = ["metrics_server", "metrics_text"]
 
@@ -52,7 +53,7 @@ def metrics_server(coordinator: Coordinator, port: int) -> LoopbackServer:
 
 
 def metrics_text(
-    view: RunView, running: bool | None, listed: Collection[str], now_s: float
+    view: RunView, running: bool | None, listed: Collection[str], now_s: float, waits: bool = False
 ) -> Iterator[Metric]:
     """Every figure of a run.
 
@@ -61,10 +62,11 @@ def metrics_text(
         running: whether the coordinator runs.
         listed: names of sites that may be labels.
         now_s: the present, in seconds since 1970.
+        waits: whether the supervisor itself waits.
     """
     status = view.status
     yield _one_of("fedecg_study_state", "Where the study stands: 1 for the present state.", "state",
-                  STATES, view.state(running))  # fmt: skip
+                  STATES, view.state(running, waits))  # fmt: skip
     yield _gauge(
         "fedecg_unreadable_files", "Files of the run folder that cannot be read.", len(view.problems)
     )
@@ -140,7 +142,8 @@ class _Collector:
         self.coordinator, self.files = coordinator, RunFiles(coordinator.run)
 
     def collect(self) -> Iterator[Metric]:
-        return metrics_text(self.files.view(), True, _listed(self.coordinator), time.time())
+        waits = present_wait(self.coordinator) is not None
+        return metrics_text(self.files.view(), True, _listed(self.coordinator), time.time(), waits)
 
 
 def _listed(coordinator: Coordinator) -> Collection[str]:

@@ -20,7 +20,7 @@ from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import read_sites
-from fedecg_server.waits import present_wait
+from fedecg_server.waits import present_wait, wait_keys
 
 __all__ = ["overview", "print_overview"]
 
@@ -43,7 +43,7 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
     pid = running_pid(coordinator)
     status = _json_if_there(coordinator.run / "status.json")
     failed = _json_if_there(coordinator.run / "failed.json")
-    wait = {} if pid is None else present_wait(coordinator)
+    wait = None if pid is None else present_wait(coordinator)
     state = _state(coordinator, pid is not None, status, bool(failed))
     return {
         "study": None,
@@ -54,7 +54,7 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "waiting-for": [],
         "c-index": None,
         **status,
-        **wait,
+        **(wait_keys(wait) if wait else {}),
         **({"code": failed.get("code")} if failed else {}),
         "state": WAITING if wait and state == RUNNING else state,
         "running": pid is not None,

@@ -154,11 +154,12 @@ class RunView:
     settings: StudySettings | None = None
     problems: tuple[str, ...] = ()
 
-    def state(self, running: bool | None) -> str:
+    def state(self, running: bool | None, waits: bool = False) -> str:
         """Where the study stands, what its process said last and what has become of that process taken together.
 
         Args:
             running: whether a coordinator runs in the folder; None: that cannot be told.
+            waits: whether the supervisor itself waits (`waits`), so that the study cannot go on.
         """
         stated = self.status.state if self.status else None
         if self.finished:
@@ -167,7 +168,7 @@ class RunView:
         if self.failed:
             return "failed"
         if running or (running is None and stated):
-            return stated or "starting"
+            return "waiting" if waits and stated == "running" else stated or "starting"
         return "stopped" if stated or self.settings else "not-started"
 
 

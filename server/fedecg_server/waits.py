@@ -1,7 +1,7 @@
 """What the supervisor waits for beside the study: named while it lasts, with its bound, so that `status` can tell.
 
 In:  words and seconds. Out: `state/supervisor.json` while there is such a wait, and no such file otherwise. Written by
-the supervisor; read by `fedecg-server status`, which passes over what a killed supervisor has left behind.
+the supervisor; read by `fedecg-server status` and the dashboard, which pass over what a killed supervisor has left.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,18 @@ from fedecg.errors import RunError
 from fedecg.files import write_whole
 from fedecg_server.coordinator import Coordinator
 
-__all__ = ["Waits", "present_wait"]
+__all__ = ["Wait", "Waits", "present_wait", "wait_keys"]
 
 FILE = "supervisor.json"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait of the supervisor's, in words, and its seconds so far and at most."""
+
+    what: str
+    waited_s: float
+    at_most_s: float
 
 
 class Waits:
@@ -55,21 +65,23 @@ class Waits:
             self._what = None
 
 
-def present_wait(coordinator: Coordinator) -> dict[str, Any]:
-    """The wait as keys of `status`; empty if there is none. To be asked only while a supervisor runs.
+def present_wait(coordinator: Coordinator) -> Wait | None:
+    """The wait, if there is one. To be asked only while a supervisor runs.
 
     Args:
         coordinator: the folder.
     """
     try:
         said = json.loads(_file(coordinator).read_text(encoding="utf-8"))
-        return {
-            "waiting-for": [str(said["waiting-for"])],
-            "waited-s": round(max(0.0, time.time() - float(said["since"])), 1),
-            "at-most-s": float(said["at-most-s"]),
-        }
+        waited_s = round(max(0.0, time.time() - float(said["since"])), 1)
+        return Wait(str(said["waiting-for"]), waited_s, float(said["at-most-s"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return {}
+        return None
+
+
+def wait_keys(wait: Wait) -> dict[str, Any]:
+    """A wait as status.json names those of the study."""
+    return {"waiting-for": [wait.what], "waited-s": wait.waited_s, "at-most-s": wait.at_most_s}
 
 
 def _file(coordinator: Coordinator) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 from page_reading import ask, seen, words
@@ -11,8 +12,9 @@ from watched_run import LOCK, SITES, WatchedRun
 
 from fedecg.errors import FederationError
 from fedecg_server.coordinator import Coordinator
-from fedecg_server.dashboard import dashboard_server
+from fedecg_server.dashboard import LOOK_EVERY_S, dashboard_server
 from fedecg_server.loopback_http import LoopbackServer, serving
+from fedecg_server.waits import Waits
 
 
 def curve(html: str, kind: str) -> list[tuple[float, float]]:
@@ -89,6 +91,24 @@ def test_below_the_quorum_it_says_whom_it_waits_for(server: LoopbackServer, run:
     told = seen(server)
     assert "Waiting: too few sites for a round, or sites that take longer than usual." in told
     assert "Waiting for coast, valley : 95 s of at most 24 h" in told
+
+
+def test_a_wait_of_the_supervisor_comes_before_that_of_the_study(
+    server: LoopbackServer, run: WatchedRun, coordinator: Coordinator
+) -> None:
+    Waits(coordinator).say("the SuperLink to answer", 60.0)
+    assert "Waiting for the SuperLink to answer : 0 s of at most 60 s" in seen(server)
+    run.begin()
+    run.play("survival", 3, of=10)
+    told = seen(server)
+    assert "Waiting for the coordinator itself. Stage 2: the network learns time to heart failure." in told
+    assert "Waiting for the SuperLink to answer : 0 s of at most 60 s" in told
+    status = json.loads(ask(server, "/status.json")[1])
+    assert (status["state"], status["waiting-for"]) == ("waiting", ["the SuperLink to answer"])
+    Waits(coordinator).over()
+    time.sleep(LOOK_EVERY_S + 0.1)
+    assert "SuperLink" not in seen(server)
+    assert json.loads(ask(server, "/status.json")[1])["state"] == "running"
 
 
 def test_a_finished_study_names_its_best_round_and_its_fingerprints(
