@@ -71,6 +71,7 @@ from whole_study import (
 )
 
 BOOK, FAILURES = "chaos.jsonl", "failures.jsonl"
+CHECKPOINT_BYTES = 400_000  # of about 100 thousand parameters
 COMPLETED, FAILED, NOT_TESTED = "completed", "FAILED", "not tested"
 VICTIMS = ("supervisor", "superlink", "host", "agent", "worker")
 MOMENTS: dict[str, Callable[[World], Any]] = {
@@ -108,6 +109,9 @@ def table() -> dict[str, Happening]:
     cases["1 Mbit per s"] = throttled
     cases["disk full at the coordinator in training"] = disk_full("coordinator", True, mid_training)
     cases["disk full at the coordinator between phases"] = disk_full("coordinator", True, between_phases)
+    cases["disk too full for a checkpoint"] = disk_full(
+        "coordinator", True, aggregation, CHECKPOINT_BYTES // 4
+    )
     cases["disk full at a site for a round"] = disk_full("site", False, task_sent)
     cases["disk full at a site until it is told"] = disk_full("site", True, task_sent)
     cases["clock of a site 10 min fast"] = wrong_clock(10)

@@ -173,11 +173,13 @@ class SmallDisk:
         shutil.copytree(aside, folder, dirs_exist_ok=True)
         self.folder, self.ballast = folder, folder / "ballast"
 
-    def fill(self) -> None:
-        """No byte is left."""
-        with self.ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(b"\0" * 4096)
+    def fill(self, left_bytes: int) -> None:
+        """No more than this is left."""
+        with self.ballast.open("wb", buffering=0) as file:
+            with suppress(OSError):
+                while True:
+                    file.write(b"\0" * 4096)
+            file.truncate(file.tell() - left_bytes)
 
     def free(self) -> None:
         """Somebody has made room."""
@@ -188,17 +190,26 @@ class SmallDisk:
         subprocess.run(["umount", "-l", self.folder], capture_output=True)
 
 
-def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happening:
+def disk_full(where: str, told: bool, moment: Callable[[World], Any], left_bytes: int = 0) -> Happening:
     """A disk is full from a moment on; room is made when the documented code has been told, or a round later.
 
     As docs/deploy.md has it: a coordinator ends with FECG-692, after which `start` goes on, or with FECG-601, after
     which `resume` does. A site fails its task (FECG-601), or cannot record what leaves (FECG-448), and the study ends
     for want of its quorum (FECG-507): `resume`. The last page of a site's record takes one reply more, or two, or none:
     the study may end a round later, and cannot do without room until its end.
+
+    Args:
+        where: "coordinator" or "site".
+        told: whether it must end; else a round goes by.
+        moment: at which the disk is full.
+        left_bytes: for small files, so that a coordinator can still write down why it ends: FECG-601 alone then.
     """
     codes = {"FECG-692": "start", "FECG-601": "resume"} if where == "coordinator" else {"FECG-507": "resume"}
+    if left_bytes:
+        del codes["FECG-692"]
 
     def prepare(world: World) -> None:
+        getattr(moment, "prepare", lambda _: None)(world)
         deployment = world.deployment
         folder = deployment.coordinator.folder if where == "coordinator" else deployment.members[SITE].folder
         happen.disk = SmallDisk(folder)  # type: ignore[attr-defined]
@@ -208,7 +219,8 @@ def disk_full(where: str, told: bool, moment: Callable[[World], Any]) -> Happeni
         deployment = world.deployment
         world.until(moment)
         world.book()
-        disk.fill()
+        disk.fill(left_bytes)
+        world.release()
         if not told:
             wait_until(lambda: at("survival", 2)(world) or deployment.ended, WITHIN_S, deployment.describe)
         ends = told or deployment.ended
