@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Message
+from study_in_process import Killed, study_over, to_the_end
 
 from fedecg.config import StudySettings, parse_settings
 from fedecg.errors import FederationError, SettingsError
@@ -17,20 +18,15 @@ from fedecg.federation.tasks import TrainReply, TrainTask
 from fedecg.progress import Progress
 from fedecg.training import read_sealed, write_sealed
 from fedecg_client import work
-from fedecg_client.app import app as client_app
 from fedecg_client.own_norms import own_norms
 from fedecg_server import study_state as state_module
-from fedecg_server.run_folder import RunFolder, read_json
+from fedecg_server.run_folder import read_json
 from fedecg_server.study import Study
-from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
+from fedecg_simulations.grid import InProcessGrid
 
 ALGORITHMS = ["fedadam", "fedyogi", "scaffold", "fedbn"]
 Make = Callable[..., Study]
 Whole = Callable[[str], Study]
-
-
-class Killed(BaseException):
-    """What no `except Exception` stops."""
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +44,9 @@ def make(settings: StudySettings, sites: Path) -> Make:
                 "evaluation": settings.evaluation.model_copy(update={"explain": False}),
             }
         )
-        folders = sorted(file.parent for file in sites.glob("*/site.toml"))
-        nodes = {number: {"site-folder": str(site)} for number, site in enumerate(folders, start=FIRST_NODE)}
-        run_folder = RunFolder(folder, resumable=True)
-        return Study(InProcessGrid(client_app, nodes), changed, run_folder, Progress())
+        return study_over(sites, changed, folder)
 
     return made
-
-
-def to_the_end(run: Study) -> dict[str, Any]:
-    run.resume_or_begin()
-    run.join()
-    run.align()
-    return run.conclude(*run.survive())
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_in_process import Killed, to_the_end, without_times
 
 from fedecg.federation.documents import RiskMoments
 from fedecg.federation.tasks import EvaluateReply, SurveyTask
@@ -25,10 +26,6 @@ FILES = ("rounds.json", "assessment.json", "explanation.json", "baselines.json")
 ALL = ["evaluate", "evaluate", "query.assess", "query.survey", "train", "train", "evaluate", "query.explain"]
 
 
-class Killed(BaseException):
-    """What no `except Exception` stops."""
-
-
 def study_in(make: Make, sites: Path, folder: Path) -> Study:
     """A study whose conclusion asks everything that there is to ask."""
     run = make(folder=sites, explain_ecgs=10, explain_seeds=1)
@@ -37,19 +34,6 @@ def study_in(make: Make, sites: Path, folder: Path) -> Study:
     run.folder = RunFolder(folder, resumable=True)
     run.__post_init__()
     return run
-
-
-def finished(run: Study) -> dict[str, Any]:
-    run.resume_or_begin()
-    run.join()
-    run.align()
-    return run.conclude(*run.survive())
-
-
-def without_times(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")}
-    return [without_times(item) for item in tree] if isinstance(tree, list) else tree
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +78,12 @@ def test_what_was_done_before_a_kill_is_not_done_again_and_the_end_is_bit_equal(
     asked_again: list[str],
 ) -> None:
     if "result" not in whole:
-        whole["result"] = finished(study_in(study, tested_sites, whole["folder"]))
+        whole["result"] = to_the_end(study_in(study, tested_sites, whole["folder"]))
     folder = tmp_path / "resumed"
     with monkeypatch.context() as patch:
         killed_before(patch, stopped)
         with pytest.raises(Killed):
-            finished(study_in(study, tested_sites, folder))
+            to_the_end(study_in(study, tested_sites, folder))
     asked: list[str] = []
     honest = Consortium.ask
 
@@ -108,7 +92,7 @@ def test_what_was_done_before_a_kill_is_not_done_again_and_the_end_is_bit_equal(
         return honest(sites, kind, *arguments, **named)
 
     monkeypatch.setattr(Consortium, "ask", ask)
-    result = finished(study_in(study, tested_sites, folder))
+    result = to_the_end(study_in(study, tested_sites, folder))
     assert asked == asked_again
     assert without_times(result) == without_times(whole["result"])
     weights = [(place / "model" / "weights.safetensors").read_bytes() for place in (folder, whole["folder"])]
@@ -198,7 +182,7 @@ def test_the_book_says_the_same_of_a_repetition_that_is_taken_up(
     study: Make, tested_sites: Path, tmp_path: Path
 ) -> None:
     run = study_in(study, tested_sites, tmp_path / "run")
-    finished(run)
+    to_the_end(run)
     book = Book(run.questions.concluded, RunFolder(tmp_path / "again"), [], {})
 
     def train() -> Any:

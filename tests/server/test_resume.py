@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_in_process import Killed, to_the_end, without_times
 
 from fedecg.errors import FederationError, RunError
 from fedecg_server import study_state as state_module
@@ -17,18 +18,6 @@ from fedecg_server.stage import SurvivalRounds
 from fedecg_server.study import Study
 
 Make = Callable[..., Study]
-
-
-class Killed(BaseException):
-    """What no `except Exception` stops."""
-
-
-def run_to_the_end(run: Study) -> dict[str, Any]:
-    """As `run_study`, for a study that a test has made."""
-    run.resume_or_begin()
-    run.join()
-    run.align()
-    return run.conclude(*run.survive())
 
 
 def resumable(make: Make, folder: Path, **arguments: Any) -> Study:
@@ -43,13 +32,6 @@ def weights(folder: Path) -> bytes:
     return (folder / "model" / "weights.safetensors").read_bytes()
 
 
-def without_times(tree: Any) -> Any:
-    """A result without what differs between any two runs."""
-    if isinstance(tree, dict):
-        return {key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")}
-    return [without_times(item) for item in tree] if isinstance(tree, list) else tree
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Filled by the first test that needs it: folder and result."""
@@ -58,7 +40,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def reference(study: Make, uninterrupted: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     if "result" not in uninterrupted:
-        uninterrupted["result"] = run_to_the_end(resumable(study, uninterrupted["folder"]))
+        uninterrupted["result"] = to_the_end(resumable(study, uninterrupted["folder"]))
     return uninterrupted["folder"], uninterrupted["result"]
 
 
@@ -87,8 +69,8 @@ def test_a_study_stopped_around_any_checkpoint_ends_bit_equal(
     with monkeypatch.context() as patch:
         patch.setattr(state_module, "write_state", stopping)
         with pytest.raises(Killed):
-            run_to_the_end(resumable(study, folder))
-    result = run_to_the_end(resumable(study, folder))
+            to_the_end(resumable(study, folder))
+    result = to_the_end(resumable(study, folder))
     assert weights(folder) == weights(whole)
     assert without_times(result) == without_times(expected)
     for name in ("rounds.json", "assessment.json"):
@@ -107,8 +89,8 @@ def test_a_study_stopped_in_its_last_evaluation_ends_bit_equal(
     with monkeypatch.context() as patch:
         patch.setattr(Conclusion, "assess", stopping)
         with pytest.raises(Killed):
-            run_to_the_end(resumable(study, folder))
-    assert without_times(run_to_the_end(resumable(study, folder))) == without_times(expected)
+            to_the_end(resumable(study, folder))
+    assert without_times(to_the_end(resumable(study, folder))) == without_times(expected)
     assert weights(folder) == weights(whole)
 
 
@@ -121,7 +103,7 @@ def test_the_run_keeps_its_name_and_the_events_tell_of_both_sessions(
     with monkeypatch.context() as patch:
         patch.setattr(Questions, "survey", stopping)
         with pytest.raises(Killed):
-            run_to_the_end(resumable(study, tmp_path / "two"))
+            to_the_end(resumable(study, tmp_path / "two"))
     first = read_json(tmp_path / "two" / "status.json")
     run = resumable(study, tmp_path / "two")
     run.resume_or_begin()
@@ -142,11 +124,11 @@ def test_a_run_goes_on_without_a_site_that_is_not_back_and_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(SurvivalRounds, "attempt", stopping)
         with pytest.raises(Killed):
-            run_to_the_end(resumable(study, tmp_path / "two"))
+            to_the_end(resumable(study, tmp_path / "two"))
     run = resumable(study, tmp_path / "two")
     everybody = list(run.grid.get_node_ids())
     monkeypatch.setattr(run.grid, "get_node_ids", lambda: everybody[:2])
-    result = run_to_the_end(run)
+    result = to_the_end(run)
     assert result["status"] == "completed-partial"
     survival = [record for record in run.records if record.stage == "survival"]
     assert [record.missing for record in survival] == [["valley"]] * 2
@@ -162,7 +144,7 @@ def test_a_site_of_the_lock_that_never_comes_makes_the_study_partial(study: Make
         update={"federation": run.settings.federation.model_copy(update={"grace_s": 0.1, "patience_s": 5.0})}
     )
     run.__post_init__()
-    result = run_to_the_end(run)
+    result = to_the_end(run)
     assert result["status"] == "completed-partial"
     assert all("harbour" in record.missing for record in run.records)
 
@@ -196,13 +178,13 @@ def test_a_run_that_ended_with_a_code_says_so_and_goes_on_once_its_cause_is_mend
     run = resumable(study, tmp_path / "run")
     run.folder.fail(FederationError("FECG-507", "x", found="y", expected="z"))
     assert read_json(tmp_path / "run" / "failed.json")["code"] == "FECG-507"
-    result = run_to_the_end(run)
+    result = to_the_end(run)
     assert result["status"] == "completed"
     assert not (tmp_path / "run" / "failed.json").exists()
 
 
 def test_a_simulation_keeps_no_checkpoint(study: Make) -> None:
     run = study()
-    run_to_the_end(run)
+    to_the_end(run)
     assert read_state(run.folder.path) is None
     assert np.isfinite(run.trained["survival"]).all()

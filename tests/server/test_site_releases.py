@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from study_in_process import Killed, study_over, to_the_end
 
 from fedecg.config import PrivacySettings, StudySettings, load_study
 from fedecg.errors import FederationError, PolicyError, RunError
@@ -19,19 +20,13 @@ from fedecg.federation.lock import StudyLock
 from fedecg.privacy.accountant import Spend, epsilon_of, least_noise
 from fedecg.progress import Progress
 from fedecg_client import work
-from fedecg_client.app import app as client_app
 from fedecg_server import site_releases
 from fedecg_server import study_state as state_module
-from fedecg_server.run_folder import RunFolder, read_json
+from fedecg_server.run_folder import read_json
 from fedecg_server.site_releases import FILE, SiteReleases
 from fedecg_server.study import Study, run_study
-from fedecg_simulations.grid import FIRST_NODE, InProcessGrid
 
 Make = Callable[..., Study]
-
-
-class Killed(BaseException):
-    """What no `except Exception` stops."""
 
 
 @pytest.fixture
@@ -49,19 +44,9 @@ def make(settings: StudySettings, sites: Path) -> Make:
                 "privacy": settings.privacy.model_copy(update=chosen),
             }
         )
-        folders = sorted(file.parent for file in sites.glob("*/site.toml"))
-        nodes = {number: {"site-folder": str(site)} for number, site in enumerate(folders, start=FIRST_NODE)}
-        run_folder = RunFolder(folder, resumable=resumable)
-        return Study(InProcessGrid(client_app, nodes), changed, run_folder, Progress())
+        return study_over(sites, changed, folder, resumable)
 
     return made
-
-
-def to_the_end(run: Study) -> dict[str, Any]:
-    run.resume_or_begin()
-    run.join()
-    run.align()
-    return run.conclude(*run.survive())
 
 
 def expected_epsilon(noise: float, releases: int) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Message
+from study_in_process import Killed, to_the_end, without_times
 
 from fedecg.errors import FederationError
 from fedecg.explanation import stability, stability_sums
@@ -24,23 +25,6 @@ from fedecg_server.stability import Repeats, survival_start
 from fedecg_server.study import Study
 
 Make = Callable[..., Study]
-
-
-class Killed(BaseException):
-    """What no `except Exception` stops."""
-
-
-def finished(run: Study) -> dict[str, Any]:
-    run.resume_or_begin()
-    run.join()
-    run.align()
-    return run.conclude(*run.survive())
-
-
-def without_times(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: without_times(value) for key, value in tree.items() if key not in ("seconds", "run")}
-    return [without_times(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def in_folder(run: Study, folder: Path, resumable: bool = False) -> Study:
@@ -61,7 +45,7 @@ def test_the_studys_own_numbers_are_those_of_a_study_that_does_not_train_again(
     for seeds in (0, 2):
         run = study(explain_ecgs=10, explain_seeds=seeds, folder=tested_sites)
         runs[seeds] = in_folder(run, tmp_path / str(seeds))
-        results[seeds] = finished(run)
+        results[seeds] = to_the_end(run)
     alone, again = (without_times(results[seeds]) for seeds in (0, 2))
     for told in ("lock-sha256", "settings-sha256"):  # explain-seeds is a setting
         assert alone.pop(told) != again.pop(told)
@@ -102,7 +86,7 @@ def test_stability_from_sums_is_that_of_the_models_on_the_pooled_ecgs(
         conclusion_module, "joined_models", lambda models: honest(sent.append(models) or models)
     )
     run = study(explain_ecgs=40, explain_seeds=1, folder=tested_sites)
-    finished(run)
+    to_the_end(run)
     ((chosen, other),) = sent
     assert not np.array_equal(chosen, other)
     networks = [load_model(run.folder.model).network, network_of(run, 0).eval()]
@@ -140,13 +124,13 @@ def test_the_survival_stage_begins_with_the_aligned_weights_and_a_new_risk_head(
 @pytest.mark.slow
 def test_from_scratch_both_stages_are_trained_again(study: Make, tested_sites: Path) -> None:
     run = study(explain_ecgs=10, explain_seeds=1, seeds_from="scratch", folder=tested_sites)
-    finished(run)
+    to_the_end(run)
     stages = [entry["stage"] for entry in read_json(run.folder.path / "rounds.json")]
     assert stages[-4:] == ["align, seed 1", "survival, seed 1", "survival, seed 1", "validation, seed 1"]
     entry = read_json(run.folder.path / "explanation.json")
     assert entry["verdicts"][-1]["sentence"].endswith("between 2 models over seeds of both stages")
     shared = study(explain_ecgs=10, explain_seeds=1, folder=tested_sites)
-    finished(shared)
+    to_the_end(shared)
     aligned = read_json(shared.folder.path / "explanation.json")
     assert entry["stability"]["leads"] < aligned["stability"]["leads"]
 
@@ -159,7 +143,7 @@ def test_a_study_stopped_while_it_trains_again_does_so_again_with_the_same_bits(
     make = lambda folder: in_folder(  # noqa: E731
         study(explain_ecgs=10, explain_seeds=1, folder=tested_sites), folder, resumable=True
     )
-    whole = finished(make(tmp_path / "whole"))
+    whole = to_the_end(make(tmp_path / "whole"))
     honest = Study._rounds
 
     def stopping(run: Study, *arguments: Any) -> Any:
@@ -177,8 +161,8 @@ def test_a_study_stopped_while_it_trains_again_does_so_again_with_the_same_bits(
         else:
             patch.setattr(conclusion_module, "joined_models", stopping_sums)
         with pytest.raises(Killed):
-            finished(make(tmp_path / "resumed"))
-    result = finished(make(tmp_path / "resumed"))
+            to_the_end(make(tmp_path / "resumed"))
+    result = to_the_end(make(tmp_path / "resumed"))
     assert without_times(result) == without_times(whole)
     for name in ("explanation.json", "rounds.json"):
         one, other = (without_times(read_json(tmp_path / folder / name)) for folder in ("whole", "resumed"))
@@ -197,7 +181,7 @@ def test_what_fails_while_training_again_costs_the_test_of_stability_and_nothing
         return reply
 
     run = study(fail_later, quorum=3, explain_ecgs=10, explain_seeds=2, folder=tested_sites)
-    finished(run)
+    to_the_end(run)
     entry = read_json(run.folder.path / "explanation.json")
     assert entry["stability"] is None
     assert entry["verdicts"][-1]["sentence"] == "training again failed (FECG-507)"
