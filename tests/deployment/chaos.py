@@ -116,7 +116,12 @@ def table() -> dict[str, Happening]:
     cases["disk full at a site until it is told"] = disk_full("site", True, task_sent)
     cases["clock of a site 10 min fast"] = wrong_clock(10)
     cases["clock of a site 10 min slow"] = wrong_clock(-10)
-    cases["clocks of all sites 10 min slow"] = wrong_clock(-10, everywhere=True)
+    cases["clocks of all sites 10 min slow"] = wrong_clock(-10, "all sites")
+    cases["clock of the coordinator 10 min fast"] = wrong_clock(10, "coordinator")
+    cases["clock of the coordinator 10 min slow"] = wrong_clock(-10, "coordinator")
+    cases["clock of the coordinator leaps 10 min ahead"] = wrong_clock(10, "coordinator", mid_training)
+    cases["clock of the coordinator leaps 10 min back"] = wrong_clock(-10, "coordinator", mid_training)
+    cases["clock of a site leaps 10 min ahead"] = wrong_clock(10, moment=mid_training)
     cases["database truncated while stopped"] = database_truncated(live=False)
     cases["database truncated while running"] = database_truncated(live=True)
     return cases

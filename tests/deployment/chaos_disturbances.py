@@ -26,12 +26,13 @@ from chaos_world import (
     mid_training,
     reply_half_sent,
     training,
+    with_module,
 )
 from tcp_line import Trap
 from whole_study import read_object, wait_until
 
 MBIT_PER_S = 125_000.0
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+WRONG_CLOCK = Path(__file__).with_name("wrong_clock")
 
 
 class NotTestedError(Exception):
@@ -267,35 +268,36 @@ def _start_again(world: World, command: str = "start") -> None:
 # --- clocks and databases ------------------------------------------------------------------------------------------
 
 
-def wrong_clock(minutes: int, everywhere: bool = False) -> Happening:
-    """A site's clock is off by ten minutes: it says so, and comes in when it is set right.
-
-    Wrong at all sites is what a wrong clock of the coordinator looks like. Its own is not shifted: libfaketime with a
-    true monotonic clock lets time.sleep fail, without one gRPC connects no more.
+def wrong_clock(minutes: int, whose: str = SITE, moment: Callable[[World], Any] | None = None) -> Happening:
+    """A clock is off by ten minutes. A site whose signature that makes too old or too new says so, and comes in by
+    itself once the clock is set right.
 
     Args:
         minutes: ahead, or behind.
-        everywhere: at all sites.
+        whose: a site's name, "all sites", or "coordinator".
+        moment: at which it goes wrong; None: before anything starts.
     """
 
-    def sites_of(world: World) -> list[str]:
-        return sorted(world.deployment.sites) if everywhere else [SITE]
+    def clock(world: World) -> Path:
+        return world.deployment.folder / "clock"
 
     def prepare(world: World) -> None:
-        if not FAKETIME.exists():
-            raise NotTestedError("no libfaketime")
-        shift = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"{minutes:+d}m", "DONT_FAKE_MONOTONIC": "1"}
-        for site in sites_of(world):
-            world.deployment.sites[site].environment = shift
+        deployment = world.deployment
+        services = {"coordinator": deployment.server} if whose == "coordinator" else deployment.sites
+        for name, service in services.items():
+            if whose in (name, "all sites"):
+                service.environment = with_module(WRONG_CLOCK) | {"WRONG_CLOCK": str(clock(world))}
+        if moment is None:
+            clock(world).write_text(str(minutes))
 
     def happen(world: World) -> None:
-        for site in sites_of(world):
+        if moment is not None:
+            world.until(moment)
+            world.book()
+            clock(world).write_text(str(minutes))
+        for site in [SITE] if whose == SITE else world.deployment.sites:
             world.until(lambda world, site=site: _refused_for_its_clock(world, site))  # type: ignore[misc]
-            service = world.deployment.sites[site]
-            service.stop(30.0)
-            service.environment, service.restarts = {}, True
-            service.start()
-            service.statuses.clear()
+        clock(world).unlink()
         world.notes.append("FECG-648 told")
 
     happen.prepare = prepare  # type: ignore[attr-defined]

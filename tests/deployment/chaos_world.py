@@ -153,9 +153,13 @@ def aggregation(world: World) -> bool:
     return True
 
 
+def with_module(folder: Path) -> dict[str, str]:
+    """The environment of a process that imports a folder's sitecustomize.py at its start."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 def _on_a_slow_disk(world: World) -> None:
-    paths = [str(SLOW_DISK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    world.deployment.server.environment = {"PYTHONPATH": os.pathsep.join(paths)}
+    world.deployment.server.environment = with_module(SLOW_DISK)
 
 
 aggregation.prepare = _on_a_slow_disk  # type: ignore[attr-defined]

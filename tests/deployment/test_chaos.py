@@ -6,9 +6,9 @@ on where it was stopped.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import chaos_disturbances
 import pytest
 from chaos import BOOK, CASES, Bench, main, run_case
 
@@ -33,10 +33,12 @@ def test_a_disturbed_study_ends_as_if_nothing_had_been(name: str, bench: Bench, 
 def test_a_case_that_this_machine_cannot_do_is_not_taken_for_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(chaos_disturbances, "FAKETIME", tmp_path / "no libfaketime")
-    words = ["--out", str(tmp_path), "--only", "clock of a site 10 min fast"]
+    (tmp_path / "mount").write_text("#!/bin/sh\nexit 32\n")  # as where nobody may mount
+    (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    words = ["--out", str(tmp_path), "--only", "disk full at a site for a round"]
     assert main(words) == 1
-    assert "not tested: no libfaketime" in capsys.readouterr().out
+    assert "not tested: no right to mount a small disk" in capsys.readouterr().out
     assert not (tmp_path / BOOK).exists()
     assert main([*words, "--allow-untested"]) == 0
     assert "1 cases, 0 failed, 1 not tested; 0 were in the book" in capsys.readouterr().out

@@ -1,0 +1,47 @@
+"""A clock that is off by as many minutes as the file $WRONG_CLOCK says, while that file is there; it may come and go.
+
+In:  this folder on a process's PYTHONPATH, which has Python import this module at its start. Used by chaos. Who asks
+Python for the time gets the wrong one; seconds that a process counts (time.monotonic, its sleeps) stay true, as beside
+a wrong clock of a machine. gRPC gives its core deadlines by Python's clock, and the core compares them with the
+machine's own: for gRPC, both are the machine's.
+"""
+
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc._channel
+import grpc._cython.cygrpc
+import grpc._server
+import time_machine
+
+LOOK_S = 0.05
+
+
+def off_by(minutes: str) -> time_machine.travel:
+    """Set the clock wrong."""
+    travel = time_machine.travel(timedelta(minutes=float(minutes)), tick=True)
+    travel.start()
+    return travel
+
+
+def follow(file: Path, travel: time_machine.travel | None) -> None:
+    """Set it wrong when the file comes, and right when it goes."""
+    while True:
+        time.sleep(LOOK_S)
+        if travel is None and file.exists():
+            travel = off_by(file.read_text())
+        elif travel is not None and not file.exists():
+            travel.stop()
+            travel = None
+
+
+machine = SimpleNamespace(**{**vars(time), "time": time_machine.escape_hatch.time.time})
+for module in (grpc._channel, grpc._server, grpc._cython.cygrpc):
+    module.time = machine
+clock = Path(os.environ["WRONG_CLOCK"])
+wrong = off_by(clock.read_text()) if clock.exists() else None
+threading.Thread(target=follow, args=(clock, wrong), daemon=True).start()
