@@ -21,27 +21,27 @@ import time_machine
 LOOK_S = 0.05
 
 
-def off_by(minutes: str) -> time_machine.travel:
-    """Set the clock wrong."""
-    travel = time_machine.travel(timedelta(minutes=float(minutes)), tick=True)
-    travel.start()
-    return travel
+def minutes_off(file: Path) -> float:
+    """By how much the clock is to be off now."""
+    try:
+        return float(file.read_text())
+    except FileNotFoundError:
+        return 0.0
 
 
-def follow(file: Path, travel: time_machine.travel | None) -> None:
-    """Set it wrong when the file comes, and right when it goes."""
+def follow(file: Path, off: float) -> None:
+    """Set the clock wrong when the file comes, and right when it goes."""
     while True:
         time.sleep(LOOK_S)
-        if travel is None and file.exists():
-            travel = off_by(file.read_text())
-        elif travel is not None and not file.exists():
-            travel.stop()
-            travel = None
+        wanted = minutes_off(file)
+        traveller.shift(timedelta(minutes=wanted - off))
+        off = wanted
 
 
 machine = SimpleNamespace(**{**vars(time), "time": time_machine.escape_hatch.time.time})
 for module in (grpc._channel, grpc._server, grpc._cython.cygrpc):
     module.time = machine
 clock = Path(os.environ["WRONG_CLOCK"])
-wrong = off_by(clock.read_text()) if clock.exists() else None
-threading.Thread(target=follow, args=(clock, wrong), daemon=True).start()
+at_first = minutes_off(clock)
+traveller = time_machine.travel(timedelta(minutes=at_first), tick=True).start()
+threading.Thread(target=follow, args=(clock, at_first), daemon=True).start()
