@@ -143,18 +143,29 @@ def doctor(options: Options) -> int:
 def accept(options: Options) -> int:
     """Agree to a lock: one that waits, or one that is still to come."""
     from fedecg_client.folder import lock_sha256, open_site, study_name
+    from fedecg_client.overview import joined_studies
     from fedecg_client.pinned import accept as accept_lock
 
     site = open_site(options.dir)
     study, sha256 = study_name(options.study), lock_sha256(options.sha256)
+    before = next((entry.lock for entry in joined_studies(site.state) if entry.study == study), None)
     lock = accept_lock(site.folder, study, sha256)
     if lock is None:
         print(
             f"agreed to study {study} with the lock {sha256}, which has not come yet; with any other it waits"
         )
-        return 0
-    print("\n".join(lock.summary()))
-    print("agreed: the site takes part from the coordinator's next message on, within half a minute")
+    else:
+        print("\n".join(lock.summary()))
+        print("agreed: the site takes part from the coordinator's next message on, within half a minute")
+    if lock and before and before.sha256() != sha256:
+        print(
+            f"It takes the place of the lock {before.sha256()}: a run of that one gets no more work done here\n"
+            f"(FECG-416). To go back: fedecg-client accept {study} {before.sha256()}"
+        )
+    policy = site.settings.policy
+    if not {study, "*"} & set(policy.studies):
+        named = json.dumps([*policy.studies, study])
+        print(f"The policy does not allow this study yet. In [policy] of site.toml write: studies = {named}")
     return 0
 
 

@@ -5,9 +5,9 @@ In:  the site's settings, the lock of a study or a task. Out: nothing, or a `Pol
 Called by the ClientApp for every message, so that it makes no difference which of Flower's processes runs it.
 
 A study is joined once, with the site's consent: its lock is pinned, and every later lock and task must be of the
-pinned one. Consent is given by its hash (`fedecg-client accept`, before or after the lock has come, or `policy.locks`),
-or, with `policy.consent = "first"`, by naming the study. A policy of any study ("*": simulations) asks for none and
-pins nothing.
+pinned one; another waits for consent until the pinned one is served again. Consent is given by its hash
+(`fedecg-client accept`, before or after the lock has come, or `policy.locks`), or, with `policy.consent = "first"`, by
+naming the study. A policy of any study ("*": simulations) asks for none and pins nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fedecg.privacy.ledger import refuse_if_behind
 from fedecg_client.agreed import refuse_more_than_agreed
 from fedecg_client.budget import refuse_without_budget
 from fedecg_client.masks import refuse_plainer_sums
-from fedecg_client.pinned import agreed_sha256, pin, pinned_lock, propose
+from fedecg_client.pinned import agreed_sha256, drop_proposed, pin, pinned_lock, propose
 from fedecg_client.workplace import made_state, phase_of
 
 __all__ = ["Gate"]
@@ -89,6 +89,7 @@ class Gate:
             return
         pinned = pinned_lock(self.folder, lock.study)
         if pinned is not None and pinned.sha256() == lock.sha256():
+            drop_proposed(self.folder, lock.study)
             return
         agreed = agreed_sha256(self.folder, lock.study)
         if agreed != lock.sha256() and (pinned or not self._consents_unasked(lock)):
@@ -231,6 +232,7 @@ class Gate:
                 fix="Tell the coordinator: no site should accept this task.",
             )
         self._is_acceptable(pinned)
+        drop_proposed(self.folder, study)
 
     def _is_of_an_allowed_phase(self, task: Task) -> None:
         phases = self.site.policy.phases

@@ -19,7 +19,7 @@ from fedecg.federation.lock import StudyLock
 from fedecg.files import write_whole
 from fedecg_client.folder import made_state, site_state
 
-__all__ = ["accept", "agreed_sha256", "pin", "pinned_lock", "propose"]
+__all__ = ["accept", "agreed_sha256", "drop_proposed", "pin", "pinned_lock", "propose"]
 
 PINNED, PROPOSED, AGREED = "", ".proposed", ".agreed"
 
@@ -40,10 +40,9 @@ def pin(folder: Path, lock: StudyLock) -> None:
         RunError: FECG-601 if it cannot be written.
     """
     _write(folder, lock, PINNED)
-    past = [_file(folder, lock.study, PROPOSED, ending) for ending in ("json", "txt")]
-    for file in (*past, _agreed_file(folder, lock.study)):
-        with suppress(OSError):
-            file.unlink(missing_ok=True)
+    drop_proposed(folder, lock.study)
+    with suppress(OSError):
+        _agreed_file(folder, lock.study).unlink(missing_ok=True)
 
 
 def propose(folder: Path, lock: StudyLock) -> None:
@@ -53,6 +52,13 @@ def propose(folder: Path, lock: StudyLock) -> None:
         RunError: FECG-601 if it cannot be written.
     """
     _write(folder, lock, PROPOSED)
+
+
+def drop_proposed(folder: Path, study: str) -> None:
+    """Forget a lock that waits: the coordinator is back at the pinned one, and to accept the other would end that."""
+    for ending in ("json", "txt"):
+        with suppress(OSError):
+            _file(folder, study, PROPOSED, ending).unlink(missing_ok=True)
 
 
 def accept(folder: Path, study: str, sha256: str) -> StudyLock | None:

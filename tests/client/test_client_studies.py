@@ -37,7 +37,12 @@ def test_studies_and_accept_show_and_change_what_was_agreed_to(
     assert (
         main(["accept", "hf", second.sha256().upper()]) == 0
     )  # as the refusal's own words say, in the folder
-    assert second.sha256() in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert second.sha256() in told
+    assert told.endswith(
+        f"It takes the place of the lock {first.sha256()}: a run of that one gets no more work done here\n"
+        f"(FECG-416). To go back: fedecg-client accept hf {first.sha256()}\n"
+    )
     assert pinned_lock(site, "hf") == second
     (site / "state/locks/hf.json").write_text("{")
     assert main(["studies", str(site)]) == 0
@@ -81,6 +86,18 @@ def test_consent_in_advance_is_shown_until_the_study_has_come(site: Path, capsys
     assert main(["studies", str(site), "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)["studies"]
     assert (entry["study"], entry["sha256"], entry["agreed"]) == ("hf", None, sha256)
+
+
+def test_consent_to_a_study_that_the_policy_does_not_name_says_which_line_to_write(
+    site: Path, capsys: Captured
+) -> None:
+    assert main(["accept", str(site), "third", "ab" * 32]) == 0
+    assert capsys.readouterr().out.endswith(
+        "The policy does not allow this study yet. In [policy] of site.toml write: "
+        'studies = ["hf", "other", "third"]\n'
+    )
+    assert main(["accept", str(site), "other", "ab" * 32]) == 0
+    assert "policy" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sha256", ["", "0" * 63, "g" * 64, "0" * 65, "0" * 64 + "\n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from asking import gate, join, lock_of, refusal, study, task_of, write_site
 from fedecg.config import PolicySettings
 from fedecg.errors import FederationError, PolicyError
 from fedecg_client.doctor import FIXES
+from fedecg_client.gate import Gate
 from fedecg_client.overview import joined_studies
 from fedecg_client.pinned import accept, agreed_sha256, pinned_lock
 
@@ -78,6 +80,31 @@ def test_a_change_may_be_agreed_to_before_it_comes(tmp_path: Path) -> None:
     gate(tmp_path, ASK).admit_study(LOCK)  # the run goes on with what it began with
     gate(tmp_path, ASK).admit_study(CHANGED)
     assert pinned_lock(tmp_path, "hf") == CHANGED
+
+
+@pytest.mark.parametrize("back", [lambda at: at.admit_study(LOCK), lambda at: at.admit(task_of(LOCK))])
+def test_a_lock_that_came_once_waits_no_longer_when_the_agreed_study_goes_on(
+    tmp_path: Path, back: Callable[[Gate], None]
+) -> None:
+    accept(write_site(tmp_path, ASK), "hf", LOCK.sha256())
+    gate(tmp_path, ASK).admit_study(LOCK)
+    assert refusal(gate(tmp_path, ASK).admit_study, CHANGED).code == "FECG-413"  # a restored backup, a trial
+    (entry,) = joined_studies(tmp_path / "state")
+    assert entry.waits
+    back(gate(tmp_path, ASK))
+    (entry,) = joined_studies(tmp_path / "state")
+    assert (entry.lock, entry.proposed, entry.waits) == (LOCK, None, False)
+    assert accept(tmp_path, "hf", CHANGED.sha256()) is None  # it is agreed to in advance, and the run goes on
+    gate(tmp_path, ASK).admit(task_of(LOCK))
+
+
+def test_a_task_of_the_other_lock_leaves_the_one_that_waits(tmp_path: Path) -> None:
+    accept(write_site(tmp_path, ASK), "hf", LOCK.sha256())
+    gate(tmp_path, ASK).admit_study(LOCK)
+    refusal(gate(tmp_path, ASK).admit_study, CHANGED)
+    assert refusal(gate(tmp_path, ASK).admit, task_of(CHANGED)).code == "FECG-416"
+    (entry,) = joined_studies(tmp_path / "state")
+    assert entry.proposed == CHANGED
 
 
 @pytest.mark.parametrize(
