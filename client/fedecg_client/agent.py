@@ -138,7 +138,6 @@ class Agent:
         self.in_hand: InHand | None = None
         self.has_worked = self.reply_may_be_lost = False
         self.poll_s, self.waits, self.tasks_done = BUSY_POLL_S, 0, 0
-        self._waits_for = ""  # the fault that was told last
         self._run: tuple[int, str] | None = None  # the last run that was asked for, and its bundle
         link.on_heard = self.kept.touch
 
@@ -182,9 +181,8 @@ class Agent:
             self.node_id = self.link.activate()
             with suppress(RunError):  # a full disk: after a kill this node then waits out its minute
                 write_whole(self.node_file, f"{self.node_id}\n")
-        self.has_worked, self.waits, self.poll_s, self._waits_for = True, 0, BUSY_POLL_S, ""
-        self.status.event("online")
-        self.status.say("idle", code=None, connected=True, waiting_for=None, at_most_s=None)
+        self.has_worked, self.waits, self.poll_s = True, 0, BUSY_POLL_S
+        self.status.online()
 
     def _go_on_as(self, node_id: int) -> int | None:
         """As a node that is online still; None if the coordinator does not know it."""
@@ -342,16 +340,7 @@ class Agent:
         most_s = MOST_WAIT_AWAY_S if fault.error.code == AWAY else MOST_WAIT_S
         wait_s = min(most_s, FIRST_WAIT_S * 2**self.waits) * random.uniform(1 - JITTER, 1 + JITTER)
         self.waits = min(self.waits + 1, 10)
-        if (found := f"{fault.error.code} {fault.error.found}") != self._waits_for:
-            self.status.event("wait", code=fault.error.code, found=fault.error.found)
-            self._waits_for = found
-        self.status.say(
-            "connecting",
-            code=fault.error.code,
-            connected=False,
-            waiting_for=f"{fault.error.what}: {fault.error.found}; expected {fault.error.expected}",
-            at_most_s=round(wait_s, 1),
-        )
+        self.status.waits(fault.error, wait_s, most_s)
         if self.stop.wait(wait_s):
             raise StoppedError
 

@@ -38,6 +38,7 @@ from fedecg_client.workplace import (
     at_work,
     left_out,
     refused,
+    said,
     site_folder,
     site_state,
 )
@@ -108,7 +109,9 @@ def join(folder: Path, site: SiteSettings, task: JoinTask, weights: Weights) -> 
     if study.privacy.mode == "sample":
         noise_here(folder, site, study, task.run)  # the whole study fits, or the site does not join
         warn_of_strangers(folder, site)
-    return pack(*work.join(Workplace(folder), task, weights))
+    reply = pack(*work.join(Workplace(folder), task, weights))
+    log.info("%s: takes part in study %s", site.name, study.name)
+    return reply
 
 
 def once(do: Work[Given]) -> Answer[Given]:
@@ -125,7 +128,7 @@ def once(do: Work[Given]) -> Answer[Given]:
             log.info("%s: this task was done before; its reply is sent again", site.name)
             return under_masks(folder, site, task, weights, kept)
         gate.admit_work(task, key)
-        with at_work(folder, task, key, site.policy.keep_replies) as place:
+        with said(site.name, task), at_work(folder, task, key, site.policy.keep_replies) as place:
             content = pack(*do(place, task, weights))
             if site.policy.keep_replies:
                 outbox.keep(key, content)

@@ -1,6 +1,7 @@
 """What a site's agent tells the people at the site: state/status.json (now) and state/events.jsonl (since it began).
 
-In:  the agent's state, and state/progress.json, in which the app says how far a task is. Out: the two files.
+In:  the agent's state, and state/progress.json, in which the app says how far a task is. Out: the two files, and lines
+on stderr.
 Called by the agent; read by `fedecg-client status` and `doctor`. Counts, codes and times only: no patient, no path.
 """
 
@@ -14,7 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from fedecg.errors import RunError
 from fedecg.files import write_whole
+from fedecg_client.telling import Telling
 
 __all__ = ["EPSILON_SPENT", "LEFT_OUT", "SiteStatus", "State", "add_event"]
 
@@ -36,6 +39,8 @@ class SiteStatus:
 
     def __init__(self, folder: Path, site: str) -> None:
         self.folder = folder
+        self._telling = Telling(site)
+        self._waits_for = ""  # the fault that was told last
         self._written = 0.0
         self._document: dict[str, Any] = {
             "site": site,
@@ -75,8 +80,29 @@ class SiteStatus:
             self._write()
 
     def event(self, event: str, **details: int | float | str | None) -> None:
-        """Append one line to events.jsonl."""
+        """Append one line to events.jsonl, and say it."""
         add_event(self.folder, event, **details)
+        self._telling.event(event, details.get("code"))
+
+    def online(self) -> None:
+        """The coordinator has let it in."""
+        self._waits_for = ""
+        self.event("online")
+        self.say("idle", code=None, connected=True, waiting_for=None, at_most_s=None)
+
+    def waits(self, error: RunError, wait_s: float, most_s: float) -> None:
+        """It waits this long before it tries again, `most_s` at most however often."""
+        if (found := f"{error.code} {error.found}") != self._waits_for:
+            self.event("wait", code=error.code, found=error.found)
+            self._waits_for = found
+        self._telling.waits(error, most_s)
+        self.say(
+            "connecting",
+            code=error.code,
+            connected=False,
+            waiting_for=f"{error.what}: {error.found}; expected {error.expected}",
+            at_most_s=round(wait_s, 1),
+        )
 
     def _write(self) -> None:
         if self._document["state"] == "working":

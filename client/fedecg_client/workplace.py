@@ -37,12 +37,14 @@ __all__ = [
     "made_state",
     "phase_of",
     "refused",
+    "said",
     "site_folder",
     "site_state",
 ]
 
 SITES_VARIABLE = "FEDECG_SITES"  # folder of site folders: for engines that only number their nodes
 SHOWN_EVERY_S = 1.0
+LONG = ("align", "survival", "baselines", "explain")
 
 log = logging.getLogger("fedecg.client")
 
@@ -89,6 +91,21 @@ def at_work(folder: Path, task: Task, key: str, keep: bool) -> Iterator[Workplac
     finally:
         if progress:
             progress.remove()
+
+
+@contextmanager
+def said(site: str, task: Task) -> Iterator[None]:
+    """Say in the site's log what it begins with, if that takes long, and each task that is done."""
+    phase = phase_of(task)
+    first = task.round == 1 and not task.repeat
+    words = f"{site}: study {task.settings.get('name')}: "
+    if phase in LONG and first:
+        log.info("%s%s begins", words, phase)
+    began = time.monotonic()
+    yield
+    place = f"{phase} round {task.round}" if isinstance(task, TrainTask) else phase
+    place += f" of repetition {task.repeat}" if task.repeat else ""
+    log.info("%s%s done in %.1f s", words, place, time.monotonic() - began)
 
 
 class ProgressFile:

@@ -94,6 +94,29 @@ def test_a_key_that_is_not_registered_is_told_and_comes_in_as_soon_as_it_is_adde
     assert agent.online(40) == node
 
 
+def test_what_it_waits_for_and_each_change_is_a_line_for_whoever_started_it(
+    make_site: MakeSite, superlink: SuperLink, driver: Driver
+) -> None:
+    agent = make_site(address=f"127.0.0.1:{free_port()}").start()
+    until(lambda: "FECG-649" in agent.log.read_text(), 20, "nobody at the port")
+    assert agent.stop() == 0
+    assert re.fullmatch(
+        r"north: waits, and tries again every 10 s or sooner: FECG-649 coordinator: found .*\nnorth: stopped\n",
+        agent.log.read_text(),
+    )
+    agent = make_site("south", register=False).start()
+    until(lambda: "FECG-648" in agent.log.read_text(), 30, "an unregistered key")
+    assert "fedecg-server site add" in agent.log.read_text()
+    node = superlink.register(agent.folder / "node.pub")
+    agent.online(40)
+    driver.ask(node)
+    assert agent.stop() == 0
+    said = [line.split(": ", 1)[1] for line in agent.log.read_text().splitlines() if "joins a study" not in line]
+    assert [line for line in said if line in ("connected", "stopped")] == ["connected", "stopped"]
+    assert len([line for line in said if line.startswith("waits")]) == 1
+    assert any("takes part in study" in line for line in said)
+
+
 def refused(agent: AgentProcess, code: str) -> str:
     """It ends with status 1 and the code; what it says."""
     assert agent.start().wait(40) == 1
