@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+import os
+import pwd
+import shlex
+import sys
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,8 +99,15 @@ def add_json(parser: argparse.ArgumentParser, words: str = "print one JSON docum
     parser.add_argument("--json", action="store_true", help=words)
 
 
-def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+def run(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, reading: Collection[str] | None = None
+) -> int:
     """Do what the command line says.
+
+    Args:
+        parser: of the program.
+        arguments: of the command line; None: those of this process.
+        reading: commands that write nothing into their DIR, of a program whose other commands do; None: any other.
 
     Returns:
         The exit status. Wrong use ends with status 2 before anything is done.
@@ -105,7 +116,34 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
     if options.command is None:
         options.parser.print_help()
         return 0
+    if reading is not None and options.parser.prog.removeprefix(f"{parser.prog} ") not in reading:
+        words = sys.argv[1:] if arguments is None else arguments
+        _note_another_owner(options.dir, [parser.prog, *words])
     return exit_status(lambda: int(options.command(options)), as_json=getattr(options, "json", False))
+
+
+def _note_another_owner(folder: Path, words: Sequence[str]) -> None:
+    """What root writes into the folder of a service's user, that user cannot use afterwards: said before it is done."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:  # there is none yet, or it is the command's to say
+        return
+    if owner == os.geteuid():
+        return
+    name, own = _user(owner), _user(os.geteuid())
+    become = ["runuser"] if os.geteuid() == 0 else ["sudo"]
+    print(
+        f"note: this folder belongs to the user {name}, and this command runs as {own}: what it writes, {name} may not "
+        f"be able to use. As {name}: {shlex.join([*become, '-u', name, '--', *words])}",
+        file=sys.stderr,
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def named(text: str) -> Path:

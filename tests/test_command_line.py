@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
+import pwd
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +56,60 @@ def test_every_program_has_examples_a_version_and_help_without_a_command(name: s
 def test_a_group_alone_shows_its_help(capsys: Captured) -> None:
     assert run(command_of(lambda: 0), ["site"]) == 0
     assert "list them" in capsys.readouterr().out
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
+    """A folder of another user than the one whom the test runs as, and that user's name."""
+    owner, folder = pwd.getpwuid(os.getuid()).pw_name, tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if os.getuid() else 12345)
+    return folder, owner
+
+
+def test_a_command_that_writes_into_the_folder_of_another_user_says_how_to_run_it_as_that_one(
+    foreign: tuple[Path, str], capsys: Captured
+) -> None:
+    folder, owner = foreign
+    assert run(command_of(lambda: 0), ["do", str(folder), "--json"], reading=("site list",)) == 0
+    told = capsys.readouterr()
+    become, own = ("runuser", "root") if os.getuid() else ("sudo", "12345")
+    assert told.err == (
+        f"note: this folder belongs to the user {owner}, and this command runs as {own}: what it writes, {owner} may "
+        f"not be able to use. As {owner}: {become} -u {owner} -- trial do {folder} --json\n"
+    )
+    assert told.out == ""
+
+
+def test_nothing_is_said_by_a_command_that_reads_or_to_the_owner_or_where_no_folder_is(
+    foreign: tuple[Path, str], capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = foreign
+    assert run(command_of(lambda: 0), ["do", str(folder)], reading=("do",)) == 0
+    assert run(command_of(lambda: 0), ["do", str(folder)]) == 0  # a program of no folder
+    assert run(command_of(lambda: 0), ["site", "list"], reading=("site list",)) == 0
+    assert run(command_of(lambda: 0), ["do", str(folder / "none")], reading=()) == 0
+    monkeypatch.undo()
+    assert run(command_of(lambda: 0), ["do", str(folder)], reading=()) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("program", "writes", "reads"),
+    [
+        ("fedecg-client", ["accept", "DIR", "hf", "ab" * 32], ["status", "DIR"]),
+        ("fedecg-client", ["renew-key", "DIR"], ["key", "DIR", "--json"]),
+        ("fedecg-server", ["renew", "DIR"], ["status", "DIR"]),
+        ("fedecg-server", ["site", "remove", "city", "--yes", "--dir", "DIR"], ["site", "list", "--dir", "DIR"]),
+    ],
+)
+def test_site_and_coordinator_say_it_of_what_writes_alone(
+    foreign: tuple[Path, str], capsys: Captured, program: str, writes: list[str], reads: list[str]
+) -> None:
+    main = import_module(PROGRAMS[program]).main
+    for words, said in ((writes, True), (reads, False)):
+        assert main([str(foreign[0]) if word == "DIR" else word for word in words]) != 0  # it is nobody's folder
+        assert ("note: this folder belongs to" in capsys.readouterr().err) == said
 
 
 @pytest.mark.parametrize("status", [0, 5])

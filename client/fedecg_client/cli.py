@@ -20,6 +20,8 @@ __all__ = ["main"]
 
 _command = partial(add_command, folder=True)
 
+READING = ("doctor", "status", "stop", "studies", "key", "ledger", "egress")
+
 DESCRIPTION = "Take part in a federated study as a hospital: the network travels, no ECG leaves."
 EXAMPLES = """from nothing to a running site:
   fedecg-client init site --name city --server ecg.example.org:9092 --ca ca.crt \\
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_agreement_commands(parsers)
     _add_leaving_commands(parsers)
     _add_ledger(parsers)
-    return run(parser, arguments)
+    return run(parser, arguments, reading=READING)
 
 
 def _add_init(parsers: Commands[argparse.ArgumentParser]) -> None:

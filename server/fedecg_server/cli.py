@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_folder_commands(parsers)
     _add_site_commands(parsers)
     _add_study_commands(parsers)
-    return run(parser, arguments)
+    return run(parser, arguments, reading=("site list", "lock", "stop", "status", "dashboard"))
 
 
 def _add_folder_commands(parsers: Commands[argparse.ArgumentParser]) -> None:
