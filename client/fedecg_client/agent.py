@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 from fedecg.config import SiteSettings, load_site
 from fedecg.errors import PolicyError, RunError
 from fedecg.federation.bundle import bundle_sha256
-from fedecg.files import write_whole
 from fedecg_client.bare_codes import record_bare_code
 from fedecg_client.faults import AWAY, LinkError, RunOverError, StoppedError, credentials, version_error
 from fedecg_client.in_hand import InHand, Kept
+from fedecg_client.own_node import OwnNode
 from fedecg_client.running import only_one
 from fedecg_client.site_status import SiteStatus, now
 from fedecg_client.worker import (
@@ -132,7 +132,7 @@ class Agent:
     ) -> None:
         self.folder, self.site, self.status, self.link, self.stop = folder, site, status, link, stop
         self.worker = Worker(folder, stop, self._tell)
-        self.node_file = folder / "state" / "node-id"
+        self.node = OwnNode(folder)
         self.kept = Kept(folder / "state" / "in-hand.json")
         self.node_id: int | None = None  # of this process: while it is set, the node counts as online
         self.in_hand: InHand | None = None
@@ -146,6 +146,8 @@ class Agent:
         self.status.event("start")
         self.status.say("connecting")
         try:
+            if self.node.elsewhere:  # a copy of a site that may be at work
+                self.kept.forget()
             self.in_hand = self.kept.left(self.status)
             while True:
                 try:
@@ -169,7 +171,7 @@ class Agent:
     def _connect(self) -> None:
         """Be online as the node of this key. The worker is up before the first message can come."""
         self.link.reopen()
-        before = self.node_id or self._node_on_disk()
+        before = self.node_id or self.node.read()
         if before is not None and (self.node_id or self.in_hand) and not self.reply_may_be_lost:
             before = self._go_on_as(before)
         if (before is not None and self.node_id is None) or self.reply_may_be_lost:
@@ -179,8 +181,7 @@ class Agent:
             self._start_worker()
         if self.node_id is None:
             self.node_id = self.link.activate()
-            with suppress(RunError):  # a full disk: after a kill this node then waits out its minute
-                write_whole(self.node_file, f"{self.node_id}\n")
+            self.node.keep(self.node_id)
         self.has_worked, self.waits, self.poll_s = True, 0, BUSY_POLL_S
         self.status.online()
 
@@ -366,7 +367,7 @@ class Agent:
         with suppress(LinkError):
             if self.node_id is not None:
                 self.link.deactivate(self.node_id, last=True)
-                self.node_file.unlink(missing_ok=True)  # else the next agent clears it
+                self.node.forget()  # else the next agent clears it
 
     def _drop(self, why: str) -> None:
         if self.in_hand is not None:
@@ -377,12 +378,6 @@ class Agent:
     def _let_go(self) -> None:
         self.in_hand = None
         self.kept.forget()
-
-    def _node_on_disk(self) -> int | None:
-        try:
-            return int(self.node_file.read_text())
-        except (OSError, ValueError):
-            return None
 
     def _tell(self) -> None:
         self.status.say(worker_pid=self.worker.pid)

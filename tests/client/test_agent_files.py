@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from fedecg.federation.messages import pack
 from fedecg.federation.tasks import Failure
 from fedecg_client import site_status
 from fedecg_client.in_hand import InHand, Kept
+from fedecg_client.own_node import OwnNode
 from fedecg_client.site_status import SiteStatus
 from fedecg_client.wire import Announced, Received, Reply, deflate
 
@@ -152,3 +154,40 @@ def test_a_message_that_is_damaged_on_disk_is_let_go_and_said(tmp_path: Path) ->
         assert Kept(file).left(SiteStatus(tmp_path, "north")) is None
         assert not file.exists()
     assert (tmp_path / "events.jsonl").read_text().count('"damaged"') >= 3
+
+
+def test_a_node_on_disk_counts_where_it_was_written_and_not_in_a_copy(tmp_path: Path) -> None:
+    machine, other = tmp_path / "machine-id", tmp_path / "other-id"
+    machine.write_text("0123\n")
+    other.write_text("4567\n")
+    here, copy = tmp_path / "site", tmp_path / "copy"
+    own = OwnNode(here, machine)
+    assert (own.read(), own.elsewhere) == (None, False)
+    own.keep(7)
+    assert (own.read(), OwnNode(here, machine).read(), own.elsewhere) == (7, 7, False)
+    assert "0123" not in (here / "state/node-id").read_text()
+    shutil.copytree(here, copy)
+    for moved in (OwnNode(copy, machine), OwnNode(here, other), OwnNode(here, tmp_path / "no-id")):
+        assert (moved.read(), moved.elsewhere) == (None, True)
+    OwnNode(copy, machine).keep(8)
+    assert OwnNode(copy, machine).read() == 8
+    own.forget()
+    assert own.read() is None
+
+
+def test_a_machine_without_an_id_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty := tmp_path / "machine-id").write_text("")
+    OwnNode(tmp_path, empty).keep(7)
+    assert OwnNode(tmp_path, tmp_path / "none").read() == 7
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert OwnNode(tmp_path, empty).elsewhere
+
+
+def test_a_node_of_an_earlier_version_is_its_own_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "node-id"
+    file.parent.mkdir()
+    file.write_text("7\n")
+    assert (OwnNode(tmp_path).read(), OwnNode(tmp_path).elsewhere) == (7, False)
+    for damaged in (b"", b"x\n", b"\xff"):
+        file.write_bytes(damaged)
+        assert OwnNode(tmp_path).read() is None

@@ -375,7 +375,12 @@ class AgentProcess:
             within_s,
             f"online: {self.status}",
         )
-        return int((self.folder / "state" / "node-id").read_text())
+        return self.node_id
+
+    @property
+    def node_id(self) -> int:
+        """As it stands on disk."""
+        return int((self.folder / "state" / "node-id").read_text().split()[0])
 
     def wait(self, within_s: float = 10.0) -> int:
         """Its exit status."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -246,6 +247,27 @@ def test_a_second_agent_of_a_site_is_refused(make_site: MakeSite) -> None:
     assert second.wait() == 1
     assert "FECG-641 site folder: found an agent that runs already" in second.log.read_text()
     assert first.status["state"] == "idle"
+
+
+def test_a_copy_of_a_site_at_work_waits_until_that_one_is_gone(busy: Busy, driver: Driver) -> None:
+    agent = busy.agent
+    elsewhere = agent.folder.with_name("copy")
+    shutil.copytree(agent.folder, elsewhere)
+    (elsewhere / "held").unlink()
+    assert (elsewhere / "state/in-hand.json").exists()
+    copy = AgentProcess(elsewhere, agent.processes).start()
+    until(lambda: copy.status.get("code") == "FECG-648", 30, f"told: {copy.status}")
+    assert "If another machine runs an agent with this key, stop one of them." in copy.log.read_text()
+    time.sleep(3.0)  # it tries again
+    busy.held.release()
+    (reply,) = driver.read()
+    assert reply["error"] is None
+    assert names(agent).count("online") == 1
+    assert names(copy).count("online") == 1  # that of the one which it was copied from
+    agent.kill()
+    assert copy.online(within_s=100.0) == busy.node
+    (reply,) = driver.ask(busy.node)
+    assert reply["error"] is None
 
 
 def test_a_reply_made_while_the_line_was_cut_arrives_when_it_is_back(

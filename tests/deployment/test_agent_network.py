@@ -80,7 +80,7 @@ def test_a_fresh_database_is_waited_out_until_the_key_is_added_again(own_superli
     now = own_superlink.register(agent.folder / "node.pub")
     until(lambda: agent.status["connected"], 40, "online")
     assert now != before
-    assert int((agent.folder / "state" / "node-id").read_text()) == now
+    assert agent.node_id == now
 
 
 def test_a_key_that_is_not_registered_is_told_and_comes_in_as_soon_as_it_is_added(
@@ -206,7 +206,7 @@ def test_nothing_is_looked_up_and_nobody_else_is_called(
     strace = ("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace))
     agent = make_site().start(strace)
     node = until(
-        lambda: agent.status.get("connected") and int((agent.folder / "state/node-id").read_text()), 90, "up"
+        lambda: agent.status.get("connected") and agent.node_id, 90, "up"
     )
     for _ in range(3):
         (reply,) = driver.ask(node)
