@@ -13,7 +13,6 @@ must mend end the agent with a code, unless the same settings have worked before
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -29,13 +28,13 @@ from fedecg.config import SiteSettings, load_site
 from fedecg.errors import PolicyError, RunError
 from fedecg.federation.bundle import bundle_sha256
 from fedecg_client.bare_codes import record_bare_code
+from fedecg_client.environment import set_environment
 from fedecg_client.faults import AWAY, LinkError, RunOverError, StoppedError, credentials, version_error
 from fedecg_client.in_hand import InHand, Kept
 from fedecg_client.own_node import OwnNode
 from fedecg_client.running import only_one
 from fedecg_client.site_status import SiteStatus, now
 from fedecg_client.worker import (
-    FLOWER_ENVIRONMENT,
     START_S,
     UNKNOWN_FAULT,
     TaskLimitError,
@@ -96,11 +95,7 @@ def open_link(site: SiteSettings, stop: threading.Event) -> Link:
     Raises:
         RunError: FECG-642 or 643.
     """
-    os.environ.update(
-        FLOWER_ENVIRONMENT
-    )  # before Flower is imported: no telemetry, no look for newer versions
-    os.environ.setdefault("GRPC_DNS_RESOLVER", "native")  # the system's own resolver, /etc/hosts and all
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # faults are told in our own words
+    set_environment()
     if not version("flwr").startswith(FLOWER):
         raise version_error(f"flwr {version('flwr')}")
     try:

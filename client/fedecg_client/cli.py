@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedecg.command_line import Commands, add_command, add_json, program, run, seconds
 from fedecg_client import commands, leaving_commands
+from fedecg_client.environment import set_environment
 
 __all__ = ["main"]
 
@@ -41,6 +42,7 @@ Research use only: not a medical device.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    set_environment()
     parser, parsers = program("fedecg-client", DESCRIPTION, EXAMPLES)
     _add_init(parsers)
     _add_checks(parsers)

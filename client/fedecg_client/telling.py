@@ -36,7 +36,9 @@ class Telling:
 
     def __init__(self, site: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.site, self._clock = site, clock
-        self._waits: dict[str, float] = {}  # what it has waited for since it was connected, and when that was said
+        self._waits: dict[
+            str, float
+        ] = {}  # what it has waited for since it was connected, and when that was said
         self._been_connected = self._reply_waited = False
 
     def event(self, event: str, code: object = None) -> None:

@@ -25,20 +25,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedecg_client.environment import FLOWER_ENVIRONMENT
 from fedecg_client.faults import StoppedError, version_error
 from fedecg_client.frames import Frames
 
 if TYPE_CHECKING:
     from fedecg_client.wire import Contents, Received, Reply
 
-__all__ = ["FLOWER_ENVIRONMENT", "UNKNOWN_FAULT", "TaskLimitError", "Worker", "WorkerDiedError", "main"]
+__all__ = ["UNKNOWN_FAULT", "TaskLimitError", "Worker", "WorkerDiedError", "main"]
 
 READY = b"ready"
 UNKNOWN_FAULT = "FECG-599"  # all that the coordinator is told of an exception
 START_S = 300.0  # importing torch on a slow disk
 END_S = 2.0
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-FLOWER_ENVIRONMENT = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
 log = logging.getLogger("fedecg.client")
 

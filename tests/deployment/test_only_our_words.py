@@ -11,10 +11,7 @@ import pytest
 from loopback import Authority, write_key, write_site
 
 AUTHORITY, OTHER = Authority.new(), Authority.new("another CA")
-START = (
-    "import sys, pathlib; from fedecg.exits import exit_status; from fedecg_client.agent import run_agent; "
-    "sys.exit(exit_status(lambda: run_agent(pathlib.Path(sys.argv[1]))))"
-)
+COMMAND = "import sys; from fedecg_client.cli import main; sys.exit(main(['start', sys.argv[1]]))"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +29,9 @@ def test_the_first_line_of_an_agent_that_cannot_connect_is_the_message(
 ) -> None:
     folder = write_site(tmp_path / "north", f"127.0.0.1:{serve(certificate)}", AUTHORITY.pem)
     write_key(folder)
+    (folder / "state").mkdir(mode=0o700)
     done = subprocess.run(
-        [sys.executable, "-c", START, str(folder)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", COMMAND, str(folder)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     assert done.stderr.startswith(f"{code} ")

@@ -6,12 +6,12 @@ and an agent that runs goes on undisturbed.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedecg_client.environment import set_environment
 from fedecg_client.faults import LinkError, version_error
 from fedecg_client.preflight.check import Check, failed, passed, skipped
 
@@ -25,12 +25,6 @@ KIND = "connection"
 MOST_BEHIND_S, MOST_AHEAD_S = 305.0, 5.0
 STEP_S, MOST_STEPS = 300.0, 12  # a wrong clock is looked for up to an hour to either side
 NEAR_S = 2.0
-SETTINGS = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "GRPC_DNS_RESOLVER": "native",
-    "GRPC_VERBOSITY": "none",
-}
 
 
 class Fleet:
@@ -108,8 +102,7 @@ class Fleet:
 
     def _connected(self) -> Probe:
         if self._probe is None:
-            for name, value in SETTINGS.items():  # before Flower and gRPC are imported
-                os.environ.setdefault(name, value)
+            set_environment()
             try:
                 from fedecg_client.probe import Probe
             except ImportError:
