@@ -5,9 +5,10 @@ In:  `site.toml`. Out: frozen `SiteSettings`; `SiteDefaults` for the virtual sit
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedecg.config.section import SITE_NAME, Fraction, Positive, Section
 
@@ -47,7 +48,7 @@ class SitePrivacySettings(Section):
 
 
 Phase = Literal["align", "survival", "evaluate", "explain", "baselines"]
-HOURS = r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]$"
+HOURS = re.compile(r"(([01][0-9]|2[0-3]):[0-5][0-9])-((?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
 
 
 class ServerSettings(Section):
@@ -71,10 +72,20 @@ class PolicySettings(Section):
         str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     ] = {}  # study -> sha256 of the only lock allowed
     rounds_a_day: Annotated[int, Field(ge=1)] = 10_000
-    hours: Annotated[str, Field(pattern=HOURS)] = "00:00-24:00"  # local time; may cross midnight
+    hours: str = "00:00-24:00"  # local time; may cross midnight
     most_local_steps: Annotated[int, Field(ge=1)] = 10_000  # of a round
     task_limit_s: Positive = 6 * 3600.0  # a task that runs longer is ended
     keep_replies: bool = True  # until acknowledged, so that a lost reply is sent again byte for byte
+
+    @field_validator("hours")
+    @classmethod
+    def _some_hours(cls, hours: str) -> str:
+        times = HOURS.fullmatch(hours)
+        if times is None:
+            raise ValueError('expected two times from "00:00" to "24:00", such as "20:00-06:00"')
+        if times[1] == times[3]:
+            raise ValueError('expected an end that is not the beginning; all day is "00:00-24:00"')
+        return hours
 
 
 class TextSettings(Section):

@@ -125,3 +125,9 @@ def refusal(act: Callable[..., None], *arguments: Any) -> FedecgError:
         act(*arguments)
     assert refused.value.code in CODES
     return refused.value
+
+
+def out_of_hours() -> str:
+    """A window of a minute, half a day from now."""
+    hour = (datetime.now().hour + 12) % 24
+    return f'{POLICY}\nhours = "{hour:02d}:30-{hour:02d}:31"'

@@ -12,6 +12,7 @@ from asking import (
     gate,
     join,
     lock_of,
+    out_of_hours,
     refusal,
     said,
     study,
@@ -20,7 +21,7 @@ from asking import (
     write_site,
 )
 
-from fedecg.errors import PolicyError
+from fedecg.errors import PolicyError, SettingsError
 from fedecg.explanation.documents import ExplainTask
 from fedecg.federation.documents import GridDocument
 from fedecg.federation.messages import pack
@@ -41,13 +42,31 @@ def joined(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("hours", "expected"),
+    [
+        ("20:00-20:00", 'expected an end that is not the beginning; all day is "00:00-24:00"'),
+        ("00:00-00:00", 'expected an end that is not the beginning; all day is "00:00-24:00"'),
+        ("00:00-24:59", 'expected two times from "00:00" to "24:00", such as "20:00-06:00"'),
+        ("24:00-06:00", 'expected two times from "00:00" to "24:00"'),
+        ("8-17", 'expected two times from "00:00" to "24:00"'),
+        ("20:00-06:00 ", 'expected two times from "00:00" to "24:00"'),
+    ],
+)
+def test_hours_in_which_a_site_would_never_work_or_that_no_clock_shows_are_refused(tmp_path, hours, expected):
+    with pytest.raises(SettingsError) as refused:
+        gate(tmp_path, f'{POLICY}\nhours = "{hours}"')
+    assert refused.value.code == "FECG-103"
+    assert f"policy.hours: Value error, {expected}" in str(refused.value)
+    assert f"(found {hours!r})" in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("hours", "inside", "outside"),
     [
         ("08:30-17:00", ["08:30", "12:00", "16:59"], ["08:29", "17:00", "00:00", "23:59"]),
         ("22:00-06:00", ["22:00", "23:59", "00:00", "05:59"], ["21:59", "06:00", "12:00"]),
         ("00:00-24:00", ["00:00", "12:00", "23:59"], []),
         ("20:00-24:00", ["20:00", "23:59"], ["00:00", "19:59"]),
-        ("08:00-08:00", [], ["07:59", "08:00", "12:00"]),
     ],
 )
 def test_work_is_done_in_the_hours_of_the_policy_only(joined, hours, inside, outside):
@@ -118,12 +137,6 @@ def test_a_site_of_any_study_counts_only_where_a_limit_was_set(tmp_path):
     limited = gate(tmp_path, 'studies = ["*"]\nrounds-a-day = 1')
     limited.admit_work(task_of(LOCK), "one")
     assert refusal(limited.admit_work, task_of(LOCK), "two").code == "FECG-419"
-
-
-def out_of_hours() -> str:
-    """A window of a minute, half a day from now."""
-    hour = (datetime.now().hour + 12) % 24
-    return f'{POLICY}\nhours = "{hour:02d}:30-{hour:02d}:31"'
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asking import POLICY, answer, full_disk, join, lock_of, said, study, task_of, train, write_site
+from asking import (
+    POLICY,
+    answer,
+    full_disk,
+    join,
+    lock_of,
+    out_of_hours,
+    said,
+    study,
+    task_of,
+    train,
+    write_site,
+)
 from killed_app import SECTIONS, STEPS
 
 from fedecg.cohort import write_cohort
@@ -289,7 +301,7 @@ def test_a_task_that_the_gate_refuses_lets_nothing_go(north, weights):
 def test_a_kept_reply_goes_at_any_hour_and_counts_no_round(north, weights):
     first = train(north, task_of(TRAINED), weights)
     file = north / "site.toml"
-    never = f'{POLICY}\nhours = "08:00-08:00"'
+    never = out_of_hours()
     file.write_text(file.read_text().replace(POLICY, never))
     assert same(train(north, task_of(TRAINED), weights), first)
     assert (
