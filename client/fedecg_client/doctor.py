@@ -18,6 +18,7 @@ from fedecg_client.keys import authority_of, load_key
 from fedecg_client.overview import joined_studies, overview, read_events
 from fedecg_client.preflight import line_checks, quick_checks
 from fedecg_client.preflight.check import Check, failed, passed, skipped, tried
+from fedecg_client.site_status import LEFT_OUT as LEFT_OUT_FILE
 
 __all__ = ["diagnose", "refusals"]
 
@@ -81,9 +82,10 @@ def diagnose(site: SiteFolder, ca_fingerprint: str = "", key_fingerprint: str = 
 
 
 def refusals(site: SiteFolder) -> list[dict[str, Any]]:
-    """What the events name: each code once, with how often and when last, its meaning and its fix; newest first."""
+    """What the events name since a task was last done: each code once, with how often and when last, its meaning and
+    its fix; newest first."""
     found: dict[str, dict[str, Any]] = {}
-    for event in read_events(site.state):
+    for event in _since_it_worked(site):
         code = event.get("code")
         if not isinstance(code, str) or not re.fullmatch(r"FECG-\d{3}", code):
             continue
@@ -96,6 +98,22 @@ def refusals(site: SiteFolder) -> list[dict[str, Any]]:
             "fix": FIXES.get(code, FIXES.get(code[5], "See the message in the site's own log.")),
         }
     return list(reversed(found.values()))[:MOST_REFUSALS]
+
+
+def _since_it_worked(site: SiteFolder) -> list[dict[str, Any]]:
+    """Events that still matter: a task that is done shows that what was said before it is mended; that a reply was
+    left out is told with a later task, and matters until a reply is taken."""
+    events: list[dict[str, Any]] = []
+    refused = False
+    for event in read_events(site.state):
+        if event["event"] == "reply":
+            events = events if refused else [told for told in events if told["event"] == "left-out"]
+            refused = False
+        refused = refused or event["event"] in ("task-refused", "foreign-bundle")
+        events.append(event)
+    if (site.state / LEFT_OUT_FILE).exists():
+        return events
+    return [event for event in events if event["event"] != "left-out"]
 
 
 def _authority(site: SiteFolder, told: str) -> Check:

@@ -71,6 +71,29 @@ def test_doctor_explains_what_the_agent_was_told(make_folder: MakeFolder, capsys
     assert "FECG-648 the coordinator does not let this node in" in capsys.readouterr().out
 
 
+def test_doctor_is_silent_about_what_was_mended_before_a_task_was_done(make_folder: MakeFolder) -> None:
+    from fedecg_client.doctor import refusals
+    from fedecg_client.folder import open_site
+
+    site = open_site(make_folder("127.0.0.1:1"))
+
+    def codes(*more: dict[str, str]) -> list[str]:
+        events = [{"time": "T", **event} for event in (*history, *more)]
+        (site.state / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        return [entry["code"] for entry in refusals(site)]
+
+    done, refused = {"event": "reply"}, {"event": "task-refused", "code": "FECG-554"}
+    history = [{"event": "wait", "code": "FECG-648"}, {"event": "online"}]
+    assert codes(refused, done) == ["FECG-554", "FECG-648"]  # the refusal travels as a reply
+    assert codes(refused, done, refused, done, done) == []
+    assert codes(refused, done, done, {"event": "wait", "code": "FECG-649"}) == ["FECG-649"]
+    left_out = {"event": "left-out", "code": "FECG-505"}
+    (site.state / "left-out.json").write_text("{}")
+    assert codes(refused, left_out, done, done) == ["FECG-505"]
+    (site.state / "left-out.json").unlink()  # a reply has been taken
+    assert codes(refused, left_out, done, done) == []
+
+
 def test_doctor_says_what_does_not_fit_in_the_agreed_studies(make_folder: MakeFolder) -> None:
     from fedecg_client.doctor import diagnose
     from fedecg_client.folder import open_site
