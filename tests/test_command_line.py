@@ -100,7 +100,11 @@ def test_nothing_is_said_by_a_command_that_reads_or_to_the_owner_or_where_no_fol
         ("fedecg-client", ["accept", "DIR", "hf", "ab" * 32], ["status", "DIR"]),
         ("fedecg-client", ["renew-key", "DIR"], ["key", "DIR", "--json"]),
         ("fedecg-server", ["renew", "DIR"], ["status", "DIR"]),
-        ("fedecg-server", ["site", "remove", "city", "--yes", "--dir", "DIR"], ["site", "list", "--dir", "DIR"]),
+        (
+            "fedecg-server",
+            ["site", "remove", "city", "--yes", "--dir", "DIR"],
+            ["site", "list", "--dir", "DIR"],
+        ),
     ],
 )
 def test_site_and_coordinator_say_it_of_what_writes_alone(
@@ -108,7 +112,9 @@ def test_site_and_coordinator_say_it_of_what_writes_alone(
 ) -> None:
     main = import_module(PROGRAMS[program]).main
     for words, said in ((writes, True), (reads, False)):
-        assert main([str(foreign[0]) if word == "DIR" else word for word in words]) != 0  # it is nobody's folder
+        assert (
+            main([str(foreign[0]) if word == "DIR" else word for word in words]) != 0
+        )  # it is nobody's folder
         assert ("note: this folder belongs to" in capsys.readouterr().err) == said
 
 

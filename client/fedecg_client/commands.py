@@ -16,7 +16,8 @@ from typing import Any
 from fedecg.errors import FedecgError, RunError, SettingsError
 
 __all__ = [
-    "accept", "doctor", "init", "key", "ledger", "preflight", "renew_key", "start", "status", "stop", "studies",
+    "accept", "doctor", "init", "key", "ledger", "not_a_folder", "preflight", "renew_key", "start", "status", "stop",
+    "studies",
 ]  # fmt: skip
 
 Options = argparse.Namespace
@@ -140,8 +141,15 @@ def doctor(options: Options) -> int:
     return exit_status_of(checks)
 
 
+def not_a_folder(options: Options, name: str, word: object) -> None:
+    """End as wrong use where the only word is a site's folder, so that what it stands for is missing."""
+    if not (options.dir / "site.toml").is_file() and (Path(str(word)) / "site.toml").is_file():
+        options.parser.error(f"{name} is missing: {word} is a site's folder")
+
+
 def accept(options: Options) -> int:
     """Agree to a lock: one that waits, or one that is still to come."""
+    not_a_folder(options, "STUDY", options.study)
     from fedecg_client.folder import lock_sha256, open_site, study_name
     from fedecg_client.overview import joined_studies
     from fedecg_client.pinned import accept as accept_lock
@@ -245,7 +253,7 @@ def ledger(options: Options) -> int:
 def renew_key(options: Options) -> int:
     """Make a new key beside the old one; or put it in its place once the coordinator has it."""
     from fedecg_client.folder import open_site
-    from fedecg_client.keys import new_key, public_file, use_new_key, waiting_key
+    from fedecg_client.keys import load_key, new_key, public_file, use_new_key, waiting_key
 
     site = open_site(options.dir)
     if not options.use:
@@ -256,8 +264,13 @@ def renew_key(options: Options) -> int:
                 {"public-key": str(public_file(waiting)), "key-fingerprint": public.fingerprint}
             )
         print(f"{public_file(waiting).name}  {public.fingerprint}")
+        try:
+            load_key(site.key)
+            meanwhile = "The site goes on with the old key."
+        except RunError as error:
+            meanwhile = f"There is no old key to go on with ({error.what}: {error.found})."
         print(
-            f"The site goes on with the old key. Next: send {public_file(waiting)} to the coordinator and read the\n"
+            f"{meanwhile} Next: send {public_file(waiting)} to the coordinator and read the\n"
             "fingerprint over the phone. The coordinator runs: fedecg-server site remove NAME, then\n"
             f"fedecg-server site add NAME --key {public_file(waiting).name}. Then here: fedecg-client renew-key --use"
         )

@@ -60,13 +60,18 @@ def load_key(file: Path) -> ec.EllipticCurvePrivateKey:
         RunError: FECG-643 if it is missing or is not what `make_key` makes.
     """
     try:
-        key = load_ssh_private_key(read_regular(file), None)
+        content = read_regular(file)
+        key = load_ssh_private_key(content, None)
     except OSError as error:
-        raise _unusable(file.name, in_words(error)) from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _unusable(file.name, "a file that is no OpenSSH private key without a password") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise _unusable(file.name, "a key of another kind")
+        raise _no_key(file.name, in_words(error)) from None
+    except TypeError:
+        raise _no_key(file.name, "a private key under a password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _no_key(file.name, _kind_of(content)) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _no_key(file.name, f"a key of kind {type(key).__name__.strip('_').removesuffix('PrivateKey')}")
+    if not isinstance(key.curve, ec.SECP384R1):
+        raise _no_key(file.name, f"an EC key on {key.curve.name}")
     return key
 
 
@@ -89,9 +94,9 @@ def authority_of(file: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(read_regular(file))[0]
     except OSError as error:
-        raise _unusable(file.name, in_words(error)) from None
+        raise _no_ca(file.name, in_words(error)) from None
     except ValueError:
-        raise _unusable(file.name, "a file that is no PEM certificate") from None
+        raise _no_ca(file.name, "a file that is no PEM certificate") from None
 
 
 def read_authority(file: Path) -> bytes:
@@ -211,14 +216,37 @@ def _write_private(file: Path, content: bytes) -> None:
             part.unlink()
 
 
-def _unusable(what: str, found: str) -> RunError:
+def _kind_of(content: bytes) -> str:
+    """What stands where a private key should."""
+    if not content.strip():
+        return "an empty file"
+    if b"PUBLIC KEY" in content or content.startswith((b"ecdsa-", b"ssh-")):
+        return "the public half of a key (node.pub?)"
+    if b"RSA PRIVATE KEY" in content:
+        return "a key of kind RSA"
+    if b"PRIVATE KEY" in content and b"OPENSSH" not in content:
+        return "a private key in another form than OpenSSH's"
+    return "a file that is no private key, or a damaged one"
+
+
+def _no_key(what: str, found: str) -> RunError:
     return RunError(
         "FECG-643",
         what,
         found=found,
-        expected="the file that `fedecg-client init` put there",
-        fix="A lost ca.crt: ask the coordinator, and compare its fingerprint over the phone. A lost key: "
-        "fedecg-client renew-key.",
+        expected="the site's private key: EC P-384, OpenSSH's form, as `fedecg-client init` made it",
+        fix="Bring it back from this site's own backup. If it is lost: fedecg-client renew-key makes another, which "
+        "the coordinator adds.",
+    )
+
+
+def _no_ca(what: str, found: str) -> RunError:
+    return RunError(
+        "FECG-643",
+        what,
+        found=found,
+        expected="the coordinator's certificate authority (PEM), as `fedecg-client init` put it there",
+        fix="Ask the coordinator for tls/ca.crt, and compare its fingerprint over the phone. The key stays as it is.",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from fedecg.errors import PolicyError
 from fedecg.files import in_words
 from fedecg.privacy.names import one_form
+from fedecg_client.commands import not_a_folder
 
 __all__ = ["approve", "egress", "withdraw"]
 
@@ -45,6 +46,7 @@ def approve(options: Options) -> int:
     from fedecg_client.folder import open_site, study_name
     from fedecg_client.preflight.report import printable
 
+    not_a_folder(options, "STUDY", options.study)
     site, study = open_site(options.dir), study_name(options.study)
     held = departure.held_message(site.folder, study)
     if held is None:
@@ -79,6 +81,7 @@ def withdraw(options: Options) -> int:
     from fedecg_client import departure
     from fedecg_client.folder import made_state, open_site
 
+    not_a_folder(options, "PATIENTS-FILE", options.patients)
     site = open_site(options.dir)
     names = _named_in(options.patients)
     patients, records = _in_table(site.settings.cohort, names)

@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc  # type: ignore[import-untyped]
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flwr.client.grpc_rere_client.node_auth_client_interceptor import NodeAuthClientInterceptor
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import (
@@ -49,17 +48,16 @@ from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from fedecg.config import ServerSettings
-from fedecg.files import in_words
 from fedecg_client.faults import (
     REFUSED,
     LinkError,
     RunOverError,
     StoppedError,
     away,
-    credentials,
     sorted_fault,
     unknown_node,
 )
+from fedecg_client.keys import authority_of, load_key
 from fedecg_client.wire import Announced, Contents, Received, Reply
 
 __all__ = ["Credentials", "Link", "load_credentials"]
@@ -95,23 +93,8 @@ def load_credentials(settings: ServerSettings) -> Credentials:
     Raises:
         RunError: FECG-643 if either file is missing or is not what it must be.
     """
-    files = {}
-    for what, name in (("ca.crt", settings.ca), ("node.key", settings.key)):
-        try:
-            files[what] = Path(name).read_bytes()
-        except OSError as error:
-            raise credentials(what, in_words(error)) from None
-    try:
-        x509.load_pem_x509_certificates(files["ca.crt"])
-    except ValueError:
-        raise credentials("ca.crt", "a file that is no PEM certificate") from None
-    try:
-        key = load_ssh_private_key(files["node.key"], None)
-    except (ValueError, TypeError):
-        raise credentials("node.key", "a file that is no OpenSSH private key without a password") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise credentials("node.key", f"a key of kind {type(key).__name__.strip('_')}")
-    return Credentials(files["ca.crt"], key)
+    authority_of(Path(settings.ca))
+    return Credentials(Path(settings.ca).read_bytes(), load_key(Path(settings.key)))
 
 
 class Link:

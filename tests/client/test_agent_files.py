@@ -175,7 +175,9 @@ def test_a_node_on_disk_counts_where_it_was_written_and_not_in_a_copy(tmp_path: 
     assert own.read() is None
 
 
-def test_a_machine_without_an_id_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_an_id_is_known_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (empty := tmp_path / "machine-id").write_text("")
     OwnNode(tmp_path, empty).keep(7)
     assert OwnNode(tmp_path, tmp_path / "none").read() == 7

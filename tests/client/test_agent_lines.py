@@ -32,11 +32,15 @@ def test_a_wait_is_said_with_its_fix_when_it_begins_when_it_changes_and_every_te
     for _ in range(5):
         telling.waits(down, 10.0)
     assert lines(capsys) == [f"north: waits, and tries again every 10 s or sooner: {down}"]
-    assert "FECG-649 coordinator: found connection refused; expected an answer on its fleet port." in str(down)
+    assert "FECG-649 coordinator: found connection refused; expected an answer on its fleet port." in str(
+        down
+    )
     telling.waits(unknown, 30.0)
     telling.waits(down, 10.0)  # it has been said a moment ago
     (line,) = lines(capsys)
-    assert line.startswith("north: waits, and tries again every 30 s or sooner: FECG-648 node: found a key that")
+    assert line.startswith(
+        "north: waits, and tries again every 30 s or sooner: FECG-648 node: found a key that"
+    )
     assert "fedecg-server site add" in line
     now[0] = SAY_AGAIN_S
     telling.waits(down, 10.0)
@@ -72,7 +76,9 @@ def test_the_status_and_the_events_of_a_wait_are_said_together(tmp_path: Path, c
     status.online()
     status.waits(away("connection refused").error, 1.2, 10.0)
     assert (tmp_path / "events.jsonl").read_text().count('"wait"') == 2
-    assert '"waiting-for": "coordinator: connection refused; expected' in (tmp_path / "status.json").read_text()
+    assert (
+        '"waiting-for": "coordinator: connection refused; expected' in (tmp_path / "status.json").read_text()
+    )
     assert [line.split(":")[1].split(",")[0] for line in lines(capsys)] == [" waits", " connected", " waits"]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from client_words import Captured
 from cryptography.hazmat.primitives import serialization as forms
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from fedecg.errors import RunError
 from fedecg.federation.identity import read_public_key
-from fedecg_client import keys as keys_module
 from fedecg_client.cli import main
 from fedecg_client.folder import open_site
 
@@ -62,18 +61,80 @@ def test_the_old_key_stays_until_the_coordinator_can_be_asked(site: Path, capsys
     assert "FECG-643 site.toml: found no [server]" in capsys.readouterr().err
 
 
-def test_a_key_that_is_no_key_is_told(site: Path, capsys: Captured) -> None:
-    (site / "node.key").write_text("secret nonsense")
-    assert main(["key", str(site)]) == 1
-    told = capsys.readouterr().err
-    assert "FECG-643 node.key: found a file that is no OpenSSH private key without a password" in told
-    assert "secret" not in told
-    key = ec.generate_private_key(ec.SECP256R1())
-    (site / "node.key").write_bytes(
-        key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, forms.NoEncryption())
+OPENSSH, PKCS8, PKCS1 = (
+    (forms.Encoding.PEM, kind) for kind in (
+        forms.PrivateFormat.OpenSSH, forms.PrivateFormat.PKCS8, forms.PrivateFormat.TraditionalOpenSSL,
     )
-    with pytest.raises(RunError, match=r"FECG-643 node.key: found a key of another kind"):
-        keys_module.load_key(site / "node.key")
+)  # fmt: skip
+RSA, SHORT, RIGHT = (
+    rsa.generate_private_key(65537, 2048),
+    ec.generate_private_key(ec.SECP256R1()),
+    ec.generate_private_key(ec.SECP384R1()),
+)
+OPEN = forms.NoEncryption()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "an empty file"),
+        (b"secret nonsense", "a file that is no private key, or a damaged one"),
+        (RIGHT.private_bytes(*OPENSSH, OPEN)[:200], "a file that is no private key, or a damaged one"),
+        (RIGHT.public_key().public_bytes(forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH),
+         "the public half of a key (node.pub?)"),
+        (RIGHT.public_key().public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo),
+         "the public half of a key (node.pub?)"),
+        (RSA.private_bytes(*OPENSSH, OPEN), "a key of kind RSA"),
+        (RSA.private_bytes(*PKCS1, OPEN), "a key of kind RSA"),
+        (RIGHT.private_bytes(*PKCS8, OPEN), "a private key in another form than OpenSSH's"),
+        (SHORT.private_bytes(*OPENSSH, OPEN), "an EC key on secp256r1"),
+        (None, "no such file"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_place_of_the_key_is_told_apart(
+    site: Path, capsys: Captured, content: bytes | None, found: str
+) -> None:
     (site / "node.key").unlink()
-    with pytest.raises(RunError, match=r"FECG-643 node.key: found no such file.*renew-key"):
-        keys_module.load_key(site / "node.key")
+    if content is not None:
+        (site / "node.key").write_bytes(content)
+    for command in (["key", str(site)], ["start", str(site)]):
+        assert main(command) != 0
+        told = capsys.readouterr().err
+        assert (
+            f"FECG-643 node.key: found {found}; expected the site's private key: EC P-384, OpenSSH's form"
+            in told
+        )
+        assert "Bring it back from this site's own backup. If it is lost: fedecg-client renew-key" in told
+        assert "secret" not in told
+        assert "ca.crt" not in told
+
+
+def test_a_key_under_a_password_is_told(site: Path, capsys: Captured) -> None:
+    for half in ("node.key", "node.pub"):
+        (site / half).unlink()
+    words = ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "secret", "-f", str(site / "node.key")]
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert main(["key", str(site)]) == 1
+    assert "FECG-643 node.key: found a private key under a password" in capsys.readouterr().err
+
+
+def test_the_fix_of_an_authority_is_not_that_of_a_key(site: Path, capsys: Captured) -> None:
+    (site / "ca.crt").write_text("nonsense")
+    assert main(["start", str(site)]) == 3
+    told = capsys.readouterr().err
+    assert (
+        "FECG-643 ca.crt: found a file that is no PEM certificate; expected the coordinator's certificate"
+        in told
+    )
+    assert "Ask the coordinator for tls/ca.crt, and compare its fingerprint over the phone." in told
+    assert "renew-key" not in told
+
+
+def test_a_new_key_in_the_place_of_a_lost_one_says_that_there_is_no_old_one(
+    site: Path, capsys: Captured
+) -> None:
+    (site / "node.key").unlink()
+    assert main(["renew-key", str(site)]) == 0
+    told = capsys.readouterr().out
+    assert "There is no old key to go on with (node.key: no such file). Next: send" in told
+    assert "goes on with the old key" not in told

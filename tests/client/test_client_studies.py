@@ -100,6 +100,24 @@ def test_consent_to_a_study_that_the_policy_does_not_name_says_which_line_to_wri
     assert "policy" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["accept", "SITE", "ab" * 32], "STUDY"),
+        (["approve", "SITE"], "STUDY"),
+        (["withdraw", "SITE"], "PATIENTS-FILE"),
+    ],
+)
+def test_a_folder_alone_is_not_taken_for_what_is_missing(
+    site: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, words: list[str], missing: str
+) -> None:
+    monkeypatch.chdir(site.parent)
+    with pytest.raises(SystemExit) as end:
+        main([site.name if word == "SITE" else word for word in words])
+    assert end.value.code == 2
+    assert f"error: {missing} is missing: {site.name} is a site's folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sha256", ["", "0" * 63, "g" * 64, "0" * 65, "0" * 64 + "\n"])
 def test_a_hash_that_is_none_is_told(site: Path, capsys: Captured, sha256: str) -> None:
     assert main(["accept", str(site), "hf", sha256]) == 3
