@@ -24,7 +24,7 @@ from fedecg_server.server_lock import only_one, stop_running
 from fedecg_server.sites import register_all
 from fedecg_server.submit import SUBMIT_S, SubmissionError, submit_study
 from fedecg_server.superlink import READY_S, SuperLink
-from fedecg_server.verdict import FAILED, RESULT, STATUS, json_or_none, opened, verdict
+from fedecg_server.verdict import FAILED, RESULT, STATUS, json_or_none, opened, put_aside, verdict
 from fedecg_server.waits import Waits
 from fedecg_server.watch import Pages, watch
 
@@ -64,7 +64,7 @@ def start(coordinator: Coordinator, resume: bool = False, new: bool = False) -> 
         if ended is not None:
             return ended
         with watch(coordinator, progress) as pages:
-            return Supervisor(coordinator, progress, asked, pages).run(resume)
+            return Supervisor(coordinator, progress, asked, pages).run(resume, new)
 
 
 def stop(coordinator: Coordinator, timeout_s: float = 30.0) -> int:
@@ -107,11 +107,12 @@ class Supervisor:
         self.failures, self.failed_s, self.rounds = 0, 0.0, 0
         self.probe_s, self.misses = 0.0, 0
 
-    def run(self, resume: bool = False) -> int:
+    def run(self, resume: bool = False, new: bool = False) -> int:
         """From nothing to the end of the study.
 
         Args:
             resume: take an earlier verdict away, once the SuperLink runs: a resumption that comes to nothing leaves it.
+            new: put an earlier run aside, then, too.
         """
         try:
             self.link.check()
@@ -121,6 +122,8 @@ class Supervisor:
             if not self.asked():
                 self._register(first=True)
                 self.progress.say(f"sites reach port {self.coordinator.settings.port}")
+                if new:
+                    put_aside(self.coordinator, self.progress)
                 if resume:
                     (self.coordinator.run / FAILED).unlink(missing_ok=True)
             while not self.asked():

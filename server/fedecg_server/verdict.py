@@ -21,9 +21,10 @@ from fedecg_server.coordinator import Coordinator
 from fedecg_server.room import no_room
 from fedecg_server.unfinished import check_same_study
 
-__all__ = ["FAILED", "RESULT", "STATUS", "json_or_none", "opened", "verdict"]
+__all__ = ["FAILED", "RESULT", "STATUS", "json_or_none", "opened", "put_aside", "verdict"]
 
 STATUS, RESULT, FAILED, STUDY = "status.json", "result.json", "failed.json", "study.toml"
+BEGUN = (STUDY, STATUS, FAILED)  # any of them: a run was begun
 BELOW_QUORUM, NOT_WRITTEN = "FECG-507", "FECG-601"
 PARTIAL, PARTIAL_STATUS = "completed-partial", 5
 NEEDS_A_PERSON = 3
@@ -76,13 +77,16 @@ def opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress
         coordinator: the folder.
         resume: go on with a run, also with one that ended with a code. That code stays in the folder: it is for the
             supervisor to take away, once everything runs that the study needs.
-        new: put an earlier run aside.
+        new: begin another run. An earlier one stays in the folder: the supervisor puts it aside once everything runs
+            that the study needs, so that a start that comes to nothing leaves it.
         progress: where it is said how the run has ended.
 
     Raises:
         RunError: FECG-686 if there is no run to resume; FECG-520 if it cannot go on with study.toml as it is now.
     """
-    begun = any((coordinator.run / name).exists() for name in (STUDY, STATUS, FAILED))
+    if new:
+        return None
+    begun = any((coordinator.run / name).exists() for name in BEGUN)
     finished = (coordinator.run / RESULT).exists()
     if resume and (finished or not begun):
         raise RunError(
@@ -92,12 +96,8 @@ def opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress
             expected="an unfinished run, or one that ended with a code",
             fix="Begin one: fedecg-server start, or, beside a finished one, fedecg-server start --new.",
         )
-    if not new and not finished:
+    if not finished:
         check_same_study(coordinator.run, coordinator.study())
-    if new and (begun or finished):
-        aside = coordinator.run.with_name(f"run-{datetime.now():%Y%m%d-%H%M%S}")
-        coordinator.run.rename(aside)
-        progress.say(f"the earlier run is in {aside.name}/")
     coordinator.run.mkdir(mode=0o700, exist_ok=True)
     ended = None if resume else verdict(coordinator, progress)
     if ended is not None:
@@ -106,6 +106,15 @@ def opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress
             progress.say("when its cause is mended, it goes on with: fedecg-server resume")
             return max(ended, NEEDS_A_PERSON)  # a service manager must not begin it again and again
     return ended
+
+
+def put_aside(coordinator: Coordinator, progress: Progress) -> None:
+    """Make room for a new run; an earlier one stays whole, under another name, which is said."""
+    if any((coordinator.run / name).exists() for name in (*BEGUN, RESULT)):
+        aside = coordinator.run.with_name(f"run-{datetime.now():%Y%m%d-%H%M%S}")
+        coordinator.run.rename(aside)
+        progress.say(f"the earlier run is in {aside.name}/")
+    coordinator.run.mkdir(mode=0o700, exist_ok=True)
 
 
 def json_or_none(path: Path) -> Any:

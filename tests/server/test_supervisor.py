@@ -33,10 +33,11 @@ from fedecg_server.supervisor import StopRequest, Supervisor, start, stop
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One that waits for its sites, for all tests that leave it as it is."""
+    """One that waits for its sites, for all tests that leave it as it is; it was begun beside a finished run."""
     coordinator = make_coordinator(tmp_path_factory.mktemp("waiting") / "coordinator")
+    (coordinator.run / "result.json").write_text('{"status": "completed"}')
     began = time.monotonic()
-    with Running(coordinator) as running:
+    with Running(coordinator, "new") as running:
         until(lambda: "sites reach port" in running.text(), START_S, running.text())
         running.ready_s = time.monotonic() - began  # type: ignore[attr-defined]
         until(running.waits_for_sites, START_S, "a study that waits")
@@ -55,6 +56,13 @@ def test_the_study_says_itself_that_it_waits(waiting: Running) -> None:
     status = waiting.status()
     assert (status["study"], status["phase"], status["state"]) == ("waiting", "join", "waiting")
     assert len(taken_runs(waiting.coordinator)) == 1
+
+
+def test_new_puts_the_earlier_run_aside_whole_and_begins_another(waiting: Running) -> None:
+    (aside,) = waiting.coordinator.folder.glob("run-*")
+    assert [file.name for file in aside.iterdir()] == ["result.json"]
+    assert f"the earlier run is in {aside.name}/" in waiting.text()
+    assert not (waiting.coordinator.run / "result.json").exists()
 
 
 def test_the_supervisor_loads_neither_torch_nor_a_study(waiting: Running) -> None:
@@ -174,13 +182,23 @@ def test_a_resumption_that_comes_to_nothing_leaves_the_code_that_the_study_ended
     assert not coordinator.app_log.exists()
 
 
-def test_new_puts_the_earlier_run_aside(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_that_comes_to_nothing_leaves_the_finished_one_where_it_is(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (coordinator.run / "result.json").write_text('{"status": "completed"}')
-    monkeypatch.setattr(Supervisor, "run", lambda *_: 0)  # the folders alone are looked at
-    assert start(coordinator, new=True) == 0
-    (aside,) = coordinator.folder.glob("run-*")
-    assert (aside / "result.json").exists()
-    assert list(coordinator.run.iterdir()) == []
+    monkeypatch.setattr("fedecg_server.superlink.PORTS_FREE_S", 0.1)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", coordinator.settings.port))
+        other.listen()
+        with pytest.raises(RunError, match="FECG-683 port"):
+            start(coordinator, new=True)
+    coordinator.tls.certificate.unlink()
+    with pytest.raises(RunError, match="FECG-673"):
+        start(coordinator, new=True)
+    assert [file.name for file in coordinator.run.iterdir()] == ["result.json"]
+    assert not list(coordinator.folder.glob("run-*"))
+    assert "the earlier run" not in capsys.readouterr().err
+    assert start(coordinator) == 0  # finished, as before
 
 
 # How failures are counted, and what is said
