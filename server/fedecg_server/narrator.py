@@ -6,12 +6,12 @@ counts and codes only, as they stand in that file.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any
 
+from fedecg.errors import RunError
 from fedecg.progress import Progress
+from fedecg_server.run_view import Status, read_document
 
 __all__ = ["Narrator"]
 
@@ -44,8 +44,10 @@ class Narrator:
             written = self.status.stat().st_mtime_ns
             if written == self._written:
                 return
-            document = json.loads(self.status.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there yet
+            document = read_document(Status, self.status)
+        except (OSError, RunError):  # not there yet, or damaged: the study replaces it within a second
+            return
+        if document is None:
             return
         self._written = written
         self._told(document)
@@ -53,26 +55,25 @@ class Narrator:
         self._wait(document)
         self._odd_sites(document)
 
-    def _told(self, document: dict[str, Any]) -> None:
-        for note in document.get("notes") or []:
+    def _told(self, document: Status) -> None:
+        for note in document.notes:
             if note not in self._notes:
                 self._notes.add(note)
                 self.progress.say(note)
 
-    def _phase(self, document: dict[str, Any]) -> None:
-        phase, number, rounds = document.get("phase"), document.get("round"), document.get("rounds")
+    def _phase(self, document: Status) -> None:
+        phase, number, rounds = document.phase, document.round, document.rounds
         if (phase, number) == self._place:
             return
         self._place = (phase, number)
         self._waiting = None
-        score = (document.get("c-index") or {}).get("stratified")
-        so_far = f"; C-index {score:.3f}" if isinstance(score, float) else ""
+        score = document.c_index.stratified if document.c_index else None
+        so_far = "" if score is None else f"; C-index {score:.3f}"
         self.progress.say(f"{phase} round {number} of {rounds}{so_far}" if rounds else f"{phase}{so_far}")
 
-    def _wait(self, document: dict[str, Any]) -> None:
-        names = tuple(document.get("waiting-for") or ())
-        waited, at_most = document.get("waited-s") or 0.0, document.get("at-most-s") or 0.0
-        waiting = document.get("state") == WAITING
+    def _wait(self, document: Status) -> None:
+        names, waited, at_most = tuple(document.waiting_for), document.waited_s, document.at_most_s
+        waiting = document.state == WAITING
         if waited < (WAIT_FROM_S if waiting else SAY_AGAIN_S) or not (names or waiting):
             return
         now = time.monotonic()
@@ -83,9 +84,9 @@ class Narrator:
         begin = f"waiting for {whom}" if waiting else f"{whom}: at work"
         self.progress.say(f"{begin}, {waited:.0f} s of at most {at_most:.0f} s")
 
-    def _odd_sites(self, document: dict[str, Any]) -> None:
-        now = {site["name"]: site["state"] for site in document.get("sites") or []}
-        codes = {site["name"]: site.get("code") for site in document.get("sites") or []}
+    def _odd_sites(self, document: Status) -> None:
+        now = {site.name: site.state for site in document.sites}
+        codes = {site.name: site.code for site in document.sites}
         for name, state in now.items():
             if state != self._sites.get(name) and (state in ODD or self._sites.get(name) in ODD):
                 self.progress.say(f"{name}: {state}" + (f" ({codes[name]})" if codes[name] else ""))

@@ -6,18 +6,15 @@ status`. Reads files only, so that it works beside a running study, after it, an
 
 from __future__ import annotations
 
-import json
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fedecg.errors import RunError
-from fedecg.files import in_words
 from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
+from fedecg_server.run_view import Failure, Status, read_document
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import read_sites
 from fedecg_server.waits import present_wait, wait_keys
@@ -41,10 +38,11 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         RunError: FECG-602, FECG-672, FECG-673 for a damaged file.
     """
     pid = running_pid(coordinator)
-    status = _json_if_there(coordinator.run / "status.json")
-    failed = _json_if_there(coordinator.run / "failed.json")
+    written = read_document(Status, coordinator.run / "status.json")
+    status = written.model_dump(mode="json", by_alias=True) if written else {}
+    failed = read_document(Failure, coordinator.run / "failed.json")
     wait = None if pid is None else present_wait(coordinator)
-    state = _state(coordinator, pid is not None, status, bool(failed))
+    state = _state(coordinator, pid is not None, status, failed is not None)
     return {
         "study": None,
         "code": None,
@@ -55,10 +53,10 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "c-index": None,
         **status,
         **(wait_keys(wait) if wait else {}),
-        **({"code": failed.get("code")} if failed else {}),
+        **({"code": failed.code} if failed else {}),
         "state": WAITING if wait and state == RUNNING else state,
         "running": pid is not None,
-        "message": failed.get("message"),
+        "message": failed.message if failed else None,
         "sites": _sites(coordinator, status),
         "certificate": _certificate(coordinator),
     }
@@ -180,22 +178,3 @@ def _c_index_words(entry: dict[str, Any]) -> str:
     if entry.get("lower") is not None and entry.get("upper") is not None:
         words += f", guaranteed {entry['lower']:.3f}-{entry['upper']:.3f}"
     return words + f"; {entry.get('events', '?')} events" + (" (few)" if entry.get("few-events") else "")
-
-
-def _json_if_there(path: Path) -> dict[str, Any]:
-    """An object; empty if there is no such file. Not through run_folder, which loads torch."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        tree = in_words(error)
-    if not isinstance(tree, dict):
-        raise RunError(
-            "FECG-602",
-            f"run/{path.name}",
-            found=tree if isinstance(tree, str) else "no JSON object",
-            expected="the file as the study wrote it",
-            fix="Remove it: a running study writes it again within a second.",
-        )
-    return tree

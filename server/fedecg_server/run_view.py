@@ -2,7 +2,8 @@
 
 In:  status.json, rounds.json, events.jsonl, result.json, failed.json, study.toml of a run, while somebody writes them.
 Out: a `RunView`, one a change. Called by the dashboard and the metrics, from several threads; loads neither torch nor
-Flower. Nothing here raises: whoever watches a study must not end it, nor go blind because one file is damaged.
+Flower. `RunFiles` raises nothing: whoever watches a study must not end it, nor go blind because one file is damaged.
+`read_document` is for commands, which look once at one file that says where the run stands, and must know.
 """
 
 from __future__ import annotations
@@ -18,16 +19,28 @@ from typing import Any, Generic, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fedecg.config import StudySettings, load_study
-from fedecg.errors import FedecgError
+from fedecg.errors import FedecgError, RunInputError
 from fedecg.files import in_words
 
-__all__ = ["CIndex", "Event", "Round", "RunFiles", "RunView", "SiteEntry", "Status"]
+__all__ = [
+    "CIndex",
+    "Event",
+    "Failure",
+    "Result",
+    "Round",
+    "RunFiles",
+    "RunView",
+    "SiteEntry",
+    "Status",
+    "read_document",
+]
 
 EVENTS_KEPT = 200
 MOST_BYTES = 64_000_000  # of one file: a study of 5,000 rounds over 30 sites writes about 10 MB
 FINISHED = ("completed", "completed-partial")
 
 T = TypeVar("T")
+D = TypeVar("D", bound="Document")
 
 
 class Document(BaseModel):
@@ -130,6 +143,33 @@ class Failure(Document):
 
     code: str
     message: str
+
+
+REMEDIES = {
+    "status.json": "Remove it: a running study writes it again within a second.",
+    "failed.json": "Remove it: it says why the study ended, and the study then goes on with fedecg-server start.",
+    "result.json": "Put it back from a backup, or begin another run: fedecg-server start --new.",
+}
+
+
+def read_document(kind: type[D], path: Path) -> D | None:
+    """What a file of REMEDIES says; None where there is none.
+
+    Raises:
+        RunInputError: FECG-602 it cannot be read, or is not what a study writes.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunInputError(
+            "FECG-602",
+            f"run/{path.name}",
+            found=in_words(error),
+            expected="the file as the study wrote it",
+            fix=REMEDIES[path.name],
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fedecg.progress import Progress
 from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.room import no_room
+from fedecg_server.run_view import Failure, Result, Status, read_document
 from fedecg_server.unfinished import check_same_study
 
 __all__ = ["FAILED", "RESULT", "STATUS", "json_or_none", "opened", "put_aside", "verdict"]
@@ -60,12 +62,12 @@ def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
 
 def _causes(coordinator: Coordinator, failed: dict[str, Any]) -> Iterator[str]:
     """What stopped a study that ended with a code, as far as the folder tells, and where it is mended."""
-    status = json_or_none(coordinator.run / STATUS)
-    sites = status.get("sites") if isinstance(status, dict) and failed.get("code") == BELOW_QUORUM else None
-    for site in sites or []:
-        code = site.get("code")
-        if site.get("state") in ("rejected", "refused") and code:
-            yield f"{site.get('name')}: {code} {CODES.get(code, '')}; at that site: fedecg-client doctor"
+    status = None
+    with suppress(RunError):  # a damaged one costs these lines, and no more
+        status = read_document(Status, coordinator.run / STATUS)
+    for site in status.sites if status and failed.get("code") == BELOW_QUORUM else ():
+        if site.state in ("rejected", "refused") and site.code:
+            yield f"{site.name}: {site.code} {CODES.get(site.code, '')}; at that site: fedecg-client doctor"
     if failed.get("code") == NOT_WRITTEN and (full := no_room(coordinator)):
         yield full
 
@@ -82,10 +84,13 @@ def opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress
         progress: where it is said how the run has ended.
 
     Raises:
-        RunError: FECG-686 if there is no run to resume; FECG-520 if it cannot go on with study.toml as it is now.
+        RunError: FECG-602 if it cannot be told whether, or how, a run has ended; FECG-686 if there is none to resume;
+            FECG-520 if it cannot go on with study.toml as it is now.
     """
     if new:
         return None
+    read_document(Result, coordinator.run / RESULT)
+    read_document(Failure, coordinator.run / FAILED)
     begun = any((coordinator.run / name).exists() for name in BEGUN)
     finished = (coordinator.run / RESULT).exists()
     if resume and (finished or not begun):
@@ -121,5 +126,5 @@ def json_or_none(path: Path) -> Any:
     """What a file of the run says, or None if it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

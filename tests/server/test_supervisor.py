@@ -118,6 +118,22 @@ def test_a_taken_port_ends_the_start(coordinator: Coordinator) -> None:
     assert not coordinator.app_log.exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "fix"), [("result.json", "begin another run"), ("failed.json", "the study then goes on with")]
+)
+@pytest.mark.parametrize("content", ["[1]", "3", '{"code": 3, "status": 3}', "{", "[" * 100_000])
+def test_an_end_that_cannot_be_read_is_told_and_nothing_is_begun_over_it(
+    coordinator: Coordinator, file: str, content: str, fix: str
+) -> None:
+    (coordinator.run / file).write_text(content)
+    with pytest.raises(
+        RunError, match=f"FECG-602 run/{file}: found content that cannot be read.*{fix}"
+    ) as end:
+        start(coordinator)
+    assert end.value.exit_status == 3  # a service manager must not try it again and again
+    assert [left.name for left in coordinator.run.iterdir()] == [file]
+
+
 def test_there_is_nothing_to_resume_before_a_run_was_begun(coordinator: Coordinator) -> None:
     with pytest.raises(RunError, match="FECG-686 run to resume: found none that was begun.*start"):
         start(coordinator, resume=True)
@@ -217,13 +233,21 @@ def test_failures_without_a_new_round_end_it_and_rounds_count_anew(coordinator: 
         watch._failed("no more")
 
 
+TIMES = {"started": "2026-11-21T07:00:00+00:00", "updated": "2026-11-21T08:00:00+00:00"}
+
+
 def test_a_wait_is_told_with_whom_and_how_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = tmp_path / "status.json"
     narrator = Narrator(status, Progress())
     narrator.look()  # not there yet
     site = {"name": "coast", "state": "working", "last-round": 2, "code": None, "seconds": None}
     document = {"state": "running", "phase": "survival", "round": 3, "rounds": 40, "waiting-for": ["coast"]}
-    document |= {"waited-s": 41.0, "at-most-s": 300.0, "sites": [site], "c-index": {"stratified": 0.7123}}
+    document |= TIMES | {
+        "waited-s": 41.0,
+        "at-most-s": 300.0,
+        "sites": [site],
+        "c-index": {"stratified": 0.7123},
+    }
     told = (("running", "working", None), ("waiting", "working", None), ("waiting", "late", None))
     for study, state, code in (*told, ("waiting", "rejected", "FECG-505"), ("running", "answered", None)):
         sites = [site | {"state": state, "code": code}]
@@ -251,11 +275,26 @@ def test_what_a_study_has_to_tell_at_its_start_is_told_once(
     narrator = Narrator(status, Progress())
     for number in range(2):
         status.write_text(
-            json.dumps({"state": "running", "phase": "join", "notes": ["epsilon 8 is planned"]})
+            json.dumps(TIMES | {"state": "running", "phase": "join", "notes": ["epsilon 8 is planned"]})
         )
         os.utime(status, ns=(0, number + 1))
         narrator.look()
     assert capsys.readouterr().err.splitlines() == ["epsilon 8 is planned", "join"]
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", '{"sites": [1]}', "{", "[" * 100_000])
+def test_a_damaged_status_file_says_nothing_until_the_study_has_written_it_again(
+    tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = tmp_path / "status.json"
+    narrator = Narrator(status, Progress())
+    status.write_text(content)
+    narrator.look()
+    assert capsys.readouterr().err == ""
+    status.write_text(json.dumps(TIMES | {"state": "running", "phase": "join"}))
+    os.utime(status, ns=(0, 1))
+    narrator.look()
+    assert capsys.readouterr().err.splitlines() == ["join"]
 
 
 def test_our_own_bundle_refused_ends_it_and_a_foreign_one_does_not(

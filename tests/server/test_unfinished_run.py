@@ -173,7 +173,9 @@ def test_a_study_that_a_site_refused_says_at_its_end_which_and_where_it_is_mende
         {"name": "city", "state": "rejected", "code": "FECG-417"},
         {"name": "coast", "state": "answered", "code": None},
     ]
-    (coordinator.run / "status.json").write_text(json.dumps({"sites": sites}))
+    times = {"started": "2026-11-21T07:00:00+00:00", "updated": "2026-11-21T08:00:00+00:00"}
+    status = {"state": "failed", "phase": "align", **times, "sites": sites}
+    (coordinator.run / "status.json").write_text(json.dumps(status))
     assert start(coordinator) == 3
     told = capsys.readouterr().err
     assert (
@@ -182,6 +184,12 @@ def test_a_study_that_a_site_refused_says_at_its_end_which_and_where_it_is_mende
     )
     assert "coast" not in told
     assert "goes on with: fedecg-server resume" in told
+    for damaged in ("[1]", '{"sites": [1]}', "[" * 100_000):
+        (coordinator.run / "status.json").write_text(damaged)
+        assert start(coordinator) == 3
+        told = capsys.readouterr().err
+        assert "goes on with: fedecg-server resume" in told
+        assert "city" not in told
 
 
 def test_a_full_disk_is_called_one_at_every_failure_and_at_the_end(

@@ -132,11 +132,14 @@ def test_status_after_the_end(
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000])
-def test_a_damaged_status_file_is_told(folder: Path, capsys: Captured, content: str) -> None:
-    (folder / "run/status.json").write_text(content)
-    assert main(["status", str(folder)]) == 1
-    assert "FECG-602 run/status.json: found " in capsys.readouterr().err
+@pytest.mark.parametrize("file", ["status.json", "failed.json"])
+@pytest.mark.parametrize("content", ["", "[1]", "{", '{"sites": [1], "code": 3}', "[" * 100_000])
+def test_a_damaged_status_file_is_told(folder: Path, capsys: Captured, file: str, content: str) -> None:
+    (folder / "run" / file).write_text(content)
+    assert main(["status", str(folder)]) == 3
+    told = capsys.readouterr().err
+    assert f"FECG-602 run/{file}: found content that cannot be read; expected the file as the study" in told
+    assert "Remove it: " in told
 
 
 def test_renewing_takes_the_name_of_server_toml_and_tells_of_open_keys(

@@ -48,7 +48,8 @@ def supervised(folder: Path) -> Iterator[Coordinator]:
 def study_says(coordinator: Coordinator, state: str) -> None:
     document = {"state": state, "phase": "survival", "round": 4, "rounds": 10, "sites": []}
     waits = {"waiting-for": ["coast"], "waited-s": 41.0, "at-most-s": 300.0}
-    (coordinator.run / "status.json").write_text(json.dumps(document | waits))
+    times = {"started": "2026-11-21T07:00:00+00:00", "updated": "2026-11-21T08:00:00+00:00"}
+    (coordinator.run / "status.json").write_text(json.dumps(document | waits | times))
 
 
 def words(coordinator: Coordinator) -> str:
