@@ -14,7 +14,8 @@ date. The text says what, what was found (a count or a kind), what was expected,
     ├── PolicyError          FECG-4xx  privacy and site policy                 exit 4
     ├── FederationError      FECG-5xx  messages, rounds, quorum                exit 1
     └── RunError             FECG-6xx  files and processes of a run            exit 1
-        └── RunInputError    FECG-602  a run's folder that a command is given  exit 3
+        └── RunInputError    FECG-602 and others  what a run is read from, or
+                             goes on with, that a person must put right        exit 3
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ class RunError(FedecgError):
 
 
 class RunInputError(RunError):
-    """The folder of a run, given to a command that reads it, is none or is not whole: bad input, no fault of ours."""
+    """What a run is to be read from, or to go on with, is none, not whole or not the same: bad input, no fault of ours.
+
+    Nothing but a person mends it, so a service manager must not try again and again.
+    """
 
     exit_status = 3

@@ -20,7 +20,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from fedecg.config import Section, parse_settings
-from fedecg.errors import RunError, SettingsError
+from fedecg.errors import RunError, RunInputError, SettingsError
 from fedecg.federation.identity import SiteKey, read_public_key
 from fedecg.files import in_words, write_whole
 from fedecg_server.control import KeyInUseError, NodeRegistry, NotRunningError, key_of
@@ -78,7 +78,7 @@ def read_sites(coordinator: Coordinator) -> SiteList:
     try:
         return parse_settings(SiteList, json.loads(coordinator.sites_file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError, SettingsError) as error:
-        raise RunError(
+        raise RunInputError(
             "FECG-672",
             "sites.json",
             found=in_words(error),

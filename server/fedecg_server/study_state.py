@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fedecg.config import Stage, StudySettings
-from fedecg.errors import RunError
+from fedecg.errors import RunInputError
 from fedecg.federation.hazard import HazardState
 from fedecg.federation.lock import StudyLock
 from fedecg.federation.rounds import RoundRecord
@@ -147,7 +147,7 @@ class StudyState:
         kept = {"sites": state.lock.sites, "site_keys": state.lock.site_keys}
         expected = self.lock.model_copy(update=kept)
         if state.lock != expected:
-            raise RunError(
+            raise RunInputError(
                 "FECG-520",
                 "checkpoint of the run",
                 found="other settings, another code bank or another version of fedecg than now",

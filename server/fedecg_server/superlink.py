@@ -23,7 +23,7 @@ from pathlib import Path
 
 import tomli_w
 
-from fedecg.errors import RunError
+from fedecg.errors import RunError, RunInputError
 from fedecg.files import write_whole
 from fedecg_server.certificates import check_tls
 from fedecg_server.child import Child, keep_bounded
@@ -58,7 +58,7 @@ def check_flower_version() -> None:
     """
     found = version("flwr")
     if found.split(".")[:2] != FLOWER.split("."):
-        raise RunError(
+        raise RunInputError(
             "FECG-681",
             "package flwr",
             found=f"version {found}",

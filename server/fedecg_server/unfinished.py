@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedecg.config import StudySettings
-from fedecg.errors import RunError
+from fedecg.errors import RunInputError
 from fedecg.federation.lock import settings_document
 from fedecg.fingerprint import code_fingerprint
 
@@ -41,7 +41,7 @@ def check_same_study(run: Path, study: StudySettings) -> None:
         changed.append("version of fedecg installed")
     if not changed:
         return
-    raise RunError(
+    raise RunInputError(
         "FECG-520",
         "unfinished run",
         found=f"other {' and another '.join(changed)} than it began with",

@@ -179,8 +179,9 @@ def test_another_flower_is_refused(coordinator: Coordinator, monkeypatch: pytest
     monkeypatch.setattr(superlink, "FLOWER", "1.38")
     with pytest.raises(
         RunError, match=r"FECG-681 package flwr: found version 1\.39.*pip install 'flwr==1\.38"
-    ):
+    ) as end:
         SuperLink(coordinator).start()
+    assert end.value.exit_status == 3
 
 
 def test_a_superlink_that_ends_at_once_is_told(coordinator: Coordinator) -> None:

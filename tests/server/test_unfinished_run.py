@@ -58,6 +58,7 @@ def test_a_changed_study_is_refused_before_anything_starts_and_the_run_stays_as_
         " began with; expected the same. Nothing was started and nothing is lost. Restore study.toml (run/study.toml is"
         " how it began) and the installed version, or begin a new run: fedecg-server start --new."
     )
+    assert refused.value.exit_status == 3  # a service manager must not try it again and again
     assert {file: file.read_bytes() for file in coordinator.run.rglob("*") if file.is_file()} == before
     assert not coordinator.superlink_log.exists()
     assert not coordinator.app_log.exists()

@@ -24,6 +24,11 @@ def test_start_says_at_once_what_is_wrong(
         "FECG-107 sites.json: found 0 site(s); expected at least the quorum of 1" in capsys.readouterr().err
     )
     main(["site", "add", "city", "--key", public_key("city"), "--dir", str(folder)])
+    listed = (folder / "sites.json").read_text()
+    (folder / "sites.json").write_text("{")
+    assert main(["start", str(folder)]) == 3
+    assert "FECG-672 sites.json: found " in capsys.readouterr().err
+    (folder / "sites.json").write_text(listed)
     (folder / "study.toml").write_text("nme = 1\n")
     assert main(["start", str(folder)]) == 3
     assert "nme: unknown key" in capsys.readouterr().err
