@@ -211,7 +211,13 @@ def _with_ids(entries: dict[str, SiteEntry], nodes: _Nodes) -> dict[str, SiteEnt
 
 
 def _listed_key(coordinator: Coordinator, name: str, entry: SiteEntry) -> bytes:
-    key = read_public_key(coordinator.folder / entry.key)
+    try:
+        key = read_public_key(coordinator.folder / entry.key)
+    except SettingsError as error:
+        fix = f"Put {entry.key} back: from a backup, or as the node.pub that {name} has sent."
+        raise SettingsError(
+            error.code, f"key of {name}", found=error.found, expected=error.expected, fix=fix
+        ) from None
     if key.fingerprint != entry.fingerprint:
         raise SettingsError(
             "FECG-129",

@@ -43,6 +43,26 @@ def test_a_key_changed_by_hand_is_noticed(coordinator: Coordinator, key_file: Ca
     remove_site(coordinator, "city")
 
 
+def test_a_key_that_is_missing_or_damaged_is_told_with_its_site_and_can_be_put_back(
+    coordinator: Coordinator, key_file: Callable[..., Path]
+) -> None:
+    sent = key_file()
+    add_site(coordinator, "city", sent)
+    kept = coordinator.keys / "city.pub"
+    for damage, found in (
+        (kept.unlink, "no such file"),
+        (lambda: kept.write_text("x"), "a line of another kind"),
+    ):
+        damage()
+        with pytest.raises(
+            SettingsError, match=f"FECG-127 key of city: found {found}.*Put keys/city.pub back: from a backup"
+        ):
+            register_all(coordinator)
+    kept.write_bytes(sent.read_bytes())  # as the site has sent it
+    with pytest.raises(RunError, match="FECG-675"):  # no SuperLink runs: the keys were in order
+        register_all(coordinator)
+
+
 @pytest.mark.parametrize(
     "text",
     [
