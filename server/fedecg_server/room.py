@@ -16,7 +16,7 @@ from fedecg_server.array_file import DamagedError, array_bytes
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.sites import read_sites
 
-__all__ = ["no_room"]
+__all__ = ["CHECKPOINT", "no_room"]
 
 CHECKPOINT = "state/checkpoint.safetensors"
 BESIDE_BYTES = 4_000_000  # logs, book of rounds, the SuperLink's database

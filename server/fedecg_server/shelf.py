@@ -26,6 +26,7 @@ __all__ = ["Shelved", "ShelvedContents", "shelve"]
 
 Vector = NDArray[np.float32]
 FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+NO_FOLDER = "no such folder"
 SMALL_BYTES = 16_384  # that are not worth a file
 
 
@@ -83,7 +84,7 @@ def shelve(vector: Vector, folder: Path) -> Shelved:
         file.write(np.ascontiguousarray(vector, np.float32).data)
         file.flush()
     except OSError as error:
-        raise _not_kept(in_words(error)) from None
+        raise _not_kept(_why(error)) from None
     return shelved
 
 
@@ -126,15 +127,22 @@ class ShelvedContents(dict[str, bytes]):
             self._file.write(content)
             self._file.flush()
         except OSError as error:
-            raise _not_kept(in_words(error)) from None
+            raise _not_kept(_why(error)) from None
         return b""
 
 
+def _why(error: OSError) -> str:
+    return (
+        NO_FOLDER if isinstance(error, FileNotFoundError) else in_words(error)
+    )  # files without a name are made
+
+
 def _not_kept(found: str) -> RunError:
+    gone = "Was the run folder removed, or its disk taken off? Put it back; without it the study begins anew."
     return RunError(
         "FECG-601",
         "update of a site on its way to the average",
         found=found,
         expected="a run folder that can be written, with room for one model a site",
-        fix="Free space on that disk.",
+        fix=gone if found == NO_FOLDER else "Free space on that disk.",
     )

@@ -19,7 +19,7 @@ from fedecg.errors import RunError
 from fedecg.progress import Progress
 from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.coordinator import Coordinator
-from fedecg_server.room import no_room
+from fedecg_server.room import CHECKPOINT, no_room
 from fedecg_server.run_view import Failure, Result, Status, read_document
 from fedecg_server.unfinished import check_same_study
 
@@ -110,6 +110,10 @@ def opened(coordinator: Coordinator, resume: bool, new: bool, progress: Progress
         if (coordinator.run / FAILED).exists():
             progress.say("when its cause is mended, it goes on with: fedecg-server resume")
             return max(ended, NEEDS_A_PERSON)  # a service manager must not begin it again and again
+    elif begun and not (coordinator.run / CHECKPOINT).exists():
+        progress.say(
+            "no checkpoint of this run is there (run/state): the study begins anew, with its first round"
+        )
     return ended
 
 

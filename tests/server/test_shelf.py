@@ -60,7 +60,8 @@ def test_a_folder_that_cannot_be_written_is_told_with_what_is_needed_there(tmp_p
         lambda: ShelvedContents(absent).__setitem__("object", bytes(SMALL_BYTES + 1)),
     ):
         with pytest.raises(
-            RunError, match=r"FECG-601 update of a site.*no such file.*room for one model a site"
+            RunError,
+            match=r"FECG-601 update of a site.*no such folder.*room for one model a site\. Was the run folder removed",
         ):
             put()
 

@@ -22,6 +22,7 @@ from fedecg_server.lock import study_lock
 from fedecg_server.run_state import RunState, read_state, write_state
 from fedecg_server.supervisor import StopRequest, Supervisor, start
 from fedecg_server.unfinished import check_same_study
+from fedecg_server.verdict import opened
 
 Captured = pytest.CaptureFixture[str]
 
@@ -86,6 +87,25 @@ def test_a_new_run_and_a_finished_one_are_not_compared(
     (coordinator.run / "result.json").unlink()
     monkeypatch.setattr(Supervisor, "run", lambda *_: 0)
     assert start(coordinator, new=True) == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_without_its_checkpoint_begins_anew_and_says_so(
+    coordinator: Coordinator, capsys: Captured, resume: bool
+) -> None:
+    begun(coordinator)
+    assert opened(coordinator, resume, False, Progress()) is None
+    assert capsys.readouterr().err == ""
+    (coordinator.run / "state/checkpoint.safetensors").unlink()
+    assert opened(coordinator, resume, False, Progress()) is None
+    assert "no checkpoint of this run is there (run/state): the study begins anew" in capsys.readouterr().err
+
+
+def test_a_first_run_is_begun_without_a_word_of_checkpoints(
+    coordinator: Coordinator, capsys: Captured
+) -> None:
+    assert opened(coordinator, False, False, Progress()) is None
+    assert capsys.readouterr().err == ""
 
 
 def test_the_head_that_is_read_is_the_checkpoints_own(coordinator: Coordinator) -> None:
