@@ -57,8 +57,12 @@ class StudyLock(Section):
         """Hash of all that is agreed on."""
         return settings_sha256(self)
 
-    def summary(self) -> list[str]:
-        """The lock in plain words, a line each, for whoever decides whether the site takes part."""
+    def summary(self, no_sites: str = "whoever connects") -> list[str]:
+        """The lock in plain words, a line each, for whoever decides whether the site takes part.
+
+        Args:
+            no_sites: what an empty list of sites means: in a simulation that nobody is refused.
+        """
         study = parse_settings(StudySettings, self.settings)
         steps = {stage: getattr(study, stage) for stage in ("align", "survival")}
         rounds = ", ".join(
@@ -67,7 +71,7 @@ class StudyLock(Section):
         return [
             f"Study: {self.study}",
             f"Lock (sha256): {self.sha256()}",
-            f"Sites: {', '.join(self.sites) or 'whoever connects'}",
+            f"Sites: {', '.join(self.sites) or no_sites}",
             f"Training: {rounds}; loss {study.align.loss}, then {study.survival.loss}",
             f"Updates: {study.federation.algorithm}, sent as {study.federation.transfer}; a round counts with"
             f" {study.federation.quorum} sites;{_share_words(study)} {study.federation.threads} processor threads",

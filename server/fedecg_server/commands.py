@@ -155,13 +155,31 @@ def lock(options: Options) -> int:
     agreed = study_lock(
         coordinator.study(), sites, {name: entry.fingerprint for name, entry in sites.items()}
     )
+    summary = agreed.summary(no_sites="none yet: fedecg-server site add NAME --key node.pub")
+    of_run = _lock_of_unfinished_run(coordinator)
     if options.json:
-        document = {"sha256": agreed.sha256(), "summary": agreed.summary()}
+        document = {"sha256": agreed.sha256(), "summary": summary, "unfinished-run": of_run}
         return _print_json(document | {"lock": agreed.model_dump(by_alias=True)})
-    print(agreed.sha256() if options.sha256 else "\n".join(agreed.summary()))
+    print(agreed.sha256() if options.sha256 else "\n".join(summary))
     if not agreed.sites:
         print("There is no site in the list yet: every site that is added changes the hash.", file=sys.stderr)
+    if of_run not in (None, agreed.sha256()):
+        _say_warnings(
+            [
+                f"the unfinished run has another lock, {of_run}: study.toml, the list of sites or fedecg was changed "
+                "since. The hash above is that of the next run: fedecg-server start --new."
+            ]
+        )
     return 0
+
+
+def _lock_of_unfinished_run(coordinator: Coordinator) -> str | None:
+    """Its hash, as the sites have agreed to it; None where no run is unfinished."""
+    from fedecg_server.run_view import Status, read_document
+
+    status = read_document(Status, coordinator.run / "status.json")
+    finished = (coordinator.run / "result.json").exists()
+    return None if status is None or finished else status.lock or None
 
 
 def start(options: Options) -> int:

@@ -12,11 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fedecg.errors import SettingsError
 from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.run_view import Failure, Status, read_document
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import read_sites
+from fedecg_server.unfinished import changed_since
 from fedecg_server.waits import present_wait, wait_keys
 
 __all__ = ["overview", "print_overview"]
@@ -31,8 +33,8 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
 
     Returns:
         The keys of run/status.json, `state` corrected by what stands in the folder, and `running`, `message`,
-        `sites` (those of the list, then any other), `certificate`. Where the supervisor itself waits, for the
-        SuperLink, say, its wait stands in `waiting-for`: whatever the study waits for comes after it.
+        `sites` (those of the list, then any other), `warnings`, `certificate`. Where the supervisor itself waits, for
+        the SuperLink, say, its wait stands in `waiting-for`: whatever the study waits for comes after it.
 
     Raises:
         RunError: FECG-602, FECG-672, FECG-673 for a damaged file.
@@ -58,6 +60,7 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "running": pid is not None,
         "message": failed.message if failed else None,
         "sites": _sites(coordinator, status),
+        "warnings": _warnings(coordinator, state),
         "certificate": _certificate(coordinator),
     }
 
@@ -77,7 +80,7 @@ def print_overview(document: dict[str, Any], console: Console) -> None:
     lines.append(f"ca.crt   {certificate['fingerprint']}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    for warning in certificate["warnings"]:
+    for warning in (*document["warnings"], *certificate["warnings"]):
         console.print(f"mend     {warning}", highlight=False, markup=False, soft_wrap=True)
     console.print(_sites_table(document["sites"]))
 
@@ -125,6 +128,17 @@ def _sites(coordinator: Coordinator, status: dict[str, Any]) -> list[dict[str, A
         }
         for name in [*listed, *(name for name in seen if name not in listed)]
     ]
+
+
+def _warnings(coordinator: Coordinator, state: str) -> list[str]:
+    """What keeps a run that is not over from being resumed."""
+    try:
+        changed = "" if state in FINISHED else changed_since(coordinator.run, coordinator.study())
+    except SettingsError as error:
+        return [str(error)]
+    if not changed:
+        return []
+    return [f"the run has {changed}: it cannot be resumed so (FECG-520). run/study.toml is how it began"]
 
 
 def _certificate(coordinator: Coordinator) -> dict[str, Any]:

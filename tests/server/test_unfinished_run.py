@@ -89,6 +89,50 @@ def test_a_new_run_and_a_finished_one_are_not_compared(
     assert start(coordinator, new=True) == 0
 
 
+def test_status_and_lock_say_that_the_run_that_goes_on_is_of_another_study(
+    coordinator: Coordinator, capsys: Captured
+) -> None:
+    begun(coordinator)
+    folder, agreed = str(coordinator.folder), study_lock(coordinator.study(), []).sha256()
+    times = {"started": "2026-11-21T07:00:00+00:00", "updated": "2026-11-21T08:00:00+00:00"}
+    status = {"state": "running", "phase": "align", "lock": agreed, **times}
+    (coordinator.run / "status.json").write_text(json.dumps(status))
+    assert main(["lock", folder]) == 0
+    assert "another lock" not in capsys.readouterr().err
+    assert main(["status", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+    change(coordinator)
+    assert main(["lock", folder, "--sha256"]) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == study_lock(coordinator.study(), []).sha256() != agreed
+    assert (
+        f"warning: the unfinished run has another lock, {agreed}: study.toml, the list of sites" in told.err
+    )
+    assert "The hash above is that of the next run: fedecg-server start --new" in told.err
+    assert main(["lock", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unfinished-run"] == agreed
+    assert main(["status", folder]) == 0
+    assert (
+        "mend     the run has other settings in study.toml (survival.learning-rate, survival.rounds) than it began"
+        " with: it cannot be resumed so (FECG-520). run/study.toml is how it began" in capsys.readouterr().out
+    )
+    (coordinator.run / "result.json").write_text('{"status": "completed"}')
+    for command in ("lock", "status"):  # a finished run: the next one may be another
+        assert main([command, folder]) == 0
+        assert "mend" not in (told := capsys.readouterr()).out
+        assert "another lock" not in told.err
+
+
+def test_a_study_that_cannot_be_read_does_not_keep_status_from_telling_the_rest(
+    coordinator: Coordinator, capsys: Captured
+) -> None:
+    coordinator.study_file.write_text("nme = 1\n")
+    assert main(["status", str(coordinator.folder)]) == 0
+    told = capsys.readouterr().out
+    assert "not-started" in told
+    assert "mend     FECG-103 settings: found" in told
+
+
 @pytest.mark.parametrize("resume", [True, False])
 def test_a_run_without_its_checkpoint_begins_anew_and_says_so(
     coordinator: Coordinator, capsys: Captured, resume: bool

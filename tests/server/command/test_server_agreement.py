@@ -71,7 +71,9 @@ def test_the_lock_is_the_one_that_sites_compare(
     folder: Path, public_key: Callable[[str], str], capsys: Captured
 ) -> None:
     assert main(["lock", str(folder)]) == 0
-    assert "no site in the list yet" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "no site in the list yet" in told.err
+    assert "Sites: none yet: fedecg-server site add NAME --key node.pub\n" in told.out
     for name in ("valley", "city"):
         main(["site", "add", name, "--key", public_key(name), "--dir", str(folder)])
     capsys.readouterr()
