@@ -26,7 +26,7 @@ from fedecg.files import in_words, write_whole
 from fedecg_server.control import KeyInUseError, NodeRegistry, NotRunningError, key_of
 from fedecg_server.coordinator import Coordinator
 
-__all__ = ["Change", "SiteEntry", "SiteList", "add_site", "read_sites", "register_all", "remove_site"]
+__all__ = ["NAME", "Change", "SiteEntry", "SiteList", "add_site", "read_sites", "register_all", "remove_site"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # that of SiteSettings
 LOCK_S = 30.0  # longest wait for another command that changes the list
@@ -100,7 +100,8 @@ def add_site(coordinator: Coordinator, name: str, key_file: Path) -> Change:
         RunError: FECG-601, FECG-672, FECG-678; FECG-675 if the SuperLink does not take the key.
     """
     if not NAME.fullmatch(name):
-        raise _bad_name("a name that cannot be used", "1-64 letters, digits, dots, hyphens, underscores")
+        expected = "1-64 letters, digits, dots, hyphens, underscores"
+        raise _bad_name("a name that cannot be used", expected, "It stands in the site's site.toml.")
     key = read_public_key(key_file)
     with _locked(coordinator):
         sites = read_sites(coordinator)
@@ -230,8 +231,14 @@ def _listed_key(coordinator: Coordinator, name: str, entry: SiteEntry) -> bytes:
 
 
 def _check_free(sites: SiteList, name: str, key: SiteKey) -> None:
-    if name.lower() in map(str.lower, sites.sites):
-        raise _bad_name("a name that is taken", "a name of its own for each site, also in small letters")
+    taken = next((other for other in sites.sites if other.lower() == name.lower()), None)
+    if taken is not None:
+        raise _bad_name(
+            "a name that is taken",
+            "a name of its own for each site, also in small letters",
+            f"Is this the new key of that site? First: fedecg-server site remove {taken}. Another site writes another "
+            "name into its site.toml.",
+        )
     holder = next((n for n, entry in sites.sites.items() if entry.fingerprint == key.fingerprint), None)
     if holder is not None or key.fingerprint in sites.removed:
         raise SettingsError(
@@ -274,14 +281,8 @@ def _write(coordinator: Coordinator, sites: SiteList, entries: dict[str, SiteEnt
     write_whole(coordinator.sites_file, json.dumps(document, indent=2) + "\n")
 
 
-def _bad_name(found: str, expected: str) -> SettingsError:
-    return SettingsError(
-        "FECG-126",
-        "name of the site",
-        found=found,
-        expected=expected,
-        fix="It stands in the site's site.toml.",
-    )
+def _bad_name(found: str, expected: str, fix: str) -> SettingsError:
+    return SettingsError("FECG-126", "name of the site", found=found, expected=expected, fix=fix)
 
 
 def _refused(found: str, fix: str) -> RunError:

@@ -70,7 +70,10 @@ def test_a_name_or_key_that_is_taken_is_refused(
     city = key_file()
     add_site(coordinator, "city", city)
     for name in ("city", "City"):
-        with pytest.raises(SettingsError, match="FECG-126 name of the site: found a name that is taken"):
+        with pytest.raises(
+            SettingsError,
+            match=r"FECG-126 name of the site: found a name that is taken.*First: fedecg-server site remove city\.",
+        ):
             add_site(coordinator, name, key_file(name="other.pub"))
     with pytest.raises(SettingsError, match="FECG-129 key file: found the key of city"):
         add_site(coordinator, "coast", city)
