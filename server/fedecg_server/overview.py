@@ -17,7 +17,7 @@ from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.run_view import Failure, Status, read_document
 from fedecg_server.server_lock import running_pid
-from fedecg_server.sites import read_sites
+from fedecg_server.sites import NAME, read_sites
 from fedecg_server.unfinished import changed_since
 from fedecg_server.waits import present_wait, wait_keys
 
@@ -25,6 +25,8 @@ __all__ = ["overview", "print_overview"]
 
 FINISHED = ("completed", "completed-partial")
 RUNNING, WAITING = "running", "waiting"
+NOBODY: dict[str, Any] = {"waiting-for": [], "waited-s": 0.0, "at-most-s": 0.0}  # where nothing runs
+AT_WORK = ("online", "working", "late")  # states of a site that are over once nothing runs
 NOT_SEEN = {"state": "not-seen", "last-round": None, "code": None, "seconds": None}
 
 
@@ -54,12 +56,12 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "waiting-for": [],
         "c-index": None,
         **status,
-        **(wait_keys(wait) if wait else {}),
+        **(wait_keys(wait) if wait else {} if pid else NOBODY),
         **({"code": failed.code} if failed else {}),
         "state": WAITING if wait and state == RUNNING else state,
         "running": pid is not None,
         "message": failed.message if failed else None,
-        "sites": _sites(coordinator, status),
+        "sites": _sites(coordinator, status, pid is not None),
         "warnings": _warnings(coordinator, state),
         "certificate": _certificate(coordinator),
     }
@@ -115,9 +117,13 @@ def _state(coordinator: Coordinator, running: bool, status: dict[str, Any], fail
     return "stopped" if status or (coordinator.run / "study.toml").exists() else "not-started"
 
 
-def _sites(coordinator: Coordinator, status: dict[str, Any]) -> list[dict[str, Any]]:
+def _sites(coordinator: Coordinator, status: dict[str, Any], running: bool) -> list[dict[str, Any]]:
+    """Those of the list, then removed ones; a node without a name (a key that was removed) is no site."""
     listed = read_sites(coordinator).sites
-    seen = {site["name"]: site for site in status.get("sites", [])}
+    seen = {site["name"]: site for site in status.get("sites", []) if NAME.fullmatch(site["name"])}
+    for site in seen.values():
+        if not running and site["state"] in AT_WORK:
+            site["state"] = "offline"
     return [
         {
             **NOT_SEEN,

@@ -107,9 +107,26 @@ def test_status_names_whom_a_running_study_waits_for(
         in words
     )
     assert main(["status", str(folder), "--json"]) == 0
-    assert (
-        json.loads(capsys.readouterr().out)["state"] == "stopped"
-    )  # it was killed: the file still says waiting
+    document = json.loads(capsys.readouterr().out)
+    # It was killed: the file still says that it waits, and that a site works.
+    assert (document["state"], document["waiting-for"], document["at-most-s"]) == ("stopped", [], 0.0)
+    states = {site["name"]: (site["state"], site["last-round"]) for site in document["sites"]}
+    assert states == {"city": ("answered", 3), "valley": ("not-seen", None), "coast": ("offline", 2)}
+    assert main(["status", str(folder)]) == 0
+    words = capsys.readouterr().out
+    assert "waiting" not in words
+    assert "working" not in words
+
+
+def test_a_node_whose_key_was_removed_is_no_site(
+    folder: Path, public_key: Callable[[str], str], capsys: Captured
+) -> None:
+    main(["site", "add", "city", "--key", public_key("city"), "--dir", str(folder)])
+    node = {"name": "node 7228584742653926615", "state": "refused", "code": "FECG-508"}
+    write_status(folder, sites=[{"name": "city", "state": "answered"}, node])
+    capsys.readouterr()
+    assert main(["status", str(folder), "--json"]) == 0
+    assert [site["name"] for site in json.loads(capsys.readouterr().out)["sites"]] == ["city"]
 
 
 @pytest.mark.parametrize(
