@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedecg.errors import RunError
+from fedecg.errors import RunError, RunInputError
 from fedecg.files import whole_file
 from fedecg_server.coordinator import Coordinator
 from fedecg_server.sites import read_sites
@@ -63,7 +63,8 @@ def back_up(coordinator: Coordinator, out: Path) -> Backup:
 
     Raises:
         RunError: FECG-671 if `out` exists; FECG-677 if something is missing, damaged or cannot be saved, or
-            files change faster than they can be read; FECG-601 if `out` cannot be written.
+            files change faster than they can be read; FECG-601 if the folder of `out` is not there, or it cannot be
+            written.
     """
     target = out.absolute()
     _check_target(coordinator, target)
@@ -207,6 +208,14 @@ def _check_target(coordinator: Coordinator, target: Path) -> None:
             found="a file of that name",
             expected="a name that is not taken",
             fix="Choose another --out: an earlier backup is not written over.",
+        )
+    if not target.parent.is_dir():
+        raise RunInputError(
+            "FECG-601",
+            "backup",
+            found="no such folder",
+            expected="--out in a folder that is there: one that is missing may be a disk that is not mounted",
+            fix="Mount that disk, or make the folder (mkdir).",
         )
     if target.resolve().is_relative_to(coordinator.folder.resolve()):
         raise _incomplete("--out in the folder that is saved", "Choose a place outside, on another disk.")

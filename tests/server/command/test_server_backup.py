@@ -50,6 +50,7 @@ def test_a_backup_restores_to_the_same_coordinator(
     database = grow_database(folder / "superlink/database")
     assert (folder / "superlink/database-wal").stat().st_size > 0
     out, target = tmp_path / "elsewhere/monday.tar", tmp_path / "restored"
+    out.parent.mkdir()
     capsys.readouterr()
     assert main(["backup", str(folder), "--out", str(out), "--json"]) == 0
     saved = json.loads(capsys.readouterr().out)
@@ -133,6 +134,16 @@ def test_a_backup_never_writes_over_another(folder: Path, tmp_path: Path, capsys
     assert main(["backup", str(folder), "--out", str(tmp_path / "b.tar")]) == 1
     assert "FECG-671 backup: found a file of that name" in capsys.readouterr().err
     assert (tmp_path / "b.tar").read_text() == "monday"
+
+
+def test_a_backup_into_a_folder_that_is_not_there_is_refused_since_its_disk_may_be_away(
+    folder: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(["backup", str(folder), "--out", str(tmp_path / "disk/b.tar")]) == 3
+    told = capsys.readouterr().err
+    assert "FECG-601 backup: found no such folder; expected --out in a folder that is there" in told
+    assert "Mount that disk, or make the folder" in told
+    assert not (tmp_path / "disk").exists()
 
 
 def test_a_backup_on_a_full_disk_leaves_nothing(folder: Path, tmp_path: Path) -> None:
