@@ -24,6 +24,18 @@ def test_a_public_grid_of_absurd_size_is_refused():
         parse_settings(StudySettings, {"survival": {"grid-days": 1e-300}})
 
 
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [(stage, key) for stage in ("align", "survival") for key in ("rounds", "local-steps")]
+    + [("survival", "freeze-rounds")],
+)
+def test_more_rounds_or_steps_than_any_study_makes_are_refused(stage: str, key: str) -> None:
+    for absurd in (100_001, 99_999_999_999_999_999_999):
+        with pytest.raises(SettingsError, match=rf"{stage}\.{key}: .*100000 \(found {absurd}\)"):
+            parse_settings(StudySettings, {stage: {key: absurd}})
+    parse_settings(StudySettings, {stage: {key: 100_000}})
+
+
 def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     file = write(
         tmp_path,
