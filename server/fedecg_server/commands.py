@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from fedecg.errors import RunError, SettingsError
+from fedecg.errors import RunError, RunInputError, SettingsError
 from fedecg.federation.few_sites import refuse_few_sites
 from fedecg_server.certificates import ca_fingerprint, check_tls, renew_server_certificate, tls_state
 from fedecg_server.coordinator import Coordinator, create_coordinator, open_coordinator
@@ -229,7 +229,18 @@ def dashboard(options: Options) -> int:
 
 def report(options: Options) -> int:
     """Write the report of the finished study, as `fedecg report` does."""
-    words = ["report", str(open_coordinator(options.dir).run)]
+    coordinator = open_coordinator(options.dir)
+    if not (coordinator.run / "result.json").exists():
+        raise RunInputError(
+            "FECG-602",
+            "report",
+            found="a study that has not ended"
+            if any(coordinator.run.glob("*"))
+            else "a study that has not begun",
+            expected="one that is finished",
+            fix="Where it stands, and what is next: fedecg-server status.",
+        )
+    words = ["report", str(coordinator.run)]
     words += ["--out", str(options.out)] if options.out else []
     words += ["--outcomes", options.outcomes] if options.outcomes else []
     from fedecg.cli import main as fedecg

@@ -20,9 +20,20 @@ from fedecg_server.cli import main
 
 
 def test_report_is_that_of_the_run_folder(folder: Path, capsys: Captured) -> None:
+    (folder / "run/result.json").write_text("{}")
     status, told = main(["report", str(folder)]), capsys.readouterr().err
-    assert "FECG-602" in told  # no finished run yet
+    assert "FECG-602 rounds.json" in told
     assert (fedecg(["report", str(folder / "run")]), capsys.readouterr().err) == (status, told)
+
+
+def test_a_report_before_the_end_says_where_the_study_stands(folder: Path, capsys: Captured) -> None:
+    assert main(["report", str(folder)]) == 3
+    told = capsys.readouterr().err
+    assert "FECG-602 report: found a study that has not begun; expected one that is finished" in told
+    assert "what is next: fedecg-server status." in told
+    (folder / "run/status.json").write_text("{}")
+    assert main(["report", str(folder)]) == 3
+    assert "found a study that has not ended; expected" in capsys.readouterr().err
 
 
 def test_stop_of_what_does_not_run_is_done(folder: Path) -> None:
