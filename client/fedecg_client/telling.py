@@ -38,7 +38,7 @@ class Telling:
         self.site, self._clock = site, clock
         self._waits: dict[
             str, float
-        ] = {}  # what it has waited for since it was connected, and when that was said
+        ] = {}  # since it was connected: what it waited for, and when that was said
         self._been_connected = self._reply_waited = False
 
     def event(self, event: str, code: object = None) -> None:

@@ -25,16 +25,16 @@ class ModelSettings(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
-MOST_ROUNDS, MOST_STEPS = 100_000, 100_000  # of a stage, of a round: more is a slip of the pen
+MOST = 100_000  # rounds of a stage, steps of a round: more is a slip of the pen
+Rounds = Annotated[int, Field(ge=0, le=MOST)]
+Steps = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class StageSettings(Section):
     """What both training stages have in common."""
 
-    rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = 10
-    local_steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = (
-        20  # optimiser steps a site makes in a round, the same at every site
-    )
+    rounds: Rounds = 10
+    local_steps: Steps = 20  # optimiser steps a site makes in a round, the same at every site
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 1e-2
@@ -87,9 +87,7 @@ class SurvivalSettings(StageSettings):
     grid_days: Positive = 30.0  # public grid on which sites report events once
     horizon_days: Positive = 7305.0  # the public grid ends here (20 years)
     exp_bound: Annotated[float, Field(gt=0, le=50)] = 10.0  # beyond it exp(log hazard) is continued linearly
-    freeze_rounds: Annotated[int, Field(ge=0, le=MOST_ROUNDS)] = (
-        0  # the encoder stays as it is in so many first rounds
-    )
+    freeze_rounds: Rounds = 0  # the encoder stays as it is in so many first rounds
     encoder_rate: Annotated[float, Field(ge=0, le=10)] = (
         1.0  # of learning-rate, for the encoder; the rest has 1
     )

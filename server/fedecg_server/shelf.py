@@ -132,9 +132,8 @@ class ShelvedContents(dict[str, bytes]):
 
 
 def _why(error: OSError) -> str:
-    return (
-        NO_FOLDER if isinstance(error, FileNotFoundError) else in_words(error)
-    )  # files without a name are made
+    # Files without a name need no other than the folder.
+    return NO_FOLDER if isinstance(error, FileNotFoundError) else in_words(error)
 
 
 def _not_kept(found: str) -> RunError:

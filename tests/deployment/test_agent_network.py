@@ -111,7 +111,9 @@ def test_what_it_waits_for_and_each_change_is_a_line_for_whoever_started_it(
     agent.online(40)
     driver.ask(node)
     assert agent.stop() == 0
-    said = [line.split(": ", 1)[1] for line in agent.log.read_text().splitlines() if "joins a study" not in line]
+    said = [
+        line.split(": ", 1)[1] for line in agent.log.read_text().splitlines() if "joins a study" not in line
+    ]
     assert [line for line in said if line in ("connected", "stopped")] == ["connected", "stopped"]
     assert len([line for line in said if line.startswith("waits")]) == 1
     assert any("takes part in study" in line for line in said)
@@ -205,9 +207,7 @@ def test_nothing_is_looked_up_and_nobody_else_is_called(
     trace = tmp_path / "trace"
     strace = ("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace))
     agent = make_site().start(strace)
-    node = until(
-        lambda: agent.status.get("connected") and agent.node_id, 90, "up"
-    )
+    node = until(lambda: agent.status.get("connected") and agent.node_id, 90, "up")
     for _ in range(3):
         (reply,) = driver.ask(node)
         assert reply["error"] is None
