@@ -134,7 +134,10 @@ def check_quorum(record: RoundRecord, quorum: int) -> None:
 
 
 def validation_entry(result: GlobalConcordance) -> dict[str, Any]:
-    """The part of a federated C-index that is written down; None where no pair can be compared."""
+    """The part of a federated C-index that is written down; None where no pair can be compared.
+
+    Where every site has withheld its counts the number of events is not known, and no nought.
+    """
     figures = {
         "stratified": result.stratified,
         "global": result.c_index,
@@ -144,6 +147,6 @@ def validation_entry(result: GlobalConcordance) -> dict[str, Any]:
         "ci-high": result.ci_high,
     }
     return {key: float(value) if math.isfinite(value) else None for key, value in figures.items()} | {
-        "events": int(result.events),
+        "events": int(result.events) if result.patients else None,
         "few-events": result.few_events,
     }

@@ -225,9 +225,16 @@ def _predict(options: argparse.Namespace) -> int:
     return 3 if failed.total() == len(rows) else 5
 
 
+# Why a model may be without: a study ships none of noughts.
+NO_BASELINE = (
+    "Either it is not trained to its end, or no site has told an event of its validation patients: there was none, or "
+    "it was withheld, below the site's thresholds."
+)
+
+
 def _prediction_notes(model: Model, horizons: Sequence[float]) -> list[str]:
-    if model.scale is None:
-        return ["The model has no baseline hazard yet: log hazards only."]
+    if model.scale is None or model.scale.follow_up_days == 0:
+        return [f"The model has no baseline hazard: log hazards only, no risks. {NO_BASELINE}"]
     beyond = [f"{years:g}" for years in horizons if years not in model.scale.known(horizons)]
     notes = ["Intervals: uncertainty of the baseline hazard alone, not of the network."]
     if beyond:
@@ -381,8 +388,8 @@ def _verify(options: argparse.Namespace) -> int:
         if facts["bank-sha256"]
         else "none (not aligned)",
         "baseline": f"{baseline['bins']} bins, up to {baseline['follow-up-years']:g} years"
-        if baseline
-        else "none (log hazards only)",
+        if baseline and baseline["follow-up-years"]
+        else f"none (log hazards only). {NO_BASELINE}",
         "population": f"{population['patients']:,} validation patients"
         if population
         else "none (no percentile)",

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedecg.errors import some_of
 from fedecg.report.published import published_note
+from fedecg.report.sites import withheld_words
 from fedecg.report.wording import c_index, count, difference, is_known, p_value, percent, printable
 
 __all__ = [
@@ -129,7 +130,9 @@ def result_sentence(summary: Summary) -> str:
     """
     federated = _stratified(summary, "federated")
     if federated is None:
-        return "No federated model was scored, so this run cannot say whether federation was worth it."
+        kept_back = summary.get("withheld-by")
+        why = f": its evaluation was {withheld_words(kept_back)}" if kept_back else ""
+        return f"No federated model was scored{why}, so this run cannot say whether federation was worth it."
     gap, alone = _trained_alone(federated, summary)
     parts = [_against_pooled(federated, summary) + _against_local(gap, alone) + "."]
     if (verdict := _verdict(federated, gap)) is not None:
@@ -142,11 +145,15 @@ def result_sentence(summary: Summary) -> str:
 def notes(summary: Summary) -> tuple[str, ...]:
     """The lines below the table: size of the test part, paired differences, the federated estimate."""
     test = summary.get("test") or {}
+    kept_back = summary.get("withheld-by") or []
     lines = [
         f"Test part: {count(test.get('patients'))} patients, {count(test.get('events'))} events, "
         f"{count(test.get('comparable-pairs'))} comparable pairs, "
         f"{count(test.get('comparable-pairs-stratified'))} of them within a site."
     ]
+    if kept_back:
+        known = f"{lines[0][:-1]}; the rest" if test.get("patients") is not None else "Test part:"
+        lines = [f"{known} {withheld_words(kept_back)}."]
     entries = summary.get("differences") or {}
     for at, (key, label) in enumerate(DIFFERENCES.items()):
         if at < 2 or entries.get(key):

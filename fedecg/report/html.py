@@ -48,7 +48,7 @@ from fedecg.report.figures import comparison_figure, figure_svg, rounds_figure, 
 from fedecg.report.findings import Summary, comparison_rows, endpoint, is_simulated, notes, result_sentence
 from fedecg.report.privacy_section import privacy_section
 from fedecg.report.settings_table import settings_grid, settings_notes
-from fedecg.report.sites import SiteDisclosure, of_study
+from fedecg.report.sites import SiteDisclosure, evaluated, of_study, withheld_by, withheld_words
 from fedecg.report.subgroup_figure import subgroup_figure
 from fedecg.report.subgroups import subgroup_grid, subgroup_notes
 from fedecg.report.table import comparison_grid, partition_grid, rounds_grid
@@ -125,8 +125,9 @@ def report_page(
         explanation: as in explanation.json; None for a run that did not test its model's attention.
         settings: as in study.toml; None where they are not at hand.
     """
-    sites = summary.get("sites") or []
+    sites, kept_back = summary.get("sites") or [], withheld_by(assessment)
     thresholds, disclosure = thresholds_of(summary), of_study(summary, assessment)
+    assessment = evaluated(assessment)
     simulation = thresholds == NOTHING_WITHHELD
     chosen = settings is None or settings.validation_chooses
     return {
@@ -141,6 +142,7 @@ def report_page(
         "evaluation": None
         if assessment is None
         else _evaluation(assessment, disclosure, thresholds, simulated=is_simulated(summary)),
+        "not_evaluated": f"Not evaluated: {withheld_words(kept_back)}." if kept_back else "",
         "faithfulness": None if explanation is None else _faithfulness(summary, explanation),
         "sites": partition_grid(sites, disclosure),
         "site_notes": disclosure.notes(),
@@ -171,12 +173,21 @@ def _question(sites: int, event: str) -> str:
 
 def _data(summary: Summary) -> str:
     sites = summary.get("sites") or []
-    patients, events = (
-        sum(site[key] for site in sites if is_known(site.get(key))) for key in ("patients", "events")
-    )
+    patients, events = (_of_sites(sites, key) for key in ("patients", "events"))
     outcomes = "outcomes SIMULATED by a stated hazard" if is_simulated(summary) else "outcomes observed"
     folds = f"; folds: {_folds(summary['folds'])}" if summary.get("folds") else ""
-    return f"{len(sites)} sites, {count(patients)} patients, {count(events)} events; {outcomes}{folds}."
+    return f"{len(sites)} sites, {patients}, {events}; {outcomes}{folds}."
+
+
+def _of_sites(sites: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Their sum; what a site has not told is no nought."""
+    known = [site[key] for site in sites if is_known(site.get(key))]
+    silent = len(sites) - len(known)
+    if silent and not known:
+        return f"{key} withheld"
+    return f"{count(sum(known))} {key}" + (
+        f" (without {silent} sites that withheld theirs)" if silent else ""
+    )
 
 
 def _folds(folds: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from fedecg.report.decision import decision_words
 from fedecg.report.findings import Summary, endpoint, is_simulated
 from fedecg.report.markdown import escaped, list_lines, table_lines
 from fedecg.report.privacy_section import protection_lines
+from fedecg.report.sites import evaluated
 from fedecg.report.study_words import (
     Study,
     data_lines,
@@ -54,7 +55,7 @@ def write_model_card(
         ModelError: FECG-308 a SHA256SUMS of another form.
     """
     folder = Path(folder)
-    study = Study(summary, assessment, settings, _model(folder / SETTINGS))
+    study = Study(summary, evaluated(assessment), settings, _model(folder / SETTINGS))
     paths = [folder / CARD, folder / CHECKLISTS]
     for path, text in zip(paths, (model_card_markdown(study), tripod_markdown(study)), strict=True):
         write_whole(path, text)

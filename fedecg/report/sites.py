@@ -23,7 +23,15 @@ from fedecg.report.disclosure import (
 )
 from fedecg.report.wording import is_known, printable
 
-__all__ = ["SiteDisclosure", "of_study", "part_sizes", "site_disclosure"]
+__all__ = [
+    "SiteDisclosure",
+    "evaluated",
+    "of_study",
+    "part_sizes",
+    "site_disclosure",
+    "withheld_by",
+    "withheld_words",
+]
 
 Site = Mapping[str, Any]
 CONCORDANCE = "concordance"
@@ -63,9 +71,9 @@ class SiteDisclosure:
     def _kept_back(self) -> list[str]:
         """What the sites have not told, which is not that there was nothing to tell."""
         lines = []
-        too_small = sorted(name for name, parts in self.at_sites.items() if CONCORDANCE in parts)
+        too_small = withheld_by({"withheld": self.at_sites})
         if too_small:
-            lines.append(f"Not evaluated: too small: {', '.join(map(printable, too_small))}.")
+            lines.append(f"Not evaluated: {withheld_words(too_small)}.")
         for name, parts in sorted(self.at_sites.items()):
             if name not in too_small:
                 lines.append(
@@ -91,6 +99,26 @@ class SiteDisclosure:
                 f"Also withheld, since the total less the rest would give the small ones away: {names}."
             )
         return tuple(lines)
+
+
+def withheld_by(assessment: Mapping[str, Any] | None) -> list[str]:
+    """Sites that have kept back the whole evaluation, by name."""
+    told = (assessment or {}).get("withheld") or {}
+    return sorted(name for name, parts in told.items() if CONCORDANCE in parts)
+
+
+def evaluated(assessment: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The evaluation; None without one, and where every site has kept it back: its noughts are then of nobody."""
+    sites = set((assessment or {}).get("sites") or {})
+    return None if assessment is None or sites <= set(withheld_by(assessment)) else assessment
+
+
+def withheld_words(sites: Sequence[str]) -> str:
+    """Who has kept the evaluation back, and by which rule; the thresholds themselves stand in each site.toml."""
+    return (
+        f"withheld by {', '.join(map(printable, sites))} (below their thresholds of {STUDY.patients} patients or "
+        f"{STUDY.events} events behind a figure, or what their site.toml says instead)"
+    )
 
 
 def of_study(summary: Mapping[str, Any], assessment: Mapping[str, Any] | None) -> SiteDisclosure:

@@ -13,7 +13,7 @@ from fedecg.config import StudySettings, SurvivalSettings
 from fedecg.report.assessment import Assessment, ratio_line, slope_line, with_deaths
 from fedecg.report.disclosure import Thresholds, thresholds_of
 from fedecg.report.findings import Summary, endpoint, is_simulated
-from fedecg.report.sites import SiteDisclosure, of_study
+from fedecg.report.sites import SiteDisclosure, of_study, withheld_words
 from fedecg.report.wording import DAYS_A_YEAR, byte_size, c_index, count, is_known, printable, years
 
 __all__ = [
@@ -198,7 +198,12 @@ def concordance_line(study: Study) -> str:
             "The intervals include the noise; nothing is guaranteed, and no number without noise left a site."
         )
     if study.assessment is None:
-        return "The run has no final evaluation."
+        kept_back = study.summary.get("withheld-by")
+        return (
+            f"Not evaluated: {withheld_words(kept_back)}."
+            if kept_back
+            else "The run has no final evaluation."
+        )
     pairs = study.assessment["concordance"]
     within = c_index(pairs["stratified"], pairs["stratified-ci-low"], pairs["stratified-ci-high"])
     whole = c_index(pairs["c-index"], pairs["ci-low"], pairs["ci-high"])

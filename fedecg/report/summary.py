@@ -15,6 +15,7 @@ from fedecg.config import StudySettings
 from fedecg.explanation.entry import without_arrays
 from fedecg.report.assessment import without_curves
 from fedecg.report.findings import COLUMNS
+from fedecg.report.sites import evaluated, withheld_by
 
 __all__ = ["coordinator_summary"]
 
@@ -42,8 +43,10 @@ def coordinator_summary(
         result, assessment, explanation, baselines: as in the run's files; None where there is no such file.
         settings: of the study.
     """
-    pairs = (assessment or {}).get("concordance") or {}
+    told = evaluated(assessment)
+    pairs = (told or {}).get("concordance") or {}
     part = (result.get("evaluation") or {}).get((assessment or {}).get("part", "test"))
+    kept_back = withheld_by(assessment)
     columns = {
         "federated": _column(pairs) if pairs else None,
         "local-own": _within((baselines or {}).get("local")),
@@ -61,8 +64,9 @@ def coordinator_summary(
             "comparable-pairs": None,
             "comparable-pairs-stratified": pairs.get("comparable-within"),
         },
-        "federated-c-index": part,
-        "assessment": None if assessment is None else without_curves(assessment),
+        **({"withheld-by": kept_back} if kept_back else {}),
+        "federated-c-index": part if told or not kept_back else None,
+        "assessment": None if told is None else without_curves(told),
         "explanation": None if explanation is None else without_arrays(explanation),
         "federation-code-fingerprint": result.get("code-fingerprint"),
         **{name: result.get(name) for name in FROM_THE_RESULT},

@@ -18,7 +18,7 @@ from fedecg.report.disclosure import NOTHING_WITHHELD, WITHHELD, is_withheld
 from fedecg.report.findings import Summary, comparison_rows, is_simulated, notes, result_sentence
 from fedecg.report.grid import Grid
 from fedecg.report.privacy_section import site_level_lines, spend_grid
-from fedecg.report.sites import SiteDisclosure, part_sizes
+from fedecg.report.sites import SiteDisclosure, evaluated, part_sizes
 from fedecg.report.wording import (
     DASH,
     byte_size,
@@ -128,7 +128,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(_rich(spent, "Epsilon that the sites have spent (unit: the patient)"))
     for line in site_level_lines(summary):
         console.print(Text(line))
-    if (assessment := summary.get("assessment")) is not None:
+    if (assessment := evaluated(summary.get("assessment"))) is not None:
         if has_horizons(assessment):
             console.print(_rich(compact_horizon_grid(assessment), _evaluation_title(summary)))
         console.print(Text(short_line(assessment), style="dim"))

@@ -82,7 +82,9 @@ class Conclusion:
             self.network,
             self.settings.signals,
             self.bank.sha256,
-            self.shipped,
+            self.shipped
+            if any(self.shipped.cumulative_hazard)
+            else None,  # of no event there is no risk to tell
             shipped_population(self.hazard, replies),
         )
         return {part: validation_entry(concordance_of(replies, part, self.hazard)) for part in self.parts}

@@ -15,10 +15,12 @@ from rich.table import Table
 from fedecg.errors import SettingsError
 from fedecg_server.certificates import tls_state
 from fedecg_server.coordinator import Coordinator
+from fedecg_server.outcome import c_index_words
 from fedecg_server.run_view import Failure, Status, read_document
 from fedecg_server.server_lock import running_pid
 from fedecg_server.sites import NAME, read_sites
 from fedecg_server.unfinished import changed_since
+from fedecg_server.verdict import final_words
 from fedecg_server.waits import present_wait, wait_keys
 
 __all__ = ["overview", "print_overview"]
@@ -35,8 +37,9 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
 
     Returns:
         The keys of run/status.json, `state` corrected by what stands in the folder, and `running`, `message`,
-        `sites` (those of the list, then any other), `warnings`, `certificate`. Where the supervisor itself waits, for
-        the SuperLink, say, its wait stands in `waiting-for`: whatever the study waits for comes after it.
+        `sites` (those of the list, then any other), `warnings`, `certificate`, and `result`: of a finished study its
+        C-index in words, or why there is none. Where the supervisor itself waits, for the SuperLink, say, its wait
+        stands in `waiting-for`: whatever the study waits for comes after it.
 
     Raises:
         RunError: FECG-602, FECG-672, FECG-673 for a damaged file.
@@ -56,6 +59,7 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "waiting-for": [],
         "c-index": None,
         **status,
+        "result": final_words(coordinator) or None,
         **(wait_keys(wait) if wait else {} if pid else NOBODY),
         **({"code": failed.code} if failed else {}),
         "state": WAITING if wait and state == RUNNING else state,
@@ -73,8 +77,8 @@ def print_overview(document: dict[str, Any], console: Console) -> None:
     if document["waiting-for"]:
         label = "at work" if document["state"] == RUNNING else "waiting"
         lines.append(f"{label}  {_waiting_words(document)}")
-    if document["c-index"]:
-        lines.append(f"C-index  {_c_index_words(document['c-index'])}")
+    if document["c-index"] or document["result"]:
+        lines.append(f"C-index  {_c_index_words(document)}")
     certificate = document["certificate"]
     lines.append(
         f"server   {', '.join(certificate['names'])}; certificate until {certificate['expires'][:10]}"
@@ -187,14 +191,9 @@ def _waiting_words(document: dict[str, Any]) -> str:
     return f"{words}: {document.get('waited-s') or 0:.0f} s of at most {document['at-most-s']:.0f} s"
 
 
-def _c_index_words(entry: dict[str, Any]) -> str:
-    if entry.get("stratified") is None:
-        return "not to be had yet"
-    words = f"{entry['stratified']:.3f} within sites"
-    if entry.get("global") is not None:
-        words += f"; over all {entry['global']:.3f}"
-    if entry.get("ci-low") is not None and entry.get("ci-high") is not None:
-        words += f" (95 % CI {entry['ci-low']:.3f}-{entry['ci-high']:.3f})"
-    if entry.get("lower") is not None and entry.get("upper") is not None:
-        words += f", guaranteed {entry['lower']:.3f}-{entry['upper']:.3f}"
-    return words + f"; {entry.get('events', '?')} events" + (" (few)" if entry.get("few-events") else "")
+def _c_index_words(document: dict[str, Any]) -> str:
+    """Of a finished study the final one, or why there is none."""
+    if document["result"]:
+        return str(document["result"])
+    entry = document["c-index"]
+    return "not to be had yet" if entry.get("stratified") is None else c_index_words(entry)

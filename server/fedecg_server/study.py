@@ -28,6 +28,7 @@ from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.attendance import Names
 from fedecg_server.conclusion import Conclusion
 from fedecg_server.noised import NoisedConclusion
+from fedecg_server.outcome import nothing_to_evaluate
 from fedecg_server.questions import concordance_of
 from fedecg_server.run_folder import RunFolder
 from fedecg_server.shelf import Shelved, shelve
@@ -129,6 +130,9 @@ class Study(StudyState):
             ]
         if self.masked is not None:
             self.journal.notes.append(NO_THRESHOLDS)
+        members = self.consortium.members.items()
+        if note := nothing_to_evaluate({name: member.joined.parts for name, member in members}):
+            self.journal.notes.append(note)
         for note in self.journal.notes:
             self.progress.warn(note)
 

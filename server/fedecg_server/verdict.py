@@ -19,14 +19,16 @@ from fedecg.errors import RunError
 from fedecg.progress import Progress
 from fedecg.report.privacy_section import site_level_lines
 from fedecg_server.coordinator import Coordinator
+from fedecg_server.outcome import final_c_index
 from fedecg_server.room import CHECKPOINT, no_room
 from fedecg_server.run_view import Failure, Result, Status, read_document
 from fedecg_server.unfinished import check_same_study
 
-__all__ = ["FAILED", "RESULT", "STATUS", "json_or_none", "opened", "put_aside", "verdict"]
+__all__ = ["FAILED", "RESULT", "STATUS", "final_words", "json_or_none", "opened", "put_aside", "verdict"]
 
 STATUS, RESULT, FAILED, STUDY = "status.json", "result.json", "failed.json", "study.toml"
 BEGUN = (STUDY, STATUS, FAILED)  # any of them: a run was begun
+ASSESSMENT = "assessment.json"
 BELOW_QUORUM, NOT_WRITTEN = "FECG-507", "FECG-601"
 PARTIAL, PARTIAL_STATUS = "completed-partial", 5
 NEEDS_A_PERSON = 3
@@ -43,7 +45,9 @@ def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
     result, failed = json_or_none(coordinator.run / RESULT), json_or_none(coordinator.run / FAILED)
     if isinstance(result, dict):
         status = str(result.get("status", "completed"))
+        c_index = final_words(coordinator)
         line = f"{status}; everything is in {coordinator.run.name}/"
+        line += f". C-index {c_index}" if c_index else ""
         spent = site_level_lines(result)
         code = PARTIAL_STATUS if status == PARTIAL else 0
     elif isinstance(failed, dict):
@@ -58,6 +62,14 @@ def verdict(coordinator: Coordinator, progress: Progress | None) -> int | None:
         for words in _causes(coordinator, failed) if isinstance(failed, dict) else ():
             progress.say(words)
     return code
+
+
+def final_words(coordinator: Coordinator) -> str:
+    """The C-index of a finished study, or why there is none; "" for one that is not finished or not evaluated."""
+    result, assessment = (json_or_none(coordinator.run / name) for name in (RESULT, ASSESSMENT))
+    if not isinstance(result, dict):
+        return ""
+    return final_c_index(result, assessment if isinstance(assessment, dict) else None)
 
 
 def _causes(coordinator: Coordinator, failed: dict[str, Any]) -> Iterator[str]:

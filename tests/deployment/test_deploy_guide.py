@@ -27,8 +27,14 @@ def test_ten_minutes_on_one_machine_and_the_rest_of_the_guide(terminal: Terminal
     assert said.count("agreed to study two-hospitals with the lock ") == 2
     said = terminal.run(run)
     assert "two-hospitals" in said
+    assert re.search(r"\d+ hold, 0 to mend, 0 not tried", said)
+    assert re.search(r"everything is in run/\. C-index 0\.\d{3} within sites; over all 0\.\d{3} \(95 %", said)
     said = terminal.run(end)
     assert "result.json" in said
+    assert re.search(r"baseline +\d+ bins, up to [1-9]", said)
+    page = (terminal.folder / "coordinator" / "run" / "report.html").read_text()
+    assert re.search(r"Test part: 600 patients, \d\d events", page)
+    assert "withheld by" not in page
     result = read_json(terminal.folder / "coordinator" / "run" / "result.json")
     assert result["status"] == "completed"
     assert [site["name"] for site in result["sites"]] == ["city", "coast"]

@@ -26,9 +26,8 @@ LONGER = {
     "[survival]\nrounds = 3\n": f"[survival]\nrounds = {LAST}\n",
     "quorum = 2\n": "quorum = 2\nthreads = 1\n",
 }
-# The same study in one process, whose sites keep the thresholds of the guide's; without columns to compare with.
-THRESHOLDS = "site-defaults.threshold-patients=10 site-defaults.threshold-events=5"
-ALONE = f"--set evaluation.comparison=false {THRESHOLDS} --no-report --out alone"
+# The same study in one process, without columns to compare with.
+ALONE = "--set evaluation.comparison=false --no-report --out alone"
 
 
 def test_a_running_study_keeps_every_round_while_a_sites_key_and_the_certificate_are_renewed(

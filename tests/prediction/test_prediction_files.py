@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import fedecg
+from fedecg.cli import main
 from fedecg.cohort import Cohort
 from fedecg.errors import ClinicalInputError
+from fedecg.model import BaselineFile
 from fedecg.prediction.files import (
     FileRow,
     csv_text,
@@ -27,6 +29,11 @@ from fedecg.signals import LEADS, Recording, SignalStore
 from fedecg.training import SiteData, log_hazards
 
 WriteRecord = Callable[..., Path]
+NOUGHTS = BaselineFile(edges_days=[0.0, 200.0], cumulative_hazard=[0.0, 0.0], variance=[0.0, 0.0])
+WHY = (
+    "Either it is not trained to its end, or no site has told an event of its validation patients: there was none, or "
+    "it was withheld, below the site's thresholds."
+)
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +238,18 @@ def test_what_is_wrong_with_a_file_or_its_amplitude_stands_beside_its_code(
     }
     assert "no heartbeats are seen: noise?" in found.pop("noise")[1]
     assert found == expected
+
+
+@pytest.mark.parametrize("baseline", [None, NOUGHTS], ids=["none", "of noughts, as earlier versions shipped"])
+def test_predict_and_verify_say_why_a_model_tells_no_risk(
+    make_model: Callable[..., Path],
+    baseline: BaselineFile | None,
+    recordings: list[Recording],
+    write_record: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = str(make_model(baseline=baseline, population=None))
+    assert main(["predict", model, str(write_record(recordings[0], "one"))]) == 0
+    assert f"The model has no baseline hazard: log hazards only, no risks. {WHY}" in capsys.readouterr().err
+    assert main(["verify", model]) == 0
+    assert f"none (log hazards only). {WHY}" in capsys.readouterr().out

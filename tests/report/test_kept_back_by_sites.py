@@ -10,8 +10,9 @@ from fedecg.evaluation import AssessmentPlan, RiskTimeGrid, site_sums
 from fedecg.evaluation.entry import assessment_entry
 from fedecg.federation.sums import CONCORDANCE, PARTS, AssessReply
 from fedecg.objectives import Baseline
+from fedecg.report import findings
 from fedecg.report.disclosure import NOTHING_WITHHELD
-from fedecg.report.sites import site_disclosure
+from fedecg.report.sites import evaluated, site_disclosure, withheld_by
 
 PLAN = AssessmentPlan(
     grid=RiskTimeGrid(np.array([300.0, 900.0]), np.array([0.0])),
@@ -50,7 +51,16 @@ def test_a_site_that_is_too_small_is_named_and_counted_nowhere() -> None:
     assert list(entry["sites"]) == ["city"]
     assert entry["concordance"]["patients"] == 200
     notes = site_disclosure([], entry, NOTHING_WITHHELD).notes()
-    assert "Not evaluated: too small: hamlet." in notes
+    withheld = (
+        "withheld by hamlet (below their thresholds of 10 patients or 5 events behind a figure, or what their "
+        "site.toml says instead)"
+    )
+    assert f"Not evaluated: {withheld}." in notes
+    assert evaluated(entry) is entry  # the city's figures are shown
+    test = {"patients": 200, "events": 90}
+    line = findings.notes({"test": test, "withheld-by": withheld_by(entry)})[0]
+    assert line.startswith("Test part: 200 patients, 90 events, ")
+    assert line.endswith(f"; the rest {withheld}.")
     assert "Withheld by city itself, too few patients behind it: auc." in notes
 
 
@@ -65,3 +75,4 @@ def test_with_nobody_left_there_are_no_figures_and_no_error() -> None:
     entry = assessment_entry(PLAN, "test", {"hamlet": told(0, (CONCORDANCE, *PARTS))})
     assert entry["concordance"]["c-index"] is None
     assert entry["withheld"]["hamlet"][0] == CONCORDANCE
+    assert evaluated(entry) is None

@@ -152,7 +152,13 @@ def test_start_on_a_finished_run_says_so(
 ) -> None:
     (coordinator.run / "result.json").write_text(json.dumps({"status": status}))
     assert start(coordinator) == code
-    assert f"{status}; everything is in run/" in capsys.readouterr().err
+    assert f"{status}; everything is in run/\n" in capsys.readouterr().err
+    c_index = {"stratified": 0.59, "global": 0.6, "ci-low": 0.47, "ci-high": 0.72, "events": 33}
+    result = {"status": status, "evaluation": {"validation": {"stratified": 0.8}, "test": c_index}}
+    (coordinator.run / "result.json").write_text(json.dumps(result))
+    assert start(coordinator) == code
+    end = "run/. C-index 0.590 within sites; over all 0.600 (95 % CI 0.470-0.720); 33 events; test part\n"
+    assert end in capsys.readouterr().err
     with pytest.raises(RunError, match="FECG-686 .*found one that is finished.*--new"):
         start(coordinator, resume=True)
     assert not coordinator.superlink_log.exists()

@@ -130,6 +130,33 @@ def test_a_node_whose_key_was_removed_is_no_site(
 
 
 @pytest.mark.parametrize(
+    ("withheld", "words"),
+    [
+        (
+            {"coast": ["concordance", "life"]},
+            "none: withheld by coast (below their thresholds of 10 patients or 5",
+        ),
+        ({}, "none: no two patients of the test part whose order in time is known"),
+    ],
+)
+def test_status_of_a_finished_study_without_a_c_index_says_why_and_not_that_it_will_come(
+    folder: Path, capsys: Captured, withheld: dict[str, list[str]], words: str
+) -> None:
+    write_status(folder, state="completed", **{"c-index": {"stratified": None, "events": None}})
+    unknown = {
+        "evaluation": {"validation": {"stratified": 0.7}, "test": {"stratified": None, "events": None}}
+    }
+    (folder / "run/result.json").write_text(json.dumps(unknown))
+    (folder / "run/assessment.json").write_text(json.dumps({"withheld": withheld}))
+    assert main(["status", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"C-index  {words}" in said
+    assert "yet" not in said
+    assert main(["status", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"].startswith(words)
+
+
+@pytest.mark.parametrize(
     ("file", "content", "state", "words"),
     [
         ("result.json", "{}", "completed-partial", "without some sites. Next: fedecg-server report"),
