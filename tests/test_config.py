@@ -44,17 +44,62 @@ def test_all_problems_are_listed_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_study(file)
     text = str(caught.value)
-    assert text.startswith("FECG-103 settings: found 5 problem(s)")
-    for part in ("nmae: unknown key", "survival.bins", "survival.loss", "align.rounds", "data.sites.a"):
+    assert text.startswith("FECG-103 study.toml: found 5 problem(s)")
+    for part in (
+        "nmae: unknown key; did you mean name?",
+        "survival.bins",
+        "survival.loss",
+        "align.rounds",
+        "data.sites.a",
+    ):
         assert part in text
     assert caught.value.exit_status == 3
+    assert caught.value.expected == "keys and ranges as in the study.toml that fedecg-server init writes"
+    assert caught.value.fix == "Mend each of these lines in study.toml."
+    other = file.rename(tmp_path / "other.toml")
+    with pytest.raises(SettingsError, match=r"FECG-103 other\.toml or --set: found 5 .*\n") as caught:
+        load_study(other, ["seed=3"])
     assert caught.value.expected == "keys and ranges as in configs/*.toml"
 
 
+def test_a_problem_is_told_in_plain_words_with_the_key_that_was_meant(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        nmae = "city"
+        name = "the city"
+        store = "store"
+        cohort = 3
+        [server]
+        address = "https://ecg.example.org"
+        [policy]
+        hours = "evenings"
+        most-local-steps = 0
+        studise = ["heart-failure"]
+        [policy.locks]
+        heart-failure = "abc"
+        """,
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_site(file)
+    assert caught.value.found.splitlines()[1:] == [
+        "  name: expected at most 64 letters, digits, dots, dashes and underscores, the first a letter or a digit "
+        "(found 'the city')",
+        "  cohort: expected a valid string (found 3)",
+        '  server.address: expected HOST:PORT, such as "ecg.example.org:9092", without https:// '
+        "(found 'https://ecg.example.org')",
+        "  policy.locks.heart-failure: expected a SHA-256: 64 digits from 0 to 9 and a to f (found 'abc')",
+        "  policy.hours: expected two times of day, such as \"20:00-06:00\" (found 'evenings')",
+        "  policy.most-local-steps: expected a value greater than or equal to 1 (found 0)",
+        "  policy.studise: unknown key; did you mean studies?",
+        "  nmae: unknown key; did you mean name?",
+    ]
+
+
 def test_a_sites_problems_point_to_what_a_site_has_and_not_to_files_of_a_study(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"FECG-103 settings: found \d+ problem\(s\)") as caught:
+    with pytest.raises(SettingsError, match=r"FECG-103 study\.toml: found \d+ problem\(s\)") as caught:
         load_site(write(tmp_path, 'name = "city"\nstoer = "store"\n'))
-    assert "stoer: unknown key" in caught.value.found
+    assert "stoer: unknown key; did you mean store?" in caught.value.found
     assert caught.value.expected == "keys and ranges as in the site.toml that fedecg-client init writes"
 
 

@@ -114,7 +114,8 @@ def create_site(
         "cohort": str(cohort.absolute()) if cohort else COHORT,
         "store": str(store.absolute()) if store else STORE,
     }
-    parse_settings(SiteSettings, {"name": name, **places, "server": {"address": address}})
+    needed = {"name": name, **places, "server": {"address": address}}
+    parse_settings(SiteSettings, needed, "fedecg-client init --help shows them", "--name and --server")
     allowed = [study_name(study) for study in studies]
     split_address(address)
     authority = read_authority(ca)

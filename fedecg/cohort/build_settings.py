@@ -285,7 +285,7 @@ def load_cohort_settings(path: str | Path) -> CohortSettings:
     base = tree.get("rules", {}).get("base", "") if isinstance(tree.get("rules", {}), dict) else ""
     if base in RULE_SETS:
         tree = _over(_read(RULES / f"{base}.toml"), tree)
-    settings = parse_settings(CohortSettings, tree, "fedecg cohort build --help shows them")
+    settings = parse_settings(CohortSettings, tree, "fedecg cohort build --help shows them", path.name)
     return _from_folder(settings, path.resolve().parent)
 
 

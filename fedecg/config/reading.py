@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from fedecg.config.section import Section
+from fedecg.config.section import FORMS, Section
 from fedecg.config.site import SiteSettings
 from fedecg.config.study import StudySettings
 from fedecg.errors import SettingsError
@@ -31,10 +33,14 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudySettings
     Raises:
         SettingsError: FECG-101..104; FECG-103 lists every problem of the file at once.
     """
-    tree = _read_toml(Path(path))
+    path = Path(path)
+    tree = _read_toml(path)
     for override in overrides:
         _apply_override(tree, override)
-    return parse_settings(StudySettings, tree)
+    where = f"{path.name} or --set" if overrides else path.name
+    made = path.name == "study.toml"  # configs/ is not installed with the package
+    shown = "in the study.toml that fedecg-server init writes" if made else "in configs/*.toml"
+    return parse_settings(StudySettings, tree, shown, where)
 
 
 def load_site(path: str | Path) -> SiteSettings:
@@ -44,7 +50,10 @@ def load_site(path: str | Path) -> SiteSettings:
         SettingsError: FECG-101..103.
     """
     site = parse_settings(
-        SiteSettings, _read_toml(Path(path)), "in the site.toml that fedecg-client init writes"
+        SiteSettings,
+        _read_toml(Path(path)),
+        "in the site.toml that fedecg-client init writes",
+        Path(path).name,
     )
     base, server = Path(path).resolve().parent, site.server
     if server:
@@ -63,13 +72,14 @@ def load_site(path: str | Path) -> SiteSettings:
 
 
 def parse_settings(
-    kind: type[Settings], tree: Mapping[str, Any], shown: str = "in configs/*.toml"
+    kind: type[Settings], tree: Mapping[str, Any], shown: str = "in configs/*.toml", where: str = "settings"
 ) -> Settings:
     """Validate a tree of kebab-case keys (from TOML or from a message).
 
     Args:
         kind: what they must be. tree: what was given.
         shown: where whoever wrote them finds keys and ranges, after "as".
+        where: the name of the file or of the options in which they stand.
 
     Raises:
         SettingsError: FECG-103, one line a problem, each with the key's path.
@@ -77,12 +87,13 @@ def parse_settings(
     try:
         return kind.model_validate(dict(tree))
     except ValidationError as error:
-        lines = [_describe(problem) for problem in error.errors()]
+        lines = [_describe(problem, kind) for problem in error.errors()]
     raise SettingsError(
         "FECG-103",
-        "settings",
+        where,
         found=f"{len(lines)} problem(s)\n  " + "\n  ".join(lines) + "\n",
         expected=f"keys and ranges as {shown}",
+        fix=f"Mend each of these lines in {where if where != 'settings' else 'the settings'}.",
     )
 
 
@@ -138,13 +149,37 @@ def _override_value(text: str) -> object:
     return tree["value"] if len(tree) == 1 else text
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, kind: type[Section]) -> str:
     path = ".".join(repr(str(part))[1:-1] for part in problem["loc"])[:200] or "(whole file)"
     silent = problem["type"] in ("missing", "extra_forbidden") or isinstance(problem["input"], Mapping)
     found = (
         "" if silent else f" (found {problem['input']!r:.60})"
     )  # of a whole section the message says enough
-    message = {"extra_forbidden": "unknown key", "missing": "key is missing"}.get(
-        problem["type"], problem["msg"]
-    )
-    return f"{path}: {message}{found}"
+    return f"{path}: {_in_words(problem, kind)}{found}"
+
+
+def _in_words(problem: Any, kind: type[Section]) -> str:
+    """What was expected, in words of people and not of pydantic."""
+    if problem["type"] == "missing":
+        return "key is missing"
+    if problem["type"] == "extra_forbidden":
+        *sections, key = map(str, problem["loc"])
+        near = get_close_matches(key, _keys(kind, sections), 1)
+        return "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if problem["type"] == "string_pattern_mismatch":
+        return FORMS.get(problem["ctx"]["pattern"], "expected another form")
+    words = problem["msg"].removeprefix("Value error, ")
+    words = re.sub(r"^Input should be (?=greater|less)", "expected a value ", words)
+    return re.sub(r"^(Input should be|\w+ should have)", "expected", words)
+
+
+def _keys(kind: type[Section], sections: Sequence[str]) -> list[str]:
+    """Keys of a section of settings, as they stand in files; none where it has no fixed ones."""
+    for section in sections:
+        field = next((field for field in kind.model_fields.values() if field.alias == section), None)
+        inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        below = [one for one in inner if isinstance(one, type) and issubclass(one, Section)]
+        if not below:
+            return []
+        kind = below[0]
+    return [field.alias or name for name, field in kind.model_fields.items()]

@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "ADDRESS",
+    "FORMS",
+    "SHA256",
     "SITE_NAME",
     "STUDY_NAME",
     "Count",
@@ -23,6 +26,14 @@ __all__ = [
 Stage = Literal["align", "survival"]
 STUDY_NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"
 SITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+ADDRESS = r"^[^\s:/]+:[0-9]{1,5}$"
+SHA256 = r"^[0-9a-f]{64}$"
+FORMS = {  # pattern -> what people are told instead
+    STUDY_NAME: "expected at most 64 small letters, digits and dashes, the first no dash",
+    SITE_NAME: "expected at most 64 letters, digits, dots, dashes and underscores, the first a letter or a digit",
+    ADDRESS: 'expected HOST:PORT, such as "ecg.example.org:9092", without https://',
+    SHA256: "expected a SHA-256: 64 digits from 0 to 9 and a to f",
+}
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedecg.config.section import SITE_NAME, Fraction, Positive, Section
+from fedecg.config.section import ADDRESS, SHA256, SITE_NAME, Fraction, Positive, Section
 
 __all__ = [
     "PolicySettings",
@@ -48,13 +48,14 @@ class SitePrivacySettings(Section):
 
 
 Phase = Literal["align", "survival", "evaluate", "explain", "baselines"]
-HOURS = re.compile(r"(([01][0-9]|2[0-3]):[0-5][0-9])-((?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
+TIME = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+HOURS = re.compile(f"({TIME})-({TIME}|24:00)")
 
 
 class ServerSettings(Section):
     """Where a site finds its coordinator, and what it knows it by."""
 
-    address: Annotated[str, Field(pattern=r"^[^\s:/]+:[0-9]{1,5}$")]  # host:port of the fleet port
+    address: Annotated[str, Field(pattern=ADDRESS)]  # host:port of the fleet port
     ca: str = "ca.crt"  # the coordinator's certificate authority, absolute or relative to this file
     key: str = (
         "node.key"  # the site's private key, absolute or relative to this file; it never leaves the site
@@ -68,9 +69,7 @@ class PolicySettings(Section):
     phases: list[Phase] = ["align", "survival", "evaluate", "explain", "baselines"]
     # To the first lock of a study: `fedecg-client accept` (or policy.locks), or whatever comes first.
     consent: Literal["ask", "first"] = "ask"
-    locks: dict[
-        str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    ] = {}  # study -> sha256 of the only lock allowed
+    locks: dict[str, Annotated[str, Field(pattern=SHA256)]] = {}  # study -> sha256 of the only lock allowed
     rounds_a_day: Annotated[int, Field(ge=1)] = 10_000
     hours: str = "00:00-24:00"  # local time; may cross midnight
     most_local_steps: Annotated[int, Field(ge=1)] = 10_000  # of a round
@@ -83,7 +82,7 @@ class PolicySettings(Section):
         times = HOURS.fullmatch(hours)
         if times is None:
             raise ValueError('expected two times from "00:00" to "24:00", such as "20:00-06:00"')
-        if times[1] == times[3]:
+        if times[1] == times[2]:
             raise ValueError('expected an end that is not the beginning; all day is "00:00-24:00"')
         return hours
 

@@ -30,6 +30,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 PortOrOff = Annotated[int, Field(ge=0, le=65535)]
 LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 LOOPBACK = "127.0.0.1"
+SHOWN = "in the server.toml that fedecg-server init writes"
 TEMPLATE_NAME, TEMPLATE_PORT = 'name = "coordinator.example.org"', "port = 9092"
 
 
@@ -134,7 +135,7 @@ def open_coordinator(folder: str | Path) -> Coordinator:
         ) from None
     except (ValueError, RecursionError) as error:
         raise SettingsError("FECG-102", path.name, found=f"{error!s:.200}", expected="TOML 1.0") from None
-    return Coordinator(Path(folder).resolve(), parse_settings(CoordinatorSettings, tree))
+    return Coordinator(Path(folder).resolve(), parse_settings(CoordinatorSettings, tree, SHOWN, path.name))
 
 
 def create_coordinator(folder: Path, name: str, port: int | None = None) -> Coordinator:
@@ -153,7 +154,8 @@ def create_coordinator(folder: Path, name: str, port: int | None = None) -> Coor
     """
     target = folder.absolute()
     given = {"name": name} | ({} if port is None else {"port": port})
-    settings = parse_settings(CoordinatorSettings, given)
+    shown = "fedecg-server init --help shows them"
+    settings = parse_settings(CoordinatorSettings, given, shown, "--name and --port" if port else "--name")
     if os.path.lexists(target):
         raise _exists()
     with _whole_folder(target) as part:

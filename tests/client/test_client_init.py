@@ -155,8 +155,8 @@ def test_init_uses_an_empty_folder_and_refuses_any_other(
 @pytest.mark.parametrize(
     ("change", "status", "said"),
     [
-        ({"name": "a b"}, 3, "FECG-103 settings: found 1 problem"),
-        ({"name": "../x"}, 3, "FECG-103 settings: found 1 problem"),
+        ({"name": "a b"}, 3, "FECG-103 --name and --server: found 1 problem"),
+        ({"name": "../x"}, 3, "FECG-103 --name and --server: found 1 problem"),
         ({"server": "https://ecg.example.org"}, 3, "server.address"),
         ({"server": "ecg.example.org"}, 3, "server.address"),
         (

@@ -38,7 +38,7 @@ from fedecg_client.cli import main
         (lambda site: edit(site, r'studies = \["hf", "other"\]', "studies = []"), 4, "FECG-656 no study"),
         (lambda site: edit(site, r"phases = \[.*\]", "phases = []"), 4, "FECG-656 no phase"),
         (lambda site: (shutil.rmtree(site / "state"), (site / "state").write_text("")), 1, "FECG-601 state/"),
-        (lambda site: edit(site, 'name = "north"', "name = 3"), 3, "FECG-103 settings"),
+        (lambda site: edit(site, 'name = "north"', "name = 3"), 3, "FECG-103 site.toml"),
     ],
 )
 def test_start_says_at_once_what_someone_must_mend(

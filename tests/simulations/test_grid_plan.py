@@ -101,10 +101,11 @@ def test_every_misspelt_key_and_wrong_type_of_a_cell_is_named_with_the_cell_that
     ) as caught:
         plan(tmp_path, text)
     message = str(caught.value)
-    assert "survival.los: unknown key [partition=iid,loss=cox-batch,seed=3 and 3 more cells]" in message
     assert (
-        "partition.sites: Input should be a valid integer (found 'two') [partition=iid,loss=cox-b" in message
+        "survival.los: unknown key; did you mean loss? [partition=iid,loss=cox-batch,seed=3 and 3 more cells]"
+        in message
     )
+    assert "partition.sites: expected a valid integer (found 'two') [partition=iid,loss=cox-b" in message
     assert (
         "evaluation.bootstrap.x: a key below a value [partition=iid,loss=cox-batch,seed=3 and 7 more"
         in message
@@ -116,23 +117,23 @@ def test_every_misspelt_key_and_wrong_type_of_a_cell_is_named_with_the_cell_that
     ("old", "new", "said"),
     [
         ("[report]", "[reprot]\nx = 1\n[report]", "reprot: unknown key"),
-        ("seeds = [3, 1]", "seeds = []", "seeds: List should have at least 1 item"),
-        ("seeds = [3, 1]", "seeds = [1, 1]", "seeds: Value error, expected each seed once"),
+        ("seeds = [3, 1]", "seeds = []", "seeds: expected at least 1 item"),
+        ("seeds = [3, 1]", "seeds = [1, 1]", "seeds: expected each seed once"),
         ("seeds = [3, 1]", 'seeds = "3 to 5"', 'expected a list of seeds, or "first-last"'),
         ("seeds = [3, 1]", 'seeds = "5-3"', "expected first <= last"),
         ("seeds = [3, 1]", 'seeds = "0-9999999999"', "at most 10000 seeds"),
         ("seeds = [3, 1]", 'seeds = "0-9999"', "40000 cells; at most 10000"),
-        ("seeds = [3, 1]", "seeds = [true]", "seeds.0: Input should be a valid integer"),
+        ("seeds = [3, 1]", "seeds = [true]", "seeds.0: expected a valid integer"),
         ('"evaluation.comparison" = false', "evaluation.comparison = false", 'like "evaluation.KEY" = VALUE'),
         ('"evaluation.comparison" = false', "seed = 4", "seed: expected among `seeds`"),
         ('"evaluation.comparison" = false', '"evaluation." = 4', "'evaluation.': expected section.key"),
         ("[axes.loss]", "[axes.seed]", "axes.seed: the name of a column of the table"),
         ("[axes.loss]", '[axes."a/b"]', "axes.a/b"),
         ("cox-pooled = {}", '".." = {}', "axes.loss..."),
-        ("[axes.loss]", "[axes.nothing]\n[axes.loss]", "axes.nothing: Dictionary should have at least 1 item"),
+        ("[axes.loss]", "[axes.nothing]\n[axes.loss]", "axes.nothing: expected at least 1 item"),
         ("cox-pooled = {}", '"x" = { "partition.by" = "iid" }', "partition and axes.loss both set partition.by"),
         ("baseline = { loss", "baseline = { los", "report.baseline: no variant los = 'cox-batch'"),
-        ('= "cox-batch" }\n', '= "cox-batch" }\nfigure = "brier"\n', "report.figure: Input should be 'c-index'"),
+        ('= "cox-batch" }\n', '= "cox-batch" }\nfigure = "brier"\n', "report.figure: expected 'c-index'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_grid_file_is_said(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -158,7 +159,9 @@ def test_a_grid_file_that_is_missing_or_not_toml_and_a_wrong_base_have_codes(tmp
         match=r"FECG-111 grid\.toml: found Invalid value \(at line 1, column 5\); expected a read",
     ):
         plan(tmp_path, "a = = 1")
-    with pytest.raises(SettingsError, match=r"FECG-103 settings: found 1 problem.*\s+survivall: unknown key"):
+    with pytest.raises(
+        SettingsError, match=r"FECG-103 base\.toml: found 1 problem.*\s+survivall: unknown key"
+    ):
         plan(tmp_path, base="[survivall]\nrounds = 1\n")
     with pytest.raises(SettingsError, match=r"FECG-101 other\.toml"):
         plan(tmp_path, GRID.replace("studies/base", "studies/other"))

@@ -196,10 +196,10 @@ def test_messages_carry_the_projection_only_where_it_is_trained():
 
 @pytest.mark.parametrize("key", ["freeze-rounds", "encoder-rate", "layer-decay", "alignment"])
 def test_settings_out_of_range_are_named(key):
-    with pytest.raises(SettingsError, match=f"survival.{key}: Input should be"):
+    with pytest.raises(SettingsError, match=f"survival.{key}: expected"):
         parse_settings(StudySettings, {"survival": {key: -1}})
 
 
 def test_survival_training_without_survival_is_refused():
-    with pytest.raises(SettingsError, match=r"survival.alignment: Input should be less than 1"):
+    with pytest.raises(SettingsError, match=r"survival.alignment: expected a value less than 1"):
         parse_settings(StudySettings, {"survival": {"alignment": 1.0}})

@@ -117,7 +117,7 @@ def test_help_of_ingest_states_the_ranges_and_defaults_that_are_asked_for(capsys
         (["--jobs", "1.5"], ["FECG-103 --jobs: found no whole number"]),
         (
             ["--rate-hz", "fast", "--samples", "9"],
-            ["found 2 problem(s)", "rate-hz: Input should be", "samples: Input"],
+            ["found 2 problem(s)", "rate-hz: expected", "samples: expected"],
         ),
     ],
     ids=["too many", "a half", "signals"],

@@ -148,7 +148,9 @@ def test_init_refuses_names_that_no_certificate_should_bear(
     tmp_path: Path, capsys: Captured, name: str
 ) -> None:
     assert main(["init", str(tmp_path / "study"), f"--name={name}"]) == 3
-    assert "FECG-103 settings: found 1 problem(s)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "FECG-103 --name: found 1 problem(s)" in told
+    assert "expected keys and ranges as fedecg-server init --help shows them. Mend each" in told
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +158,11 @@ def test_a_wrong_server_toml_is_answered_with_all_its_problems(folder: Path, cap
     (folder / "server.toml").write_text('name = "a b"\naddress = "here"\nport = 0\nfleet-port = 1\n')
     assert main(["status", str(folder)]) == 3
     told = capsys.readouterr().err
-    assert "found 4 problem(s)" in told
+    assert "FECG-103 server.toml: found 4 problem(s)" in told
+    assert (
+        "as in the server.toml that fedecg-server init writes. Mend each of these lines in server.toml."
+        in told
+    )
     for words in ("name: ", "address: ", "port: ", "fleet-port: unknown key"):
         assert words in told
     (folder / "server.toml").write_text('name = "a"\nport = 9093\n')
