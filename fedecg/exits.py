@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedecg.errors import FedecgError, RunError
-from fedecg.files import in_words
+from fedecg.files import denied, in_words
 
 __all__ = ["exit_status"]
 
@@ -84,13 +84,17 @@ def _place(error: Exception) -> str:
 
 
 def _not_written(error: OSError) -> RunError:
-    fix = "Choose another --out or data.store."
+    found, fix = in_words(error), "Mend that, and run it again."
+    if error.errno in NO_ROOM:
+        fix = "The disk is full: make room on it, and run it again."
+    elif isinstance(error, PermissionError):
+        found, fix = denied(error)
     return RunError(
         "FECG-601",
-        "run folder",
-        found=in_words(error),
-        expected="a folder that can be written, with space left",
-        fix="The disk is full: make room on it, and run it again." if error.errno in NO_ROOM else fix,
+        "file or folder",
+        found=found,
+        expected="one that this user may use, with space left",
+        fix=fix,
     )
 
 

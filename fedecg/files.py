@@ -19,7 +19,9 @@ from pathlib import Path
 
 from fedecg.errors import RunError, RunInputError
 
-__all__ = ["NotRegularError", "in_words", "read_regular", "require_folder", "whole_file", "write_whole"]
+__all__ = [
+    "NotRegularError", "denied", "in_words", "read_regular", "require_folder", "whole_file", "write_whole",
+]  # fmt: skip
 
 # The first kind that fits; subclasses stand before what they are a kind of.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -55,6 +57,44 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return os.strerror(error.errno).lower() if error.errno else "an error of the operating system"
     return "content that cannot be read"
+
+
+def denied(error: OSError, path: str | Path | None = None) -> tuple[str, str]:
+    """What may not be used, whose it is, and what mends that; a path may hold an id and is not told.
+
+    Args:
+        error: of permission.
+        path: what was to be used; None: what the error names.
+
+    Returns:
+        What was found, the fix.
+    """
+    me, place = _user(os.geteuid()), Path(path or error.filename or ".")
+    while not os.path.lexists(place) and place != place.parent:  # it is its folder that may not be written
+        place = place.parent
+    try:
+        state = place.stat()
+    except OSError:
+        return (
+            f"no permission, as user {me}",
+            f"Let {me} use the folder that holds it, or run it as its owner.",
+        )
+    kind = "folder" if stat.S_ISDIR(state.st_mode) else f"{place.suffix[:12]} file".strip()
+    owner = _user(state.st_uid)
+    found = f"no permission for a {kind} of {owner} (mode {stat.S_IMODE(state.st_mode):04o}), as user {me}"
+    if owner == me:
+        return found, f"Change the permissions of that {kind} (chmod u+rwX), or of the folder that holds it."
+    return found, f"Run it as {owner}, or give that {kind} to {me} (chown)."
+
+
+def _user(number: int) -> str:
+    """The name of a user; the number where there is none."""
+    try:
+        import pwd  # not on every system
+
+        return pwd.getpwuid(number).pw_name
+    except (ImportError, KeyError):
+        return str(number)
 
 
 def read_regular(path: str | Path) -> bytes:
@@ -182,12 +222,15 @@ def whole_file(path: Path, what: str = "", *, private: bool = False, durable: bo
         if durable:
             _sync_folder(path.parent)
     except OSError as error:
+        found, fix = in_words(error), "Free space on that disk, or write to another folder."
+        if isinstance(error, PermissionError):
+            found, fix = denied(error, path.parent)
         raise RunError(
             "FECG-601",
             what or f"file {path.name}",
-            found=in_words(error),
+            found=found,
             expected="a folder that can be written, with space left",
-            fix="Choose another --out, or free space on that disk.",
+            fix=fix,
         ) from None
     finally:  # after a fault or Ctrl-C; when all went well it has been renamed
         with suppress(OSError):

@@ -47,6 +47,8 @@ def test_every_program_has_examples_a_version_and_help_without_a_command(name: s
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: {name} ")
     assert f"\n  {name} " in shown  # an example to copy
+    if name in ("fedecg-server", "fedecg-client"):
+        assert "\nExit status: 0 done, 2 wrong use, 3 wrong " in shown
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
@@ -145,7 +147,7 @@ def test_an_interruption_and_a_fault_of_the_system_are_documents_too(capsys: Cap
     assert run(failing(KeyboardInterrupt()), ["do", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["code"] == "FECG-604"
     assert run(failing(OSError(errno.EIO, "x")), ["do", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["fix"] == "Choose another --out or data.store."
+    assert json.loads(capsys.readouterr().out)["fix"] == "Mend that, and run it again."
 
 
 @pytest.mark.parametrize("shown", [False, True])
@@ -177,7 +179,7 @@ def test_a_full_disk_is_called_one(capsys: Captured) -> None:
     assert run(failing(OSError(errno.ENOSPC, "/a/secret/path")), ["do", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["message"] == (
-        "FECG-601 run folder: found no space left on device; expected a folder that can be written, with space left."
+        "FECG-601 file or folder: found no space left on device; expected one that this user may use, with space left."
         " The disk is full: make room on it, and run it again."
     )
 

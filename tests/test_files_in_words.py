@@ -3,16 +3,18 @@
 import errno
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from fedecg.errors import RunError
-from fedecg.files import NotRegularError, in_words, read_regular, require_folder, write_whole
+from fedecg.files import NotRegularError, denied, in_words, read_regular, require_folder, write_whole
 
 SECRET = "smith-1960"
 
@@ -97,6 +99,51 @@ def test_a_folder_that_nobody_may_write_to_is_refused_before_the_work_it_is_for(
     )
     require_folder(tmp_path / "new" / "out")
     assert not (tmp_path / "new").exists()
+
+
+def told_to_nobody(folder: Path, act: str) -> str:
+    """What a command ends with whose user is not root: in a process of its own, which gives up that right."""
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from fedecg.exits import exit_status\n"
+        "from fedecg.files import write_whole\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "folder = Path(sys.argv[1])\n"
+        f"sys.exit(exit_status(lambda: {act}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert str(folder) not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_what_may_not_be_used_is_told_with_its_owner_and_who_asked() -> None:
+    """No option that the command may not have, and no name: the path of a patient's file holds an id."""
+    with tempfile.TemporaryDirectory() as made:  # below pytest's own folder nobody else may look
+        folder = Path(made)
+        folder.chmod(0o755)
+        (folder / "4711.csv").touch(0o600)
+        assert told_to_nobody(folder, "(folder / '4711.csv').read_bytes()") == (
+            "FECG-601 file or folder: found no permission for a .csv file of root (mode 0600), as user nobody; "
+            "expected one that this user may use, with space left. Run it as root, or give that .csv file to nobody "
+            "(chown).\n"
+        )
+        folder_of_root = "found no permission for a folder of root (mode 0755), as user nobody; expected "
+        mend = "Run it as root, or give that folder to nobody (chown).\n"
+        told = told_to_nobody(folder, "(folder / 'new').mkdir()")
+        assert (folder_of_root in told, told.endswith(mend)) == (True, True)
+        told = told_to_nobody(folder, "write_whole(folder / 'sites.json', 'x')")
+        assert told.startswith(f"FECG-601 file sites.json: {folder_of_root}")
+        assert told.endswith(mend)
+
+
+def test_an_owner_who_has_taken_the_permission_from_himself_is_told_to_give_it_back(tmp_path: Path) -> None:
+    (tmp_path / "x").touch(0o400)
+    found, fix = denied(PermissionError(), tmp_path / "x")
+    assert re.fullmatch(r"no permission for a file of (\S+) \(mode 0400\), as user \1", found)
+    assert fix.startswith("Change the permissions of that file (chmod u+rwX)")
 
 
 @pytest.mark.parametrize(("durable", "synced"), [(True, ["file", "folder"]), (False, ["file"])])

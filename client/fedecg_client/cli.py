@@ -36,6 +36,7 @@ EXAMPLES = """from nothing to a running site:
   fedecg-client doctor           # what does not match, when something does not work
 
 DIR is the current folder unless it is named. The coordinator uses fedecg-server.
+Exit status: 0 done, 2 wrong use, 3 wrong settings or data, 4 refused by this site's policy, 1 anything else.
 Research use only: not a medical device.
 """
 

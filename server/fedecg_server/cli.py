@@ -32,6 +32,7 @@ EXAMPLES = """from nothing to a report:
   fedecg-server report
 
 DIR is the current folder unless it is named. Sites use fedecg-client. Research use only: not a medical device.
+Exit status: 0 done, 2 wrong use, 3 wrong input, 4 refused by policy, 5 done without some sites, 1 anything else.
 """
 
 

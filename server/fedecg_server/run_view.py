@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, Validati
 
 from fedecg.config import StudySettings, load_study
 from fedecg.errors import FedecgError, RunInputError
-from fedecg.files import in_words
+from fedecg.files import denied, in_words
 
 __all__ = [
     "CIndex",
@@ -162,6 +162,11 @@ def read_document(kind: type[D], path: Path) -> D | None:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        found, fix = denied(error, path)
+        raise RunInputError(
+            "FECG-602", f"run/{path.name}", found=found, expected="a file that this user may read", fix=fix
+        ) from None
     except (OSError, ValueError) as error:
         raise RunInputError(
             "FECG-602",

@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_a_code(
         save_figures(summary, rounds, tmp_path / "file" / "figures")
     assert str(caught.value) == (
         "FECG-601 file comparison.png: found a path that leads through a file; expected a folder that can be written, "
-        "with space left. Choose another --out, or free space on that disk."
+        "with space left. Free space on that disk, or write to another folder."
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +129,27 @@ def test_a_node_whose_key_was_removed_is_no_site(
     capsys.readouterr()
     assert main(["status", str(folder), "--json"]) == 0
     assert [site["name"] for site in json.loads(capsys.readouterr().out)["sites"]] == ["city"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_status_file_that_may_not_be_read_is_not_to_be_removed() -> None:
+    """In a process of its own, which is not root."""
+    script = (
+        "import os, sys; from pathlib import Path; from fedecg_server.run_view import Status, read_document\n"
+        "os.setuid(65534)\n"
+        "try: read_document(Status, Path(sys.argv[1]))\n"
+        "except Exception as error: print(error)\n"
+    )
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        (Path(made) / "status.json").touch(0o600)
+        told = subprocess.run(
+            [*PYTHON, script, f"{made}/status.json"], capture_output=True, text=True, check=True
+        )
+    assert told.stdout == (
+        "FECG-602 run/status.json: found no permission for a .json file of root (mode 0600), as user nobody; expected "
+        "a file that this user may read. Run it as root, or give that .json file to nobody (chown).\n"
+    )
 
 
 @pytest.mark.parametrize(
