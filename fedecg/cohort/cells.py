@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from fedecg.errors import CohortError
+from fedecg.errors import CohortError, some_of
 from fedecg.files import in_words, read_regular
 
 __all__ = [
-    "Cells", "check_all", "flag", "not_blank", "number_or_blank", "read_table", "stated_codes", "whole",
+    "Cells", "check_all", "flag", "not_blank", "number_or_blank", "read_table", "rows_words", "stated_codes",
+    "whole",
 ]  # fmt: skip
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a text begins
@@ -73,15 +74,18 @@ class Cells:
     def column(self, name: str, parse: Callable[[str], Value], expected: str) -> list[Value]:
         """The values of a column, without cells that cannot be read: `check` before they are used."""
         values: list[Value] = []
-        for cell in self.table[name]:
+        bad: list[int] = []
+        for place, cell in enumerate(self.table[name]):
             try:
                 values.append(parse(cell.strip()))
             except (ValueError, TypeError, OverflowError):
-                continue
-        bad = len(self.table[name]) - len(values)
+                bad.append(place)
         if bad:
-            found = f"{bad} of {len(self.table[name])} cells unreadable"
-            self.faults.append(CohortError("FECG-228", f"column {name}", found=found, expected=expected))
+            found = f"{len(bad)} of {len(self.table[name])} cells unreadable"
+            fix = f"Correct {name} in {rows_words(bad)}."
+            self.faults.append(
+                CohortError("FECG-228", f"column {name}", found=found, expected=expected, fix=fix)
+            )
         return values
 
     def check(self) -> None:
@@ -89,6 +93,16 @@ class Cells:
         CohortError: FECG-228 with every column that has cells that cannot be read.
         """
         _raise_together(self.faults)
+
+
+def rows_words(places: Sequence[int]) -> str:
+    """Where to look in the site's own table; the text of an error stays at the site, of which only codes leave.
+
+    Args:
+        places: of the rows below the header, from 0.
+    """
+    rows = some_of([str(place + 2) for place in places], 5)
+    return f"row{'s' if len(places) > 1 else ''} {rows} of the table, whose header is row 1"
 
 
 def check_all(checks: Iterable[Callable[[], None]]) -> None:

@@ -26,6 +26,7 @@ from fedecg.cohort.cells import (
     not_blank,
     number_or_blank,
     read_table,
+    rows_words,
     stated_codes,
     whole,
 )
@@ -230,14 +231,14 @@ def _check_unknown_outcomes(cohort: Cohort) -> None:
 
 def _check_follow_up(cohort: Cohort) -> None:
     days = cohort.follow_up_days
-    bad = int(np.sum(~((days > 0) & (days <= LONGEST_DAYS)) & (cohort.part != ALIGN)))
-    if bad:
+    bad = np.flatnonzero(~((days > 0) & (days <= LONGEST_DAYS)) & (cohort.part != ALIGN))
+    if bad.size:
         raise CohortError(
             "FECG-222",
             "follow_up_days",
-            found=f"{bad} of {len(cohort)} values that are not in (0, {LONGEST_DAYS:,.0f}]",
+            found=f"{bad.size} of {len(cohort)} values that are not in (0, {LONGEST_DAYS:,.0f}]",
             expected=f"days from the ECG to the event or last contact, > 0 and within {OLDEST_YEARS:g} years",
-            fix="Drop ECGs recorded after the last contact.",
+            fix=f"Drop ECGs recorded after the last contact, in {rows_words(bad.tolist())}.",
         )
 
 
@@ -280,14 +281,17 @@ def _check_parts(cohort: Cohort) -> None:
 
 
 def _check_records(cohort: Cohort) -> None:
-    twice = len(cohort) - len(np.unique(cohort.record))
-    negative = int(np.sum(cohort.record < 0))
+    first = np.unique(cohort.record, return_index=True)[1]
+    twice, negative = len(cohort) - len(first), int(np.sum(cohort.record < 0))
     if twice or negative:
+        again = np.setdiff1d(np.arange(len(cohort)), first)
+        bad = np.union1d(again, np.flatnonzero(cohort.record < 0))
         raise CohortError(
             "FECG-225",
             "record",
             found=f"{twice} duplicate row(s) and {negative} negative row number(s)",
             expected="each row of the signal store at most once, counted from 0",
+            fix=f"Leave out what is wrong, or correct it: {rows_words(bad.tolist())}.",
         )
 
 

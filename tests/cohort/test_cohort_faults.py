@@ -27,7 +27,30 @@ def test_cells_of_several_columns_that_cannot_be_read_are_told_together(tmp_path
         "  FECG-228 column record: 1 of 3 cells unreadable; expected whole numbers\n"
         "  FECG-228 column event: 2 of 3 cells unreadable; expected 0 or 1\n"
         "  FECG-228 column age_years: 1 of 3 cells unreadable; expected numbers or blank\n"
-        "; expected none of them."
+        "; expected none of them. "
+        "Correct record in row 2 of the table, whose header is row 1. "
+        "Correct event in rows 2, 3 of the table, whose header is row 1. "
+        "Correct age_years in row 3 of the table, whose header is row 1."
+    )
+
+
+def test_of_many_rows_the_first_five_are_named(tmp_path: Path) -> None:
+    rows = "".join(f"{row},{row},train,yes,5,,,\n" for row in range(40))
+    fix = refusal(tmp_path, HEADER + rows).fix
+    assert fix == "Correct event in rows 2, 3, 4, 5, 6 and 35 more of the table, whose header is row 1."
+
+
+def test_rows_with_the_record_of_another_or_a_time_that_cannot_be_are_named(tmp_path: Path) -> None:
+    rows = "0,1,train,1,5,,,\n3,2,train,0,5,,,\n-1,3,train,0,5,,,\n3,4,train,0,5,,,\n"
+    error = refusal(tmp_path, HEADER + rows)
+    assert (error.code, error.found) == ("FECG-225", "1 duplicate row(s) and 1 negative row number(s)")
+    assert (
+        error.fix == "Leave out what is wrong, or correct it: rows 4, 5 of the table, whose header is row 1."
+    )
+    error = refusal(tmp_path, HEADER + "0,1,train,1,5,,,\n1,2,train,0,0,,,\n")
+    assert (
+        error.fix
+        == "Drop ECGs recorded after the last contact, in row 3 of the table, whose header is row 1."
     )
 
 
@@ -44,7 +67,11 @@ def test_rules_that_are_broken_are_told_together_each_with_its_code_and_fix(tmp_
         ["FECG-226", "age_years:"],
         ["FECG-226", "female:"],
     ]
-    assert "Drop ECGs recorded after the last contact. Correct them, or leave them blank" in error.fix
+    assert (
+        "Drop ECGs recorded after the last contact, in row 2 of the table, whose header is row 1."
+        in error.fix
+    )
+    assert "Correct them, or leave them blank" in error.fix
 
 
 def test_a_fault_of_one_row_is_not_told_as_two(tmp_path: Path) -> None:

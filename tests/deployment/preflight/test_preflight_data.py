@@ -44,6 +44,11 @@ def test_a_cell_that_cannot_be_read_is_counted_and_never_shown(
     assert main(["preflight", str(folder), "--share", str(tmp_path / "out.json")]) == 3
     told = "".join(capsys.readouterr())
     assert "FECG-228 column follow_up_days: found 2 of 114 cells unreadable" in told
+    rows = "rows 4, 10 of the table, whose header is row 1"  # for whoever mends them at the site, and for nobody else
+    assert rows in told
+    assert rows in (folder / "state/preflight.json").read_text()
+    assert json.loads((tmp_path / "out.json").read_text())["checks"]["cohort"] == "FECG-228"
+    assert "row" not in (tmp_path / "out.json").read_text()
     for text in (told.replace(str(tmp_path), ""), (folder / "state/preflight.json").read_text(),
                  (tmp_path / "out.json").read_text()):  # fmt: skip
         assert SECRET not in text
