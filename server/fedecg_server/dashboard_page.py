@@ -334,6 +334,8 @@ def _c_words(view: RunView, best: tuple[int, float] | None, final: bool) -> str:
         )
     if best:
         words.append(f"Best {'round' if final else 'so far'}: {best[0]}, {c_index(best[1])}.")
+    if now and not words and now.events is None:
+        return "No C-index: no site has told a figure of its validation patients (below its thresholds)."
     if now and now.few_events:
         words.append(f"Few events ({count(now.events)}): the intervals are narrower than they should be.")
     return " ".join(words)

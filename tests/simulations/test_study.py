@@ -324,7 +324,7 @@ def test_an_output_folder_that_cannot_be_made_is_said_without_its_path(
     (tmp_path / "file").write_text("in the way")
     assert main(["run", str(configuration(tmp_path, store)), "--out", str(tmp_path / name)]) == 1
     message = capsys.readouterr().err
-    assert "FECG-601 run folder: found " in message
+    assert "FECG-601 file or folder: found " in message
     assert str(tmp_path) not in message
 
 

@@ -71,6 +71,17 @@ def test_c_index_losses_and_the_best_round_are_drawn_and_written(
     assert table.count("<tr>") == 6
 
 
+def test_where_every_site_withholds_its_validation_patients_that_is_said_and_no_number_of_events(
+    server: LoopbackServer, run: WatchedRun
+) -> None:
+    run.begin()
+    withheld = {**dict.fromkeys(run.c_index(1)), "few-events": True}
+    run.play("survival", 1, of=10, validation=withheld)
+    told = words(json.loads(ask(server, "/parts.json")[1])["parts"]["c-index"])
+    assert "No C-index: no site has told a figure of its validation patients (below its thresholds)." in told
+    assert "Few events" not in told
+
+
 def test_the_curve_is_higher_where_the_c_index_is_higher(server: LoopbackServer, run: WatchedRun) -> None:
     run.begin()
     run.play("survival", 6, of=10)
