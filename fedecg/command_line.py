@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import pwd
 import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fedecg.exits import exit_status
+from fedecg.files import user_name
 
 __all__ = [
     "Command",
@@ -130,20 +130,13 @@ def _note_another_owner(folder: Path, words: Sequence[str]) -> None:
         return
     if owner == os.geteuid():
         return
-    name, own = _user(owner), _user(os.geteuid())
+    name, own = user_name(owner), user_name(os.geteuid())
     become = ["runuser"] if os.geteuid() == 0 else ["sudo"]
     print(
         f"note: this folder belongs to the user {name}, and this command runs as {own}: what it writes, {name} may not "
         f"be able to use. As {name}: {shlex.join([*become, '-u', name, '--', *words])}",
         file=sys.stderr,
     )
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
 
 
 def named(text: str) -> Path:

@@ -20,8 +20,15 @@ from pathlib import Path
 from fedecg.errors import RunError, RunInputError
 
 __all__ = [
-    "NotRegularError", "denied", "in_words", "read_regular", "require_folder", "whole_file", "write_whole",
-]  # fmt: skip
+    "NotRegularError",
+    "denied",
+    "in_words",
+    "read_regular",
+    "require_folder",
+    "user_name",
+    "whole_file",
+    "write_whole",
+]
 
 # The first kind that fits; subclasses stand before what they are a kind of.
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -69,7 +76,7 @@ def denied(error: OSError, path: str | Path | None = None) -> tuple[str, str]:
     Returns:
         What was found, the fix.
     """
-    me, place = _user(os.geteuid()), Path(path or error.filename or ".")
+    me, place = user_name(os.geteuid()), Path(path or error.filename or ".")
     while not os.path.lexists(place) and place != place.parent:  # it is its folder that may not be written
         place = place.parent
     try:
@@ -80,14 +87,14 @@ def denied(error: OSError, path: str | Path | None = None) -> tuple[str, str]:
             f"Let {me} use the folder that holds it, or run it as its owner.",
         )
     kind = "folder" if stat.S_ISDIR(state.st_mode) else f"{place.suffix[:12]} file".strip()
-    owner = _user(state.st_uid)
+    owner = user_name(state.st_uid)
     found = f"no permission for a {kind} of {owner} (mode {stat.S_IMODE(state.st_mode):04o}), as user {me}"
     if owner == me:
         return found, f"Change the permissions of that {kind} (chmod u+rwX), or of the folder that holds it."
     return found, f"Run it as {owner}, or give that {kind} to {me} (chown)."
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
     """The name of a user; the number where there is none."""
     try:
         import pwd  # not on every system

@@ -89,7 +89,7 @@ def test_a_problem_is_told_in_plain_words_with_the_key_that_was_meant(tmp_path: 
         '  server.address: expected HOST:PORT, such as "ecg.example.org:9092", without https:// '
         "(found 'https://ecg.example.org')",
         "  policy.locks.heart-failure: expected a SHA-256: 64 digits from 0 to 9 and a to f (found 'abc')",
-        "  policy.hours: expected two times from \"00:00\" to \"24:00\", such as \"20:00-06:00\" (found 'evenings')",
+        '  policy.hours: expected two times from "00:00" to "24:00", such as "20:00-06:00" (found \'evenings\')',
         "  policy.most-local-steps: expected a value greater than or equal to 1 (found 0)",
         "  policy.studise: unknown key; did you mean studies?",
         "  nmae: unknown key; did you mean name?",
