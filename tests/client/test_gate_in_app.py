@@ -56,7 +56,7 @@ def test_hours_in_which_a_site_would_never_work_or_that_no_clock_shows_are_refus
     with pytest.raises(SettingsError) as refused:
         gate(tmp_path, f'{POLICY}\nhours = "{hours}"')
     assert refused.value.code == "FECG-103"
-    assert f"policy.hours: Value error, {expected}" in str(refused.value)
+    assert f"policy.hours: {expected}" in str(refused.value)
     assert f"(found {hours!r})" in str(refused.value)
 
 

@@ -130,7 +130,7 @@ def test_a_study_that_cannot_be_read_does_not_keep_status_from_telling_the_rest(
     assert main(["status", str(coordinator.folder)]) == 0
     told = capsys.readouterr().out
     assert "not-started" in told
-    assert "mend     FECG-103 settings: found" in told
+    assert "mend     FECG-103 study.toml: found" in told
 
 
 @pytest.mark.parametrize("resume", [True, False])
