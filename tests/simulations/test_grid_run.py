@@ -152,7 +152,9 @@ def test_a_dry_run_says_how_cells_stand_and_writes_nothing(
 def test_a_misspelt_key_is_a_message_and_nothing_runs(store: Path, tmp_path: Path, capsys: Any) -> None:
     file = grid_file(tmp_path, store, GRID.replace("some = {}", 'some = { "survival.ronds" = 1 }'))
     assert main(["grid", str(file), "--out", str(tmp_path / "out")]) == 3
-    assert "survival.ronds: unknown key; did you mean rounds? [people=some,seed=100]" in capsys.readouterr().err
+    assert (
+        "survival.ronds: unknown key; did you mean rounds? [people=some,seed=100]" in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()
 
 
