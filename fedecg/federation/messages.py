@@ -25,6 +25,7 @@ __all__ = [
     "PIECE_BYTES",
     "document_of",
     "from_record",
+    "let_go",
     "pack",
     "read_reply",
     "reply_sha256",
@@ -157,6 +158,13 @@ def reply_sha256(content: RecordDict) -> str:
         digest.update(len(part).to_bytes(8, "big"))  # keeps the parts apart
         digest.update(part)
     return digest.hexdigest()
+
+
+def let_go(content: RecordDict) -> None:
+    """Free the arrays of a message that is done with: Flower's records refer to themselves, so that they would stay
+    until Python's collector comes by, a model each."""
+    for record in content.array_records.values():
+        record.clear()
 
 
 def unpack(content: RecordDict, kind: type[Document]) -> tuple[Document, NDArray[Any] | None]:

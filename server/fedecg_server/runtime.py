@@ -43,6 +43,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
+from fedecg.federation.messages import let_go
 from fedecg_server.shelf import ShelvedContents
 
 __all__ = ["Desk", "ReplyGrid", "Task"]
@@ -168,6 +169,18 @@ class ReplyGrid(HttpGrid):
         self._room = room
         self._announced: dict[str, _Announced] = {}  # by the id of the message that is answered
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send them, and forget their arrays, which nobody here needs any more.
+
+        Returns:
+            Their ids; an empty one where Flower did not take the message.
+        """
+        pushed = list(messages)
+        identities = list(super().push_messages(pushed))
+        for message in pushed:
+            let_go(message.content)
+        return identities
+
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Replies that have come whole, to any of these messages; each is put together when it is asked for.
 
@@ -183,8 +196,12 @@ class ReplyGrid(HttpGrid):
             if state == "lost":
                 del self._announced[message_id]
                 yield self._in_place_of(message_id, "the upload of the reply was not finished")
-            elif state == "whole":  # no name here for what is handed out: it would be kept
-                yield self._read(message_id, self._announced.pop(message_id))
+            elif state == "whole":
+                reply = self._read(message_id, self._announced.pop(message_id))
+                yield reply
+                if reply.has_content():  # the caller has read it, and asks for the next one
+                    let_go(reply.content)
+                del reply
 
     def _look(self, message_ids: set[str]) -> None:
         answer = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))

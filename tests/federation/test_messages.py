@@ -1,5 +1,8 @@
 """What travels: one document, one vector, nothing else; and anything else is refused."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -7,7 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from fedecg.errors import FederationError
 from fedecg.evaluation import RiskTimeGrid, site_counts
 from fedecg.federation.documents import CountsDocument, PartCounts
-from fedecg.federation.messages import PIECE_BYTES, pack, size_bytes, unpack
+from fedecg.federation.messages import PIECE_BYTES, let_go, pack, size_bytes, unpack
 from fedecg.federation.tasks import Failure, JoinReply, TrainReply, TrainTask
 
 REPLY = TrainReply(site="a", round=3, patients=10, events=2, steps=5, loss=0.1 + 0.2, code_fingerprint="f")
@@ -163,3 +166,18 @@ def test_cells_of_another_grid_are_refused() -> None:
     )
     with pytest.raises(FederationError, match="FECG-503.*2 numbers.*8 numbers"):
         document.counts(grid)
+
+
+def test_the_arrays_of_a_message_that_was_let_go_wait_for_no_collector() -> None:
+    """Each is half a megabyte of a model, and a coordinator reads one message after another."""
+    gc.disable()
+    try:
+        content = pack(Failure(site="a", failed="FECG-599"), np.ones(PIECE_BYTES, np.float32))
+        arrays = [
+            weakref.ref(array) for record in content.array_records.values() for array in record.values()
+        ]
+        assert len(arrays) == 4
+        let_go(content)
+        assert [array() for array in arrays] == [None] * 4
+    finally:
+        gc.enable()
