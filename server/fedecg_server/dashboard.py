@@ -80,8 +80,8 @@ class Dashboard:
 
     def status(self) -> Answer:
         """status.json, its `state` and whom it waits for as it is by now, and what could not be read."""
-        view = self.files.view()
-        facts = self._facts(view)
+        facts = self._facts(self.files.view())
+        view = self.files.view().present(facts.running)
         wait = wait_keys(facts.wait) if facts.wait else {}
         status = view.status.model_dump(mode="json", by_alias=True) if view.status else {}
         failure = {"code": view.failed.code, "message": view.failed.message} if view.failed else {}
@@ -103,7 +103,7 @@ class Dashboard:
             made = self._made
         if made is not None and made[0] is view and made[1] == facts:
             return made[2]
-        page = page_of(view, facts)
+        page = page_of(view.present(facts.running), facts)
         with self._lock:
             self._made = view, facts, page
         return page

@@ -18,7 +18,7 @@ from fedecg_server.coordinator import Coordinator
 from fedecg_server.outcome import c_index_words
 from fedecg_server.run_view import Failure, Status, read_document
 from fedecg_server.server_lock import running_pid
-from fedecg_server.sites import NAME, read_sites
+from fedecg_server.sites import read_sites
 from fedecg_server.unfinished import changed_since
 from fedecg_server.verdict import final_words
 from fedecg_server.waits import present_wait, wait_keys
@@ -27,8 +27,6 @@ __all__ = ["overview", "print_overview"]
 
 FINISHED = ("completed", "completed-partial")
 RUNNING, WAITING = "running", "waiting"
-NOBODY: dict[str, Any] = {"waiting-for": [], "waited-s": 0.0, "at-most-s": 0.0}  # where nothing runs
-AT_WORK = ("online", "working", "late")  # states of a site that are over once nothing runs
 NOT_SEEN = {"state": "not-seen", "last-round": None, "code": None, "seconds": None}
 
 
@@ -46,7 +44,7 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
     """
     pid = running_pid(coordinator)
     written = read_document(Status, coordinator.run / "status.json")
-    status = written.model_dump(mode="json", by_alias=True) if written else {}
+    status = written.present(pid is not None).model_dump(mode="json", by_alias=True) if written else {}
     failed = read_document(Failure, coordinator.run / "failed.json")
     wait = None if pid is None else present_wait(coordinator)
     state = _state(coordinator, pid is not None, status, failed is not None)
@@ -60,12 +58,12 @@ def overview(coordinator: Coordinator) -> dict[str, Any]:
         "c-index": None,
         **status,
         "result": final_words(coordinator) or None,
-        **(wait_keys(wait) if wait else {} if pid else NOBODY),
+        **(wait_keys(wait) if wait else {}),
         **({"code": failed.code} if failed else {}),
         "state": WAITING if wait and state == RUNNING else state,
         "running": pid is not None,
         "message": failed.message if failed else None,
-        "sites": _sites(coordinator, status, pid is not None),
+        "sites": _sites(coordinator, status),
         "warnings": _warnings(coordinator, state),
         "certificate": _certificate(coordinator),
     }
@@ -121,13 +119,10 @@ def _state(coordinator: Coordinator, running: bool, status: dict[str, Any], fail
     return "stopped" if status or (coordinator.run / "study.toml").exists() else "not-started"
 
 
-def _sites(coordinator: Coordinator, status: dict[str, Any], running: bool) -> list[dict[str, Any]]:
-    """Those of the list, then removed ones; a node without a name (a key that was removed) is no site."""
+def _sites(coordinator: Coordinator, status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the list, then removed ones."""
     listed = read_sites(coordinator).sites
-    seen = {site["name"]: site for site in status.get("sites", []) if NAME.fullmatch(site["name"])}
-    for site in seen.values():
-        if not running and site["state"] in AT_WORK:
-            site["state"] = "offline"
+    seen = {site["name"]: site for site in status.get("sites", [])}
     return [
         {
             **NOT_SEEN,

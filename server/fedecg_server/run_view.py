@@ -9,16 +9,17 @@ Flower. `RunFiles` raises nothing: whoever watches a study must not end it, nor 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from fedecg.config import StudySettings, load_study
+from fedecg.config import SITE_NAME, StudySettings, load_study
 from fedecg.errors import FedecgError, RunInputError
 from fedecg.files import denied, in_words
 
@@ -38,6 +39,7 @@ __all__ = [
 EVENTS_KEPT = 200
 MOST_BYTES = 64_000_000  # of one file: a study of 5,000 rounds over 30 sites writes about 10 MB
 FINISHED = ("completed", "completed-partial")
+AT_WORK = ("online", "working", "late")  # states of a site that are over once nothing runs
 
 T = TypeVar("T")
 D = TypeVar("D", bound="Document")
@@ -100,6 +102,20 @@ class Status(Document):
     started: AwareDatetime
     updated: AwareDatetime
     eta_s: float | None = None
+
+    def present(self, running: bool | None) -> Status:
+        """As it is by now: where nothing runs, it waits for nobody and nobody works; a node without a name is no site.
+
+        Args:
+            running: whether a coordinator runs in the folder; None: that cannot be told.
+        """
+        sites = [site for site in self.sites if re.fullmatch(SITE_NAME, site.name)]
+        if running is not False:
+            return self.model_copy(update={"sites": sites})
+        gone = [
+            site.model_copy(update={"state": "offline"}) if site.state in AT_WORK else site for site in sites
+        ]
+        return self.model_copy(update={"sites": gone, "waiting_for": [], "waited_s": 0.0, "at_most_s": 0.0})
 
 
 class Round(Document):
@@ -198,6 +214,10 @@ class RunView:
     failed: Failure | None = None
     settings: StudySettings | None = None
     problems: tuple[str, ...] = ()
+
+    def present(self, running: bool | None) -> RunView:
+        """With the status as it is by now, whether or not a coordinator runs."""
+        return self if self.status is None else replace(self, status=self.status.present(running))
 
     def state(self, running: bool | None, waits: bool = False) -> str:
         """Where the study stands, what its process said last and what has become of that process taken together.

@@ -142,6 +142,7 @@ def test_hostile_names_and_codes_are_only_text(coordinator: Coordinator, server:
     run.play(HOSTILE, 1, of=10, rejected={HOSTILE: HOSTILE}, late=["city"])
     run.journal.event("refused", site=HOSTILE, code=HOSTILE)
     run.journal.event(HOSTILE)
+    run.journal.mark("city", HOSTILE, HOSTILE)
     run.wait([HOSTILE], 5.0, 60.0)
     run.fail(FederationError("FECG-507", HOSTILE, found=HOSTILE, expected=HOSTILE))
     _, html, _ = ask(server)
@@ -151,6 +152,7 @@ def test_hostile_names_and_codes_are_only_text(coordinator: Coordinator, server:
         assert "\x1b" not in text
         assert "\u202e" not in text
     assert "&lt;img src=x onerror=alert(1)&gt;?[31m?&#34;&#39;&amp;" in parts["parts"]["sites"]
+    assert parts["parts"]["sites"].count("<tr>") == 2  # its head and the city: no site has such a name
     for part in ("sites", "losses", "loss-table", "rounds", "events"):
         assert "&lt;img" in parts["parts"][part], part
     assert "\x1b" not in parts["said"] + parts["title"]  # the page puts both in as text

@@ -147,11 +147,18 @@ def test_an_error_is_told_with_its_message(server: LoopbackServer, run: WatchedR
 
 
 def test_a_study_whose_process_has_gone_is_stopped(coordinator: Coordinator, run: WatchedRun) -> None:
+    """It waits for nobody, and nobody works; a node that is no site is not shown."""
     run.begin()
+    run.journal.mark("node 7228584742653926615", "refused", "FECG-508")
+    run.wait(["coast"], 95.0, 300.0, below_quorum=True)
     with serving(dashboard_server(coordinator, 0)) as server:
-        assert "Stopped. `fedecg-server start` goes on with it." in seen(server)
+        told = seen(server)
         status = json.loads(ask(server, "/status.json")[1])
-    assert (status["state"], status["running"]) == ("stopped", False)
+    assert "Stopped. `fedecg-server start` goes on with it." in told
+    assert "node 7228" not in told
+    assert "working" not in told
+    assert (status["state"], status["running"], status["waiting-for"]) == ("stopped", False, [])
+    assert {site["state"] for site in status["sites"]} == {"offline"}
 
 
 def test_events_are_the_last_two_hundred(server: LoopbackServer, run: WatchedRun) -> None:
