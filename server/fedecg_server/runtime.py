@@ -184,6 +184,8 @@ class ReplyGrid(HttpGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """Replies that have come whole, to any of these messages; each is put together when it is asked for.
 
+        The arrays of one are gone when the next is asked for: there is room for one model here.
+
         Args:
             message_ids: of messages that were pushed; an answered one is announced once and then known here.
         """
