@@ -181,6 +181,7 @@ def test_a_hostile_name_runs_nothing_and_an_inserted_script_would_not_either(
     run.begin()
     run.play("survival", 2, of=10, rejected={name: name})
     run.journal.mark("city", "rejected", name)
+    run.wait([name], 5.0, 60.0)
     browser.open(server.url, 1280)
     run.journal.event("refused", site=name, code=name)
     browser.until("document.getElementById('events').innerText.includes('was not admitted')", within_s=6.0)
