@@ -114,7 +114,8 @@ class Link:
         self._heard = time.monotonic()
         self._node: Node | None = None
         self._announced: tuple[Reply, Announced] | None = None  # whose upload is not finished
-        self._held: Contents = {}  # large objects of the last weights, and of those that are on their way
+        self._held: Contents = {}  # large objects of the last weights
+        self._coming: tuple[str, Contents] = "", {}  # a message on its way, its large objects so far
         self._ended = threading.Event()
         self._beats: threading.Thread | None = None
         self._open()
@@ -183,17 +184,20 @@ class Link:
         A large one that the weights before had as well, or that had come when the line broke, is not asked for again:
         an object's id is the hash of its bytes.
         """
-        contents = {}
+        if self._coming[0] != received.message_id:
+            self._coming = received.message_id, {}
+        coming, contents = self._coming[1], {}
         for object_id in received.object_ids:
-            content = self._held.get(object_id)
+            content = self._held.get(object_id) or coming.get(object_id)
             if content is None:
                 content = self._fetch_object(received.run_id, object_id)
                 self.received_bytes += len(content)
-                if len(content) > LARGE_BYTES:
-                    self._held[object_id] = content
             contents[object_id] = content
-        if any(object_id in self._held for object_id in contents):  # there are weights
-            self._held = {name: content for name, content in contents.items() if name in self._held}
+            if len(content) > LARGE_BYTES:
+                coming[object_id] = content
+        if coming:  # there are weights
+            self._held = coming
+        self._coming = "", {}
         return contents
 
     def confirm(self, received: Received) -> None:

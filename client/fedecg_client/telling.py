@@ -36,9 +36,8 @@ class Telling:
 
     def __init__(self, site: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.site, self._clock = site, clock
-        self._waits: dict[
-            str, float
-        ] = {}  # since it was connected: what it waited for, and when that was said
+        # Since it was connected: what it waited for, and when that was said.
+        self._waits: dict[str, float] = {}
         self._been_connected = self._reply_waited = False
 
     def event(self, event: str, code: object = None) -> None:

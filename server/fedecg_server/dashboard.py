@@ -80,8 +80,9 @@ class Dashboard:
 
     def status(self) -> Answer:
         """status.json, its `state` and whom it waits for as it is by now, and what could not be read."""
-        facts = self._facts(self.files.view())
-        view = self.files.view().present(facts.running)
+        view = self.files.view()
+        facts = self._facts(view)
+        view = view.present(facts.running)
         wait = wait_keys(facts.wait) if facts.wait else {}
         status = view.status.model_dump(mode="json", by_alias=True) if view.status else {}
         failure = {"code": view.failed.code, "message": view.failed.message} if view.failed else {}
